@@ -1,1 +1,4 @@
-//! Placeholder door.
+//! The domain of Reckoner: counters, prices, bills. A pure, synchronous machine: `(state, stamped entry, the blobs it
+//! names) -> outcomes`. It knows no Raft, no async runtime, no disk and no clock; the same log gives the same bytes.
+
+pub mod base;

@@ -1,0 +1,7 @@
+//! What everything else is made of: ids, exact numbers, time, refusals. Nothing here knows of billing.
+
+pub mod id;
+pub mod money;
+pub mod refusal;
+pub mod time;
+pub mod wide;

@@ -72,10 +72,11 @@ mod tests {
         assert!(SystemClock.now() > "2024-09-01".parse().unwrap());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_runtime_clock_runs_with_the_runtime() {
-        let clock = RuntimeClock::starting_at("2024-09-01".parse().unwrap());
-        tokio::time::advance(std::time::Duration::from_secs(3600)).await;
-        assert_eq!(clock.now(), "2024-09-01T01:00:00Z".parse().unwrap());
+        let base = "2024-09-01".parse().unwrap();
+        let clock = RuntimeClock::starting_at(base);
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        assert!(clock.now().0 >= base.0 + 2_000_000);
     }
 }

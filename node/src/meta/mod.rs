@@ -2,5 +2,4 @@
 
 pub mod command;
 pub mod group;
-pub mod job;
 pub mod state;

@@ -65,9 +65,9 @@ impl ContentStore {
         let (head, rest) = bytes.split_at(bytes.len().min(PAGE_BYTES));
         first.extend_from_slice(head);
         let mut batch = sled::Batch::default();
-        batch.insert(&key(hash, 0), first);
+        batch.insert(key(hash, 0).as_slice(), first);
         for (page, part) in rest.chunks(PAGE_BYTES).enumerate() {
-            batch.insert(&key(hash, page as u32 + 1), part);
+            batch.insert(key(hash, page as u32 + 1).as_slice(), part);
         }
         let mut dirty = self.dirty.lock();
         self.database.apply_batch(batch).map_err(|error| failed(&self.path, error))?;

@@ -1,7 +1,6 @@
 //! Connections: what is accepted, and channels to other nodes. Behind a listener and a connector, so that a simulation
 //! brings its own network. What is said over them is in `api`.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,18 +9,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt as _};
-use parking_lot::Mutex;
+use reckoner_client::error::Error;
+pub use reckoner_client::routes::Connector;
+use reckoner_client::routes::Routes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::Connected;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 /// Connections at once; each costs buffers of some hundred KiB when busy. More wait in the system's queue.
 pub const CONNECTIONS_MAX: usize = 4_096;
-
-/// A node that does not take a connection within this is called unreachable.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A silent connection is asked for a sign of life this often, and dropped when none comes in as long again.
 pub const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -110,59 +108,18 @@ impl Listener {
     }
 }
 
-/// Makes channels to other nodes. A channel connects when it is first used, and again after it broke.
-pub trait Connector: Send + Sync + 'static {
-    /// A channel to `address`, host:port.
-    ///
-    /// # Errors
-    /// What is wrong with the address.
-    fn channel(&self, address: &str) -> Result<Channel, String>;
-}
-
-/// Over TCP.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TcpConnector;
-
-/// The settings that every channel to a node shares.
-pub fn endpoint(address: &str) -> Result<Endpoint, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| format!("'{address}' is no address: {error}"))?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
-}
-
-impl Connector for TcpConnector {
-    fn channel(&self, address: &str) -> Result<Channel, String> {
-        Ok(endpoint(address)?.connect_lazy())
-    }
-}
-
-/// One channel to each node, made when first asked for.
+/// Channels to other nodes, one each, made when first asked for; the same kind that a client uses.
 #[derive(Clone)]
-pub struct Channels {
-    connector: Arc<dyn Connector>,
-    open: Arc<Mutex<HashMap<String, Channel>>>,
-}
+pub struct Channels(Arc<Routes>);
 
 impl Channels {
-    pub fn new(connector: Arc<dyn Connector>) -> Self {
-        Self { connector, open: Arc::default() }
+    /// Over TCP, or over what `connector` makes. `own_address` is only a name here: nobody is called yet.
+    pub fn new(own_address: &str, connector: Option<Connector>) -> Result<Self, Error> {
+        Ok(Self(Arc::new(Routes::new(&[own_address.to_owned()], connector)?)))
     }
 
-    /// The channel to `address`.
-    pub fn to(&self, address: &str) -> Result<Channel, String> {
-        let mut open = self.open.lock();
-        if let Some(channel) = open.get(address) {
-            return Ok(channel.clone());
-        }
-        let channel = self.connector.channel(address)?;
-        open.insert(address.to_owned(), channel.clone());
-        Ok(channel)
+    /// The channel to `address`, host:port.
+    pub fn to(&self, address: &str) -> Result<Channel, Error> {
+        self.0.channel(address)
     }
 }

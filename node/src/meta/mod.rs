@@ -2,4 +2,7 @@
 
 pub mod command;
 pub mod group;
+pub mod job;
+pub mod runner;
 pub mod state;
+pub mod step;

@@ -53,9 +53,9 @@ pub struct Config {
     pub bytes_in_flight_max: usize,
     /// Memory for the ids of producers without sequences, over all shards of the node, bytes.
     pub ids_bytes_max: u64,
-    /// How long a leader's silence lasts before an election, at least, milliseconds; the most is twice that. Heartbeats
-    /// come three times as often.
-    pub election_timeout_ms: u64,
+    /// How long a leader's silence lasts before an election, at least, milliseconds; the most is twice that, and heartbeats
+    /// come three times as often. By default what suits the number of shards.
+    pub election_timeout_ms: Option<u64>,
     /// How often a leader looks for cycles that are due, milliseconds.
     pub cycle_interval_ms: u64,
     /// A graceful stop ends after this, whatever is left, milliseconds.
@@ -75,7 +75,7 @@ impl Default for Config {
             records_in_flight_max: admission::RECORDS_MAX,
             bytes_in_flight_max: admission::BYTES_MAX,
             ids_bytes_max: 1 << 30,
-            election_timeout_ms: 450,
+            election_timeout_ms: None,
             cycle_interval_ms: 1_000,
             stop_timeout_ms: 10_000,
         }
@@ -155,8 +155,10 @@ impl Config {
                 return Err(bad(setting, "it is 0; give it a positive number"));
             }
         }
-        if !(50..=60_000).contains(&self.election_timeout_ms) {
-            let message = format!("{} is not between 50 and 60000", self.election_timeout_ms);
+        if let Some(election_ms) = self.election_timeout_ms
+            && !(50..=60_000).contains(&election_ms)
+        {
+            let message = format!("{election_ms} is not between 50 and 60000");
             return Err(bad("election_timeout_ms", message));
         }
         self.check_members()
@@ -273,7 +275,7 @@ mod tests {
             },
             None,
         );
-        check(|c| c.election_timeout_ms = 1, Some("election_timeout_ms"));
+        check(|c| c.election_timeout_ms = Some(1), Some("election_timeout_ms"));
     }
 
     #[test]

@@ -7,17 +7,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::{Mutex, RwLock};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
+use reckoner_client::client::Client;
 use reckoner_raft::host::Host;
 use reckoner_shard::base::id::ShardId;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Member};
 use crate::data::admission::Admission;
 use crate::data::shard::Shard;
 use crate::meta::group::Meta;
 use crate::meta::runner::Waits;
-use crate::net::Channels;
 use crate::store::bills::BillStore;
 use crate::store::blobs::BlobStore;
 use crate::store::catalogues::Catalogues;
@@ -29,13 +30,16 @@ pub struct Context {
     pub cluster: u128,
     /// Shards at the cluster's founding.
     pub shards_founded: u32,
+    /// The founding members.
+    pub members: Vec<Member>,
     pub config: Config,
     /// The address that others are told.
     pub address: String,
     pub host: Host,
     pub meta: Meta,
     pub shards: Shards,
-    pub channels: Channels,
+    /// The client library of this node: routes rows of simple callers, and holds the channels to other nodes.
+    pub client: Client,
     pub admission: Admission,
     pub blobs: Arc<dyn BlobStore>,
     pub bills: Arc<dyn BillStore>,
@@ -46,6 +50,8 @@ pub struct Context {
     pub fate: Fate,
     /// What the steps of jobs wait for.
     pub waits: Waits,
+    /// Cancelled when the node begins to stop: no new usage is taken.
+    pub stopping: CancellationToken,
 }
 
 /// The shards that are open here.

@@ -1,22 +1,20 @@
-//! Connections: what is accepted, and channels to other nodes. Behind a listener and a connector, so that a simulation
-//! brings its own network. What is said over them is in `api`.
+//! Connections that are accepted, behind a listener, so that a simulation brings its own network. What is said over them
+//! is in `api`; connections to other nodes are made by the client library and the peer transport.
 
 use std::io;
 use std::net::SocketAddr;
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt as _};
-use reckoner_client::error::Error;
-pub use reckoner_client::routes::Connector;
-use reckoner_client::routes::Routes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
-use tonic::transport::Channel;
 
 /// Connections at once; each costs buffers of some hundred KiB when busy. More wait in the system's queue.
 pub const CONNECTIONS_MAX: usize = 4_096;
@@ -37,12 +35,28 @@ pub struct Accepted {
     io: Box<dyn Io>,
     /// Its place among the connections; given back when it ends.
     _place: Option<OwnedSemaphorePermit>,
+    /// Ends the connection at once, whatever is under way on it.
+    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl Accepted {
     pub fn new(io: impl Io) -> Self {
-        Self { io: Box::new(io), _place: None }
+        Self { io: Box::new(io), _place: None, cut: None }
     }
+
+    /// The same connection, ended when `cut` is cancelled.
+    pub fn until(mut self, cut: CancellationToken) -> Self {
+        self.cut = Some(Box::pin(cut.cancelled_owned()));
+        self
+    }
+
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready())
+    }
+}
+
+fn cut_off() -> Poll<io::Result<()>> {
+    Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
 }
 
 impl Connected for Accepted {
@@ -52,6 +66,9 @@ impl Connected for Accepted {
 
 impl AsyncRead for Accepted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut(cx) {
+            return cut_off();
+        }
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
@@ -100,26 +117,10 @@ impl Listener {
             let place = places.clone().acquire_owned().await.ok();
             let accepted = listener.accept().await.and_then(|(stream, _)| {
                 stream.set_nodelay(true)?;
-                Ok(Accepted { io: Box::new(stream), _place: place })
+                Ok(Accepted { _place: place, ..Accepted::new(stream) })
             });
             Some((accepted, (listener, places)))
         });
         Ok(Listener { address, incoming: incoming.boxed() })
-    }
-}
-
-/// Channels to other nodes, one each, made when first asked for; the same kind that a client uses.
-#[derive(Clone)]
-pub struct Channels(Arc<Routes>);
-
-impl Channels {
-    /// Over TCP, or over what `connector` makes. `own_address` is only a name here: nobody is called yet.
-    pub fn new(own_address: &str, connector: Option<Connector>) -> Result<Self, Error> {
-        Ok(Self(Arc::new(Routes::new(&[own_address.to_owned()], connector)?)))
-    }
-
-    /// The channel to `address`, host:port.
-    pub fn to(&self, address: &str) -> Result<Channel, Error> {
-        self.0.channel(address)
     }
 }

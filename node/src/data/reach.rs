@@ -203,7 +203,7 @@ async fn ask_read_index(context: &Arc<Context>, shard: &Shard) -> Result<Positio
 
 /// A channel to another node.
 pub fn channel(context: &Context, address: &str) -> Result<Channel, Trouble> {
-    context.channels.to(address).map_err(|error| Trouble::unavailable(error.to_string()))
+    context.client.routes().channel(address).map_err(|error| Trouble::unavailable(error.to_string()))
 }
 
 /// Makes sure that the catalogue under `hash` is compiled here, from this node's disk or a peer's.
@@ -225,7 +225,7 @@ pub async fn blob(context: &Arc<Context>, hash: &Hash) -> Result<Bytes, String> 
         return Ok(bytes);
     }
     for node in context.meta.state().nodes().iter().filter(|node| node.id != context.node) {
-        let Ok(channel) = context.channels.to(&node.address) else { continue };
+        let Ok(channel) = context.client.routes().channel(&node.address) else { continue };
         let mut client = CatalogueClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let call = client.blob(BlobRequest { hash: Bytes::copy_from_slice(hash) });
         let Ok(Ok(reply)) = timeout(CALL_TIMEOUT, call).await else { continue };

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::command::{Command, EndStep, NodeRow, PutNode, StepState};
 use super::state::founding;
 use super::step::{self, Came};
+use crate::config::Member;
 use crate::context::Context;
 
 /// How often the runner looks when nobody woke it: a step that waits is tried again.
@@ -103,8 +104,8 @@ impl Running {
 
     async fn found(&self) {
         let context = &self.context;
-        let members = context.config.founders(&context.address);
-        let nodes = members.into_iter().map(|member| NodeRow { id: member.id, address: member.address }).collect();
+        let node = |member: &Member| NodeRow { id: member.id, address: member.address.clone() };
+        let nodes = context.members.iter().map(node).collect();
         let command = founding(context.cluster, nodes, context.shards_founded);
         if let Err(error) = context.meta.propose(command).await {
             tracing::debug!(%error, "the cluster is not founded yet");

@@ -1,0 +1,3 @@
+//! How a cycle becomes bills.
+
+pub mod cycle;

@@ -400,7 +400,7 @@ mod tests {
         );
         check(
             "id: [a]\n",
-            "error: invalid type: a list, expected a string\n --> p.yaml:1:1\n  |\n1 | id: [a]\n  | ^^\n",
+            "error: invalid type: a list, expected a string\n --> p.yaml:1:5\n  |\n1 | id: [a]\n  |     ^\n",
         );
     }
 }

@@ -41,18 +41,17 @@ impl Internal for Door {
 
     async fn folded(&self, request: Request<FoldedRequest>) -> Result<Response<FoldedReply>, Status> {
         let request = request.into_inner();
-        let invalid = |error: String| Trouble::invalid(error);
-        let root = AccountId::new(&request.root).map_err(|error| invalid(error.to_string()))?;
-        let cycle = CycleId::from_ordinal(request.cycle)
-            .ok_or_else(|| invalid(format!("cycle {} is out of range", request.cycle)))?;
         let shard = reach::replica(&self.0, ShardId(request.shard))?;
         let read = shard.view().await.map_err(|error| Trouble::of_group(error, request.shard, 0))?;
-        let hash = match shard.folds().so_far(&read.view, &root, cycle) {
-            Some(Ok(billed)) => billing::digest(&billed).to_vec().into(),
-            Some(Err(reason)) => return Err(Trouble::Broken { message: reason }.into()),
-            None => bytes::Bytes::new(),
-        };
-        Ok(Response::new(FoldedReply { hash }))
+        let mut hashes = Vec::with_capacity(request.cycles.len());
+        for asked in &request.cycles {
+            let root = AccountId::new(&asked.root).map_err(|error| Trouble::invalid(error.to_string()))?;
+            let cycle = CycleId::from_ordinal(asked.cycle)
+                .ok_or_else(|| Trouble::invalid(format!("cycle {} is out of range", asked.cycle)))?;
+            let folded = shard.folds().so_far(&read.view, &root, cycle).and_then(Result::ok);
+            hashes.push(folded.map(|billed| billing::digest(&billed).to_vec().into()).unwrap_or_default());
+        }
+        Ok(Response::new(FoldedReply { hashes }))
     }
 
     async fn state_hash(&self, request: Request<StateHashRequest>) -> Result<Response<StateHashReply>, Status> {

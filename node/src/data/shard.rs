@@ -19,7 +19,7 @@ use reckoner_shard::machine::codec;
 use reckoner_shard::machine::command::{self, Command, CommandOutcome, Effect, Outcome};
 use reckoner_shard::machine::state::State;
 use reckoner_shard::machine::view::View;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::billing::Folds;
 use super::reach;
@@ -68,6 +68,8 @@ pub struct Parts {
     context: Arc<Context>,
     actor: Option<ActorRef<Message>>,
     folds: Folds,
+    /// Told when a cycle took a step, for the cycle clock.
+    wake: Arc<Notify>,
 }
 
 impl Actor for ShardActor {
@@ -155,6 +157,7 @@ impl Owned {
     }
 
     fn act(&mut self, effect: Effect) {
+        self.parts.wake.notify_one();
         match effect {
             Effect::CycleCut { root, cycle, .. } => {
                 let view = self.read().view;
@@ -201,7 +204,7 @@ pub async fn start(
     supervisor: ActorCell,
 ) -> Result<(ActorRef<Message>, Parts), ActorProcessingErr> {
     let folds = Folds::new(id, context);
-    let mut parts = Parts { context: context.clone(), actor: None, folds };
+    let mut parts = Parts { context: context.clone(), actor: None, folds, wake: Arc::default() };
     let (actor, _) = Actor::spawn_linked(None, ShardActor, (id, parts.clone()), supervisor).await?;
     parts.actor = Some(actor.clone());
     Ok((actor, parts))
@@ -286,6 +289,11 @@ impl Shard {
     /// What this replica folds for cycles that are cut.
     pub fn folds(&self) -> &Folds {
         &self.parts.folds
+    }
+
+    /// Told when a cycle took a step here.
+    pub fn wake(&self) -> &Arc<Notify> {
+        &self.parts.wake
     }
 
     pub fn leads(&self) -> bool {

@@ -1,6 +1,8 @@
 //! The public contract (`proto`), a library over it, and the command line's verbs. Knows the domain (`reckoner-shard`),
 //! nothing of replication.
 
+pub mod client;
+pub mod directory;
 pub mod error;
 pub mod files;
 pub mod proto;

@@ -238,7 +238,7 @@ fn identity(config: &Config, data: &DataDir, address: &str) -> Result<Identity, 
 /// from what they have in common.
 fn new_cluster(config: &Config, founders: &[crate::config::Member]) -> u128 {
     if config.members.is_empty() {
-        return uuid::Uuid::new_v4().as_u128();
+        return rand::random();
     }
     let mut hasher = blake3::Hasher::new();
     for member in founders {

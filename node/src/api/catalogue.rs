@@ -10,7 +10,7 @@ use reckoner_client::proto::{
 };
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
-use reckoner_shard::machine::Blobs as _;
+use reckoner_shard::machine::state::Blobs as _;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::status::Trouble;
@@ -31,8 +31,8 @@ impl Door {
         let compiled = self.0.catalogues.catalogue(&hash).ok_or_else(|| unavailable("it is not compiled".into()))?;
         let mut shards = Vec::new();
         for shard in self.0.shards.all() {
-            let read = shard.view().await.map_err(|error| Trouble::of_group(error, shard.id().0, 0))?;
-            if read.view.catalogues().any(|known| known.hash == hash) {
+            let read = shard.view(None).await.map_err(|error| Trouble::of_group(error, shard.id().0, 0))?;
+            if read.view.catalogues.values().flatten().any(|known| known.hash == hash) {
                 shards.push(shard.id().0);
             }
         }

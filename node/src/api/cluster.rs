@@ -14,7 +14,8 @@ use reckoner_client::proto::{
 use reckoner_raft::group::Role;
 use reckoner_shard::base::id::{ShardId, Slot};
 use reckoner_shard::base::refusal::{Reason, Refusal};
-use reckoner_shard::machine::codec;
+use reckoner_shard::machine::codec::{self, Entry};
+use reckoner_shard::machine::query::View;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status, async_trait};
 
@@ -141,7 +142,7 @@ impl Door {
             let matched = own.or(status.matched.get(&id).copied().flatten()).unwrap_or(0);
             ReplicaStatus { node: *node, role: role.to_owned(), matched }
         };
-        let totals = shard.view().await.map(|read| read.view.totals()).unwrap_or_default();
+        let totals = shard.view(None).await.map(|read| totals(&read.view)).unwrap_or_default();
         ShardStatus {
             id,
             leader_node: leader,
@@ -150,9 +151,9 @@ impl Door {
             applied: status.applied.map_or(0, |position| position.index),
             replicas: replicas.iter().map(replica).collect(),
             slots,
-            hierarchies: totals.hierarchies,
-            counters: totals.counters,
-            records: totals.records,
+            hierarchies: totals.0,
+            counters: totals.1,
+            records: 0,
         }
     }
 
@@ -162,6 +163,12 @@ impl Door {
         let mut client = ClusterClient::new(channel);
         timeout(Duration::from_millis(500), client.routes(RoutesRequest {})).await.is_ok_and(|reply| reply.is_ok())
     }
+}
+
+/// Hierarchies and series of a shard.
+fn totals(view: &View) -> (u64, u64) {
+    let slots = view.slots.values();
+    slots.fold((0, 0), |sum, slot| (sum.0 + slot.root_numbers.len() as u64, sum.1 + slot.series.rows.len() as u64))
 }
 
 fn state_word(state: StepState) -> &'static str {
@@ -181,7 +188,7 @@ impl Cluster for Door {
         for row in state.replicas() {
             shards.push(self.shard_status(row.shard, &row.nodes).await);
         }
-        let asked = state.nodes().iter().map(|node| async {
+        let asked = state.nodes().iter().map(|node| async move {
             let own = node.id == context.node;
             let reachable = own || self.reaches(&node.address).await;
             (node, own, reachable)
@@ -292,7 +299,10 @@ impl Cluster for Door {
             }
             None => return Err(Trouble::invalid("name a shard or a slot").into()),
         };
-        let commands = codec::decode_commands(&request.commands).map_err(|why| Trouble::invalid(why.to_string()))?;
+        let commands = match codec::decode_entry(&request.commands).map_err(Trouble::invalid)? {
+            Entry::Commands { commands, .. } => commands,
+            Entry::Usage { .. } => return Err(Trouble::invalid("usage is pushed, not executed").into()),
+        };
         let shard = reach::replica(&self.0, id)?;
         let epoch = self.0.meta.state().epoch();
         let applied = shard.propose(&commands).await.map_err(|error| Trouble::of_group(error, id.0, epoch))?;

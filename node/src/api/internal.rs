@@ -42,7 +42,7 @@ impl Internal for Door {
     async fn folded(&self, request: Request<FoldedRequest>) -> Result<Response<FoldedReply>, Status> {
         let request = request.into_inner();
         let shard = reach::replica(&self.0, ShardId(request.shard))?;
-        let read = shard.view().await.map_err(|error| Trouble::of_group(error, request.shard, 0))?;
+        let read = shard.view(None).await.map_err(|error| Trouble::of_group(error, request.shard, 0))?;
         let mut hashes = Vec::with_capacity(request.cycles.len());
         for asked in &request.cycles {
             let root = AccountId::new(&asked.root).map_err(|error| Trouble::invalid(error.to_string()))?;

@@ -56,8 +56,9 @@ pub async fn read_of(
     root: &AccountId,
     freshness: Option<proto::Freshness>,
 ) -> Result<(ShardId, Read), Trouble> {
-    let shard = reach::shard_of(context, slot_of(root.as_str()))?;
-    let read = reach::read(context, shard, freshness_in(freshness, shard)).await?;
+    let slot = slot_of(root.as_str());
+    let shard = reach::shard_of(context, slot)?;
+    let read = reach::read(context, shard, Some(slot), freshness_in(freshness, shard)).await?;
     Ok((shard, read))
 }
 

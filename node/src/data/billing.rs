@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use reckoner_shard::base::hash::{Hash, hex};
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::time::CycleId;
+use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
-use reckoner_shard::machine::command::{BillHash, BilledRoot, Hash, hex};
-use reckoner_shard::machine::query::{FoldParts, View};
+use reckoner_shard::billing::cycle::{BillHash, Phase, Status};
+use reckoner_shard::billing::fold::{Counter, FoldError, FoldInput, fold};
+use reckoner_shard::machine::command::BilledRoot;
+use reckoner_shard::machine::query::{FoldSource, NoSource, View};
 use tokio::sync::watch;
 
 use super::reach;
@@ -58,11 +62,11 @@ impl Folds {
 
     /// What is known of the fold of a cut cycle, begun now where it was not; `None` while it runs or before the cut.
     pub fn so_far(&self, view: &Arc<View>, root: &AccountId, cycle: CycleId) -> Option<Folded> {
-        if !view.is_closing(root, cycle) {
-            let running = self.running.lock();
-            return running.get(&(root.clone(), cycle)).and_then(|running| running.borrow().clone());
+        if is_closing(view, root, cycle) {
+            return self.ensure(view, root, cycle).borrow().clone();
         }
-        self.ensure(view, root, cycle).borrow().clone()
+        let running = self.running.lock();
+        running.get(&(root.clone(), cycle)).and_then(|running| running.borrow().clone())
     }
 
     /// Lets go of a result that is recorded.
@@ -75,7 +79,7 @@ impl Folds {
     /// # Errors
     /// The two differ, or there is no fold: this replica must stop.
     pub async fn compare(&self, view: &Arc<View>, agreed: &BilledRoot) -> Result<(), String> {
-        if !view.is_closing(&agreed.root, agreed.cycle) {
+        if !is_closing(view, &agreed.root, agreed.cycle) {
             // Recorded before, or refused by the machine.
             return Ok(());
         }
@@ -97,33 +101,136 @@ impl Folds {
         ))
     }
 
-    async fn fold(&self, view: Arc<View>, root: &AccountId, cycle: CycleId) -> Folded {
-        let hash = view.cut_inputs(root, cycle).ok_or("the cycle is not cut")?.catalogue_hash;
-        reach::catalogue(&self.context, &hash).await?;
-        let (context, root) = (self.context.clone(), root.clone());
+    /// Writes the counters of an issued cycle beside its bills, durably, and answers their hash.
+    pub async fn archive(&self, view: &Arc<View>, root: &AccountId, cycle: CycleId) -> Result<Hash, String> {
+        let (view, root, bills) = (view.clone(), root.clone(), self.context.bills.clone());
         workers::run(self.context.workers.as_ref(), move || {
-            let parts = view.fold_parts(&root, cycle, context.catalogues.as_ref()).map_err(|why| why.to_string())?;
-            store(&parts, context.bills.as_ref())
+            let bytes = Bytes::from(view.archive(&root, cycle).map_err(|refusal| refusal.to_string())?);
+            let hash = *blake3::hash(&bytes).as_bytes();
+            bills.put(Some(cycle), &hash, bytes).map_err(|error| error.to_string())?;
+            bills.flush().map_err(|error| error.to_string())?;
+            Ok(hash)
         })
         .await
         .map_err(|lost| lost.to_string())?
-        .map(Arc::new)
+    }
+
+    /// Makes sure that this replica's own archive of a cycle is on disk and the one that is about to be recorded: the
+    /// counters leave memory with that entry.
+    ///
+    /// # Errors
+    /// The two differ, or the disk fails: this replica must stop.
+    pub async fn compare_archive(
+        &self,
+        view: &Arc<View>,
+        root: &AccountId,
+        cycle: CycleId,
+        agreed: &Hash,
+    ) -> Result<(), String> {
+        if view.cycle_status(root, cycle) != Ok(Status::Issued) {
+            // Recorded before, or refused by the machine.
+            return Ok(());
+        }
+        let own = self.archive(view, root, cycle).await?;
+        if own == *agreed {
+            return Ok(());
+        }
+        Err(format!("the archives of {root} for {cycle} differ: {} agreed, {} here", hex(agreed), hex(&own)))
+    }
+
+    async fn fold(&self, view: Arc<View>, root: &AccountId, cycle: CycleId) -> Folded {
+        let source = source(&self.context, &view, root, cycle).await.map_err(|why| why.to_string())?;
+        let bills = self.context.bills.clone();
+        workers::run(self.context.workers.as_ref(), move || store(&source, bills.as_ref()))
+            .await
+            .map_err(|lost| lost.to_string())?
+            .map(Arc::new)
     }
 }
 
+fn is_closing(view: &View, root: &AccountId, cycle: CycleId) -> bool {
+    view.cycle_status(root, cycle) == Ok(Status::Closing)
+}
+
+/// The input of a fold, once every catalogue that it needs is compiled here.
+pub async fn source(
+    context: &Arc<Context>,
+    view: &Arc<View>,
+    root: &AccountId,
+    cycle: CycleId,
+) -> Result<FoldSource, NoSource> {
+    loop {
+        let (asked, catalogues, root) = (view.clone(), context.catalogues.clone(), root.clone());
+        let gathered = workers::run(context.workers.as_ref(), move || {
+            asked.fold_source(&root, cycle, catalogues.as_ref())
+        });
+        match gathered.await {
+            Ok(Err(NoSource::BlobMissing(hash))) => {
+                reach::catalogue(context, &hash).await.map_err(|_| NoSource::BlobMissing(hash))?;
+            }
+            Ok(result) => return result,
+            Err(lost) => {
+                let refusal = reckoner_shard::base::refusal::Refusal::new(
+                    reckoner_shard::base::refusal::Reason::ResourceExhausted,
+                    lost.to_string(),
+                );
+                return Err(refusal.into());
+            }
+        }
+    }
+}
+
+/// The bills of a source: the one function behind estimate and close.
+pub fn bodies(source: &FoldSource) -> Result<Vec<BillBody>, FoldError> {
+    let counter = |counter: &'_ _| -> Counter<'_> {
+        let reckoner_shard::machine::query::FoldCounter { series, meter, bucket, value, records } = counter;
+        Counter { series, meter: *meter, bucket: *bucket, value: *value, records: *records }
+    };
+    fold(&FoldInput {
+        hierarchy: &source.hierarchy,
+        cycle: source.cycle,
+        catalogue: &source.catalogue,
+        contract: source.contract.as_ref().map(|contract| contract.contract.as_ref()),
+        counters: source.counters.iter().map(counter).collect(),
+    })
+}
+
 /// Folds, and keeps the bodies on disk before their hashes are told to anybody.
-fn store(parts: &FoldParts, bills: &dyn BillStore) -> Result<BilledRoot, String> {
-    let bodies = parts.fold().map_err(|error| error.to_string())?;
+fn store(source: &FoldSource, bills: &dyn BillStore) -> Result<BilledRoot, String> {
+    let bodies = bodies(source).map_err(|error| error.to_string())?;
     let mut hashes = Vec::with_capacity(bodies.len());
     for body in &bodies {
         let bytes = Bytes::from(codec::encode(body));
-        let body_hash = *blake3::hash(&bytes).as_bytes();
-        bills.put(body.cycle, &body_hash, bytes).map_err(|error| error.to_string())?;
+        let body_hash = codec::body_hash(&bytes);
+        bills.put(Some(body.cycle), &body_hash, bytes).map_err(|error| error.to_string())?;
         hashes.push(BillHash { payer: body.payer.clone(), currency: body.currency, body_hash });
     }
     bills.flush().map_err(|error| error.to_string())?;
     hashes.sort();
-    Ok(BilledRoot { root: parts.root().clone(), cycle: parts.cycle(), bills: hashes, postings: Vec::new() })
+    let root = source.hierarchy.root.clone();
+    Ok(BilledRoot { root, cycle: source.cycle, bills: hashes, postings: Vec::new() })
+}
+
+/// Everything in the BillStore that a state names: bodies of bills and archives, each under its own hash.
+pub fn contents_of(view: &View) -> Vec<Hash> {
+    let mut contents = Vec::new();
+    for (_, root) in view.roots() {
+        let Ok(cycles) = view.cycles(root) else { continue };
+        for cut in &cycles.cut {
+            match &cut.phase {
+                Phase::Closing => (),
+                Phase::Closed(bills) => contents.extend(bills.iter().map(|bill| bill.body_hash)),
+                Phase::Issued(bills) => contents.extend(bills.iter().map(|bill| bill.body_hash)),
+                Phase::Archived(bills, archive) => {
+                    contents.extend(bills.iter().map(|bill| bill.body_hash));
+                    contents.push(*archive);
+                }
+            }
+        }
+    }
+    contents.sort_unstable();
+    contents.dedup();
+    contents
 }
 
 /// One hash over all that was folded, for comparing replicas.
@@ -146,4 +253,3 @@ pub fn digest(billed: &BilledRoot) -> Hash {
     }
     *hasher.finalize().as_bytes()
 }
-impl Folds { pub async fn archive(&self, _: &Arc<View>, _: &AccountId, _: CycleId) -> Result<Hash, String> { Err("stub".into()) } }

@@ -12,7 +12,7 @@ use reckoner_raft::error::Error;
 use reckoner_shard::base::id::{AccountId, Slot};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::machine::command::{BilledRoot, Command, CommandOutcome};
-use reckoner_shard::machine::query::Due;
+use reckoner_shard::machine::query::DueStep;
 use reckoner_shard::placement::slot_of;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -108,23 +108,25 @@ enum Looked {
 
 impl Ticking {
     async fn look(&self) -> Result<Looked, Error> {
-        let read = self.shard.view().await?;
-        if !read.view.has_genesis() {
+        let read = self.shard.view(None).await?;
+        if read.view.identity.is_none() {
             return self.genesis().await;
         }
-        let now = self.context.clock.now().max(read.view.stamp());
-        let due = read.view.due(now, STEPS_MAX);
+        let now = self.context.clock.now().max(read.view.stamp);
+        let mut due = read.view.due(now);
+        due.truncate(STEPS_MAX);
         if due.is_empty() {
             return Ok(Looked::Nothing);
         }
         let mut commands = Vec::new();
         let mut to_bill = Vec::new();
         for due in due {
-            match due {
-                Due::Cut { root, cycle } => commands.push(Command::Cut { root, cycle, manual: false }),
-                Due::Bill { root, cycle } => to_bill.push((root, cycle)),
-                Due::Issue { root, cycle } => commands.push(Command::Issue { root, cycle }),
-                Due::Archive { root, cycle } => match self.shard.folds().archive(&read.view, &root, cycle).await {
+            let (root, cycle) = (due.root, due.cycle);
+            match due.step {
+                DueStep::Cut => commands.push(Command::Cut { root, cycle, manual: false }),
+                DueStep::Bill => to_bill.push((root, cycle)),
+                DueStep::Issue => commands.push(Command::Issue { root, cycle }),
+                DueStep::Archive => match self.shard.folds().archive(&read.view, &root, cycle).await {
                     Ok(hash) => commands.push(Command::Archived { root, cycle, hash }),
                     Err(reason) => tracing::error!(%root, %cycle, reason, "a cycle cannot be archived"),
                 },

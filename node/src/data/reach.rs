@@ -138,9 +138,14 @@ async fn execute_once(
     Ok((outcomes, Position { index: position.index, term: position.term }))
 }
 
-/// A view of `shard` that is as fresh as asked. Any replica can serve it: one that does not lead asks the leader how far
+/// A view of a shard, or of one slot of it, that is as fresh as asked. Any replica can serve it: one that does not lead asks the leader how far
 /// a linearizable read must see, and waits until it is there.
-pub async fn read(context: &Arc<Context>, id: ShardId, freshness: Freshness) -> Result<Read, Trouble> {
+pub async fn read(
+    context: &Arc<Context>,
+    id: ShardId,
+    slot: Option<Slot>,
+    freshness: Freshness,
+) -> Result<Read, Trouble> {
     let shard = replica(context, id)?;
     let epoch = context.meta.state().epoch();
     let of_group = |error| Trouble::of_group(error, id.0, epoch);
@@ -151,7 +156,7 @@ pub async fn read(context: &Arc<Context>, id: ShardId, freshness: Freshness) -> 
         }
         Freshness::Linearizable => Some(read_index(context, &shard).await?),
     };
-    let mut read = shard.view().await.map_err(of_group)?;
+    let mut read = shard.view(slot).await.map_err(of_group)?;
     // After a restore or a blank entry the machine's own last entry lies before what it contains.
     read.position = read.position.max(seen.unwrap_or_default());
     Ok(read)

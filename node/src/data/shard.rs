@@ -13,18 +13,19 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use reckoner_raft::error::Error;
 use reckoner_raft::group::{Applied, Group, Role};
 use reckoner_raft::machine::{ChunkSink, ChunkSource, Committed, Frozen, Halt, Machine, Position};
-use reckoner_shard::base::id::ShardId;
 use reckoner_shard::base::time::Timestamp;
-use reckoner_shard::machine::codec;
+use reckoner_shard::base::hash::{Hash, hex};
+use reckoner_shard::base::id::{ShardId, Slot};
+use reckoner_shard::machine::codec::{self, Entry};
 use reckoner_shard::machine::command::{self, Command, CommandOutcome, Effect, Outcome};
+use reckoner_shard::machine::query::View;
 use reckoner_shard::machine::state::State;
-use reckoner_shard::machine::view::View;
+use reckoner_shard::placement::slot_of;
 use tokio::sync::{Notify, oneshot};
 
-use super::billing::Folds;
+use super::billing::{Folds, contents_of};
 use super::reach;
 use crate::context::Context;
-use crate::store::content::Hash;
 
 /// How long a proposal may take: a few elections. After it the outcome is unknown and the sender repeats.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,8 +37,8 @@ const BLOB_RETRY: Duration = Duration::from_millis(200);
 pub enum Message {
     /// Apply committed entries and answer one outcome each.
     Apply { entries: Vec<Committed>, reply: oneshot::Sender<Result<Vec<Bytes>, Halt>> },
-    /// A view at the last applied entry.
-    View { reply: oneshot::Sender<Read> },
+    /// A view at the last applied entry: of one slot, or of all.
+    View { slot: Option<Slot>, reply: oneshot::Sender<Read> },
     /// Replace the state by a snapshot.
     Restore { source: Box<dyn ChunkSource>, reply: oneshot::Sender<Result<(), Halt>> },
     /// The hash of the state.
@@ -57,8 +58,6 @@ struct Owned {
     id: ShardId,
     state: State,
     position: Position,
-    /// Handed out again until the next entry; dropped before it, so that nothing is copied for a view nobody holds.
-    view: Option<Arc<View>>,
     parts: Parts,
 }
 
@@ -82,7 +81,7 @@ impl Actor for ShardActor {
         _myself: ActorRef<Message>,
         (id, parts): (ShardId, Parts),
     ) -> Result<Owned, ActorProcessingErr> {
-        Ok(Owned { id, state: State::new(id), position: Position::default(), view: None, parts })
+        Ok(Owned { id, state: State::new(id), position: Position::default(), parts })
     }
 
     async fn handle(
@@ -94,7 +93,7 @@ impl Actor for ShardActor {
         // Whoever asked may have gone; then the answer is nobody's.
         match message {
             Message::Apply { entries, reply } => drop(reply.send(owned.apply(entries).await)),
-            Message::View { reply } => drop(reply.send(owned.read())),
+            Message::View { slot, reply } => drop(reply.send(owned.read(slot))),
             Message::Restore { source, reply } => drop(reply.send(owned.restore(source))),
             Message::Hash { reply } => drop(reply.send((owned.position, owned.state.hash()))),
         }
@@ -104,7 +103,6 @@ impl Actor for ShardActor {
 
 impl Owned {
     async fn apply(&mut self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Halt> {
-        self.view = None;
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             outcomes.push(self.apply_one(&entry).await?);
@@ -113,7 +111,7 @@ impl Owned {
     }
 
     async fn apply_one(&mut self, entry: &Committed) -> Result<Bytes, Halt> {
-        self.compare_bills(&entry.bytes).await?;
+        self.compare_results(&entry.bytes).await?;
         let catalogues = self.parts.context.catalogues.clone();
         let applied = loop {
             match self.state.apply(entry.position.index, &entry.bytes, catalogues.as_ref()) {
@@ -129,14 +127,27 @@ impl Owned {
         Ok(applied.outcome.into())
     }
 
-    /// Before bills are recorded, this replica's own fold must have given the same; one that differs stops rather than
-    /// record what it cannot answer for.
-    async fn compare_bills(&mut self, entry: &[u8]) -> Result<(), Halt> {
-        let billed = codec::billed_in(entry).map_err(|error| Halt::new(error.to_string()))?;
-        for billed in billed {
-            let view = self.read().view;
-            self.view = None;
-            self.parts.folds.compare(&view, &billed).await.map_err(Halt::new)?;
+    /// Before bills or an archive are recorded, this replica's own must have given the same and be on disk; one that
+    /// differs stops rather than record what it cannot answer for.
+    async fn compare_results(&mut self, entry: &[u8]) -> Result<(), Halt> {
+        let Ok(Entry::Commands { commands, .. }) = codec::decode_entry(entry) else {
+            // Usage records nothing of this kind, and the machine itself says what it cannot read.
+            return Ok(());
+        };
+        for command in commands {
+            match command {
+                Command::Billed { slot, roots } => {
+                    for agreed in roots {
+                        let view = self.read(Some(slot)).view;
+                        self.parts.folds.compare(&view, &agreed).await.map_err(Halt::new)?;
+                    }
+                }
+                Command::Archived { root, cycle, hash } => {
+                    let view = self.read(Some(slot_of(root.as_str()))).view;
+                    self.parts.folds.compare_archive(&view, &root, cycle, &hash).await.map_err(Halt::new)?;
+                }
+                _ => (),
+            }
         }
         Ok(())
     }
@@ -148,7 +159,7 @@ impl Owned {
             match reach::catalogue(&self.parts.context, hash).await {
                 Ok(()) => return,
                 Err(reason) => {
-                    let name = command::hex(hash);
+                    let name = hex(hash);
                     tracing::warn!(shard = %self.id, hash = name, reason, "an entry waits for a catalogue");
                     tokio::time::sleep(BLOB_RETRY).await;
                 }
@@ -159,10 +170,9 @@ impl Owned {
     fn act(&mut self, effect: Effect) {
         self.parts.wake.notify_one();
         match effect {
-            Effect::CycleCut { root, cycle, .. } => {
-                let view = self.read().view;
+            Effect::CycleCut { slot, root, cycle } => {
+                let view = self.read(Some(slot)).view;
                 drop(self.parts.folds.ensure(&view, &root, cycle));
-                self.view = None;
             }
             Effect::CycleIssued { root, cycle, .. } => self.parts.folds.forget(&root, cycle),
             Effect::CycleBilled { .. }
@@ -172,27 +182,28 @@ impl Owned {
         }
     }
 
-    fn read(&mut self) -> Read {
-        let view = self.view.get_or_insert_with(|| Arc::new(self.state.view())).clone();
-        Read { view, position: self.position }
+    fn read(&mut self, slot: Option<Slot>) -> Read {
+        let view = match slot {
+            Some(slot) => self.state.view_of(slot),
+            None => self.state.view(),
+        };
+        Read { view: Arc::new(view), position: self.position }
     }
 
     fn restore(&mut self, mut source: Box<dyn ChunkSource>) -> Result<(), Halt> {
-        let chunks = std::iter::from_fn(|| source.next().transpose());
         let mut failed: Option<io::Error> = None;
-        let good = chunks.map_while(|chunk| match chunk {
-            Ok((section, bytes)) => Some((section, bytes)),
+        let parts = std::iter::from_fn(|| match source.next() {
+            Ok(part) => part.map(|(section, bytes)| (section, bytes.to_vec())),
             Err(error) => {
                 failed = Some(error);
                 None
             }
         });
-        let restored = State::restore(good);
+        let restored = State::restore(parts);
         if let Some(error) = failed {
             return Err(Halt::new(format!("the snapshot cannot be read: {error}")));
         }
         self.state = restored.map_err(|error| Halt::new(format!("the snapshot cannot be restored: {error}")))?;
-        self.view = None;
         Ok(())
     }
 }
@@ -233,7 +244,7 @@ impl Machine for ShardMachine {
 
     fn freeze(&mut self) -> BoxFuture<'_, Result<Box<dyn Frozen>, Halt>> {
         Box::pin(async move {
-            let read = self.ask(|reply| Message::View { reply }).await?;
+            let read = self.ask(|reply| Message::View { slot: None, reply }).await?;
             let frozen: Box<dyn Frozen> = Box::new(FrozenShard(read.view));
             Ok(frozen)
         })
@@ -247,9 +258,8 @@ impl Machine for ShardMachine {
 struct FrozenShard(Arc<View>);
 
 impl Frozen for FrozenShard {
-    /// The bodies of all bills that the state names: each is kept under its own hash.
     fn attachments(&self) -> Vec<Hash> {
-        self.0.contents()
+        contents_of(&self.0)
     }
 
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink) -> io::Result<()> {
@@ -323,9 +333,9 @@ impl Shard {
         Ok((outcomes_of(&applied.outcome)?, applied.position))
     }
 
-    /// A view at the last entry applied here, however old that is.
-    pub async fn view(&self) -> Result<Read, Error> {
-        self.ask(|reply| Message::View { reply }).await
+    /// A view at the last entry applied here, however old that is: of one slot, which is cheap, or of all.
+    pub async fn view(&self, slot: Option<Slot>) -> Result<Read, Error> {
+        self.ask(|reply| Message::View { slot, reply }).await
     }
 
     /// The hash of this replica's state, with the entry that it contains.

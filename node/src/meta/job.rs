@@ -12,6 +12,8 @@ use reckoner_shard::base::problem::{Problem, Severity};
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::placement::{ShardMap, slot_of};
+use reckoner_shard::contract::terms::Contract;
+use reckoner_shard::machine::state::Blobs as _;
 use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::CatalogueDocument;
 
@@ -175,7 +177,7 @@ async fn known(
     let Some(row) = state.catalogue(name) else { return Ok(None) };
     let hash: Hash = row.hash.as_ref().try_into().map_err(|_| Trouble::unavailable("a catalogue's hash is damaged"))?;
     reach::catalogue(context, &hash).await.map_err(|why| Trouble::unavailable(format!("catalogue {name}: {why}")))?;
-    let compiled = reckoner_shard::machine::Blobs::catalogue(context.catalogues.as_ref(), &hash);
+    let compiled = context.catalogues.catalogue(&hash);
     if let Some(compiled) = &compiled {
         catalogues.insert(name.to_owned(), compiled.clone());
     }
@@ -208,8 +210,8 @@ async fn check_contract(
         Some(catalogue) => Some(catalogue.clone()),
         None => {
             let shard = reach::shard_of(context, slot_of(root))?;
-            let read = reach::read(context, shard, Freshness::Linearizable).await?;
-            read.view.hierarchy(&contract.root).map(|hierarchy| hierarchy.catalogue.to_string())
+            let read = reach::read(context, shard, Some(slot_of(root)), Freshness::Linearizable).await?;
+            read.view.hierarchy(&contract.root).ok().map(|hierarchy| hierarchy.catalogue.to_string())
         }
     };
     let Some(catalogue) = catalogue else {
@@ -217,7 +219,7 @@ async fn check_contract(
         return Ok(vec![unknown("root", message, "apply it before, or in the same job")]);
     };
     let compiled = known(context, catalogues, &catalogue).await?;
-    Ok(match reckoner_shard::contract::Contract::compile(contract, compiled.as_deref()) {
+    Ok(match Contract::compile(contract, compiled.as_deref()) {
         Ok(_) => Vec::new(),
         Err(problems) => problems,
     })

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use reckoner_client::proto::StageBlobRequest;
 use reckoner_client::proto::cluster_client::ClusterClient;
+use reckoner_shard::base::hash::{Hash, hex};
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::refusal::{Reason, Refusal};
-use reckoner_shard::machine::command::{Command, CommandOutcome, Done, hex};
+use reckoner_shard::machine::command::{Command, CommandOutcome, Done};
 use reckoner_shard::placement::slot_of;
 use tokio::time::timeout;
 
@@ -17,7 +18,6 @@ use super::job::{self, Content};
 use crate::api::status::Trouble;
 use crate::context::Context;
 use crate::data::reach;
-use crate::store::content::Hash;
 use crate::workers;
 
 /// How long one node may take to put a document on disk.

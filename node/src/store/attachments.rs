@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use reckoner_raft::machine::Attachments;
-use reckoner_shard::billing::codec;
 
 use super::bills::BillStore;
 use super::content::Hash;
@@ -24,9 +23,7 @@ impl Attachments for BillAttachments {
     }
 
     fn write(&self, hash: &Hash, body: Bytes) -> io::Result<()> {
-        let read = codec::decode(&body);
-        let body_of = read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        self.0.put(body_of.cycle, hash, body)
+        self.0.put(None, hash, body)
     }
 
     fn flush(&self) -> io::Result<()> {

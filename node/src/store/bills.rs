@@ -14,8 +14,9 @@ use super::content::{ContentStore, Hash};
 
 /// Contents of billed cycles. Methods may block.
 pub trait BillStore: Send + Sync + 'static {
-    /// Puts `bytes`, whose blake3 hash is `hash`, to the others of `cycle`; not durable before [`BillStore::flush`].
-    fn put(&self, cycle: CycleId, hash: &Hash, bytes: Bytes) -> io::Result<()>;
+    /// Puts `bytes`, whose blake3 hash is `hash`, to the others of `cycle`, or to those that came by hash alone; not
+    /// durable before [`BillStore::flush`].
+    fn put(&self, cycle: Option<CycleId>, hash: &Hash, bytes: Bytes) -> io::Result<()>;
 
     /// The bytes under `hash`, checked; `cycle` says where to look first.
     fn get(&self, cycle: Option<CycleId>, hash: &Hash) -> io::Result<Option<Bytes>>;
@@ -27,10 +28,14 @@ pub trait BillStore: Send + Sync + 'static {
     fn flush(&self) -> io::Result<()>;
 }
 
+/// Folder of what came from a peer, which knows no cycle.
+const RECEIVED: &str = "received";
+
 /// In sled, a database a cycle.
 pub struct SledBills {
     folder: PathBuf,
-    open: RwLock<BTreeMap<CycleId, Arc<ContentStore>>>,
+    /// `None`: what came by hash alone.
+    open: RwLock<BTreeMap<Option<CycleId>, Arc<ContentStore>>>,
 }
 
 impl SledBills {
@@ -40,14 +45,21 @@ impl SledBills {
         let mut open = BTreeMap::new();
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
-            if let Some(cycle) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-                open.insert(cycle, Arc::new(ContentStore::open(&entry.path())?));
-            }
+            let name = entry.file_name();
+            let cycle = match name.to_str() {
+                Some(RECEIVED) => None,
+                Some(name) => match name.parse() {
+                    Ok(cycle) => Some(cycle),
+                    Err(_) => continue,
+                },
+                None => continue,
+            };
+            open.insert(cycle, Arc::new(ContentStore::open(&entry.path())?));
         }
         Ok(Self { folder: folder.to_owned(), open: RwLock::new(open) })
     }
 
-    fn of(&self, cycle: CycleId) -> io::Result<Arc<ContentStore>> {
+    fn of(&self, cycle: Option<CycleId>) -> io::Result<Arc<ContentStore>> {
         if let Some(store) = self.open.read().get(&cycle) {
             return Ok(store.clone());
         }
@@ -55,7 +67,8 @@ impl SledBills {
         if let Some(store) = open.get(&cycle) {
             return Ok(store.clone());
         }
-        let store = Arc::new(ContentStore::open(&self.folder.join(cycle.to_string()))?);
+        let name = cycle.map_or_else(|| RECEIVED.to_owned(), |cycle| cycle.to_string());
+        let store = Arc::new(ContentStore::open(&self.folder.join(name))?);
         super::durable::sync_folder(&self.folder)?;
         open.insert(cycle, store.clone());
         Ok(store)
@@ -64,13 +77,13 @@ impl SledBills {
     /// The databases to look into, the likely one first.
     fn candidates(&self, cycle: Option<CycleId>) -> Vec<Arc<ContentStore>> {
         let open = self.open.read();
-        let likely = cycle.and_then(|cycle| open.get(&cycle)).into_iter();
-        likely.chain(open.iter().rev().filter(|(at, _)| Some(**at) != cycle).map(|(_, store)| store)).cloned().collect()
+        let likely = open.get(&cycle).into_iter();
+        likely.chain(open.iter().rev().filter(|(at, _)| **at != cycle).map(|(_, store)| store)).cloned().collect()
     }
 }
 
 impl BillStore for SledBills {
-    fn put(&self, cycle: CycleId, hash: &Hash, bytes: Bytes) -> io::Result<()> {
+    fn put(&self, cycle: Option<CycleId>, hash: &Hash, bytes: Bytes) -> io::Result<()> {
         self.of(cycle)?.put(hash, &bytes)
     }
 
@@ -103,7 +116,7 @@ impl BillStore for SledBills {
 pub struct MemoryBills(RwLock<BTreeMap<Hash, Bytes>>);
 
 impl BillStore for MemoryBills {
-    fn put(&self, _cycle: CycleId, hash: &Hash, bytes: Bytes) -> io::Result<()> {
+    fn put(&self, _cycle: Option<CycleId>, hash: &Hash, bytes: Bytes) -> io::Result<()> {
         self.0.write().insert(*hash, bytes);
         Ok(())
     }
@@ -131,8 +144,8 @@ mod tests {
         let cycle = |name: &str| name.parse::<CycleId>().unwrap();
         let hash = |bytes: &[u8]| *blake3::hash(bytes).as_bytes();
         let check = |store: &dyn BillStore| {
-            store.put(cycle("2024-09"), &hash(b"september"), Bytes::from_static(b"september")).unwrap();
-            store.put(cycle("2024-10"), &hash(b"october"), Bytes::from_static(b"october")).unwrap();
+            store.put(Some(cycle("2024-09")), &hash(b"september"), Bytes::from_static(b"september")).unwrap();
+            store.put(Some(cycle("2024-10")), &hash(b"october"), Bytes::from_static(b"october")).unwrap();
             store.flush().unwrap();
             for at in [None, Some(cycle("2024-09")), Some(cycle("2024-10")), Some(cycle("2024-11"))] {
                 assert_eq!(store.get(at, &hash(b"september")).unwrap().as_deref(), Some(&b"september"[..]));

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use reckoner_shard::machine::Blobs;
+use reckoner_shard::machine::state::Blobs;
 use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::CatalogueDocument;
 

@@ -3,7 +3,16 @@
 
 pub mod attribute;
 pub mod bill;
+pub mod blend;
+pub mod codec;
 pub mod cycle;
+pub mod difference;
+pub mod explain;
 pub mod fold;
+pub mod simulate;
 pub mod stage;
 pub mod usage_stage;
+pub mod view;
+
+#[cfg(test)]
+mod case;

@@ -4,16 +4,48 @@
 use std::collections::BTreeMap;
 
 use crate::account::document::{Close, Grace};
-use crate::base::id::AccountId;
+use crate::base::hash::Hash;
+use crate::base::id::{AccountId, Currency};
 use crate::base::money::Money;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
-use crate::machine::command::{BillHash, Hash, IssuedBill, Posting};
 
 /// Bills of one cycle of one hierarchy: one a payer and currency.
 pub const BILLS_PER_CYCLE_MAX: usize = 100_000;
 /// Lasting balances of one hierarchy: one a clause that outlives a bill.
 pub const BALANCES_MAX: usize = 10_000;
+
+/// The content of one bill.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BillHash {
+    pub payer: AccountId,
+    pub currency: Currency,
+    /// blake3 of the encoded body.
+    pub body_hash: Hash,
+}
+
+/// A change of a lasting balance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posting {
+    /// The balance's name within its root, as the contract's clause gives it.
+    pub balance: String,
+    pub amount: Money,
+}
+
+/// A bill's envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedBill {
+    pub payer: AccountId,
+    pub currency: Currency,
+    pub body_hash: Hash,
+    /// Counts the payer's bills from 1.
+    pub number: u64,
+    pub issued_at: Timestamp,
+    /// Hash of the payer's bill before; zeros for the first.
+    pub previous: Hash,
+    /// Hash of this bill: envelope and body.
+    pub hash: Hash,
+}
 
 /// Where a cycle stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,14 +202,20 @@ impl Cycles {
     pub fn check_cut(&self, cycle: CycleId, asked: &CutRequest) -> Result<(), Refusal> {
         let refuse = |reason, detail: String| Err(Refusal::new(reason, detail));
         if cycle < self.first {
-            return refuse(Reason::CycleNotOpen, format!("cycle {cycle} is before the hierarchy's first, {}", self.first));
+            return refuse(
+                Reason::CycleNotOpen,
+                format!("cycle {cycle} is before the hierarchy's first, {}", self.first),
+            );
         }
         if asked.stamp < cycle.end() {
             let detail = format!("cycle {cycle} runs until {}, it is {}; close it then", cycle.end(), asked.stamp);
             return refuse(Reason::CycleRunning, detail);
         }
         if cycle > self.open {
-            return refuse(Reason::CloseOldestFirst, format!("cycle {} is older and not closed; close it first", self.open));
+            return refuse(
+                Reason::CloseOldestFirst,
+                format!("cycle {} is older and not closed; close it first", self.open),
+            );
         }
         if let Some(before) = self.cut.last().filter(|before| !matches!(before.phase, Phase::Archived(..))) {
             let detail = format!("cycle {} is still being billed and archived; try again after it", before.cycle);
@@ -188,9 +226,10 @@ impl Cycles {
         }
         match self.due_at(asked.close, asked.grace) {
             None => refuse(Reason::CycleRunning, format!("cycle {cycle} waits in grace to be closed by hand")),
-            Some(due_at) if asked.stamp < due_at => {
-                refuse(Reason::CycleRunning, format!("cycle {cycle} is in grace until {due_at}; close it by hand or wait"))
-            }
+            Some(due_at) if asked.stamp < due_at => refuse(
+                Reason::CycleRunning,
+                format!("cycle {cycle} is in grace until {due_at}; close it by hand or wait"),
+            ),
             Some(_) => Ok(()),
         }
     }
@@ -314,12 +353,9 @@ pub fn bill_hash(bill: &IssuedBill) -> Hash {
     *hasher.finalize().as_bytes()
 }
 
-
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::Currency;
 
     fn cycle(name: &str) -> CycleId {
         name.parse().unwrap()
@@ -338,7 +374,11 @@ mod tests {
     }
 
     fn bill(payer: &str, body: u8) -> BillHash {
-        BillHash { payer: AccountId::new(payer).unwrap(), currency: Currency::new("USD").unwrap(), body_hash: [body; 32] }
+        BillHash {
+            payer: AccountId::new(payer).unwrap(),
+            currency: Currency::new("USD").unwrap(),
+            body_hash: [body; 32],
+        }
     }
 
     #[test]
@@ -376,7 +416,10 @@ mod tests {
         assert_eq!(cycles.issue(september, now).unwrap_err().reason, Reason::CycleNotOpen);
         let bills = [bill("a", 1), bill("b", 2)];
         let postings = [Posting { balance: "credit".into(), amount: "-5".parse().unwrap() }];
-        assert_eq!(cycles.billed(september, &[bill("b", 2), bill("a", 1)], &[]).unwrap_err().reason, Reason::InvalidDocument);
+        assert_eq!(
+            cycles.billed(september, &[bill("b", 2), bill("a", 1)], &[]).unwrap_err().reason,
+            Reason::InvalidDocument
+        );
         assert_eq!(cycles.billed(september, &bills, &postings), Ok(true));
         assert_eq!(cycles.billed(september, &bills, &postings), Ok(false));
         assert_eq!(cycles.billed(september, &bills[..1], &postings).unwrap_err().reason, Reason::CycleClosed);

@@ -61,7 +61,8 @@ impl Producers {
     pub fn admit(&mut self, producer: &str, mode: &Mode) -> Result<&mut Seen, Refusal> {
         if !self.seen.contains_key(producer) {
             if self.seen.len() >= PRODUCERS_PER_SLOT_MAX {
-                let detail = format!("the slot has {PRODUCERS_PER_SLOT_MAX} producers, which is all it may; reuse names");
+                let detail =
+                    format!("the slot has {PRODUCERS_PER_SLOT_MAX} producers, which is all it may; reuse names");
                 return Err(Refusal::new(Reason::LimitReached, detail));
             }
             if let Mode::Sequenced { previous: Some(previous), .. } = mode {
@@ -100,6 +101,10 @@ impl Producers {
             }
         }
         Ok(seen)
+    }
+
+    pub fn get_mut(&mut self, producer: &str) -> Option<&mut Seen> {
+        self.seen.get_mut(producer)
     }
 
     pub fn get(&self, producer: &str) -> Option<&Seen> {

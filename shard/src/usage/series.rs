@@ -80,6 +80,8 @@ pub struct Member {
     pub newest: u32,
     /// The same account in another hierarchy of this slot.
     pub twin: u32,
+    /// The member of the same root before this one.
+    pub sibling: u32,
     /// Each record's time must be compared with the membership.
     pub checked: bool,
 }
@@ -175,7 +177,9 @@ pub struct TableFull {
 impl SeriesTable {
     /// The account's newest member; more are its twins.
     pub fn member_of(&self, index: &SeriesIndex, account: &str) -> Option<u32> {
-        let found = index.accounts.find(account_hash(account), |number| self.members[*number as usize].account.as_str() == account);
+        let found = index
+            .accounts
+            .find(account_hash(account), |number| self.members[*number as usize].account.as_str() == account);
         found.copied()
     }
 
@@ -191,16 +195,21 @@ impl SeriesTable {
         std::iter::successors(first, next)
     }
 
-    /// Adds an account of a root that is not a member of it yet.
-    pub fn add_member(&mut self, index: &mut SeriesIndex, account: &AccountId, root: u32) -> Result<u32, TableFull> {
-        if self.members.len() >= MEMBERS_PER_SLOT_MAX {
-            return Err(TableFull { what: "accounts", max: MEMBERS_PER_SLOT_MAX });
-        }
+    /// Adds an account of a root that is not a member of it yet; whoever adds has looked at [`MEMBERS_PER_SLOT_MAX`].
+    /// `newest` is the root's newest member so far, or [`NONE`]; it becomes this one.
+    pub fn add_member(&mut self, index: &mut SeriesIndex, account: &AccountId, root: u32, newest: &mut u32) -> u32 {
         let number = self.members.len() as u32;
         let twin = self.member_of(index, account.as_str()).unwrap_or(NONE);
-        self.members.push(Member { account: account.clone(), root, newest: NONE, twin, checked: false });
+        self.members.push(Member {
+            account: account.clone(),
+            root,
+            newest: NONE,
+            twin,
+            sibling: std::mem::replace(newest, number),
+            checked: false,
+        });
         self.index_member(index, number);
-        Ok(number)
+        number
     }
 
     fn index_member(&self, index: &mut SeriesIndex, number: u32) {
@@ -242,7 +251,11 @@ impl SeriesTable {
             usage_type: definition.usage_type.to_owned(),
             operation: definition.operation.to_owned(),
             region: definition.region.to_owned(),
-            attributes: definition.attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            attributes: definition
+                .attributes
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
         });
         self.things.push(Thing { catalogue, meter, hash: dimensions_hash(definition), dimensions });
         self.index_thing(index, number);
@@ -301,6 +314,12 @@ impl SeriesTable {
         index
     }
 
+    /// A root's members, newest first.
+    pub fn members_from(&self, newest: u32) -> impl Iterator<Item = u32> + '_ {
+        let next = |member: &u32| Some(self.members[*member as usize].sibling).filter(|next| *next != NONE);
+        std::iter::successors(Some(newest).filter(|member| *member != NONE), next)
+    }
+
     /// A member's series, newest first.
     pub fn series_of(&self, member: u32) -> impl Iterator<Item = u32> + '_ {
         let newest = Some(self.members[member as usize].newest).filter(|number| *number != NONE);
@@ -352,8 +371,8 @@ mod tests {
     fn names_have_one_number_each_and_twins_are_found() {
         let (mut table, mut index) = (SeriesTable::default(), SeriesIndex::default());
         let a = AccountId::new("a").unwrap();
-        let in_first = table.add_member(&mut index, &a, 0).unwrap();
-        let in_second = table.add_member(&mut index, &a, 1).unwrap();
+        let in_first = table.add_member(&mut index, &a, 0, &mut { NONE });
+        let in_second = table.add_member(&mut index, &a, 1, &mut { NONE });
         let plain = table.add_thing(&mut index, 0, 3, &definition("s", &[])).unwrap();
         let tagged = table.add_thing(&mut index, 0, 4, &definition("s", &[("k", "v")])).unwrap();
         let numbers = [(in_first, plain), (in_first, tagged), (in_second, plain)]

@@ -3,6 +3,15 @@
 pub mod attribute;
 pub mod bill;
 pub mod cycle;
+pub mod blend;
+pub mod codec;
+pub mod difference;
+pub mod explain;
 pub mod fold;
+pub mod simulate;
 pub mod stage;
 pub mod usage_stage;
+pub mod view;
+
+#[cfg(test)]
+mod case;

@@ -1,6 +1,8 @@
 //! The public contract (`proto`), a library over it, and the command line's verbs. Knows the domain (`reckoner-shard`),
 //! nothing of replication.
 
+pub mod batch;
+pub mod cli;
 pub mod client;
 pub mod directory;
 pub mod error;
@@ -8,3 +10,4 @@ pub mod files;
 pub mod proto;
 pub mod retry;
 pub mod routes;
+pub mod wire;

@@ -41,7 +41,7 @@ impl Shared {
     /// Makes `stored` the current snapshot unless a newer one came meanwhile.
     pub fn advance_current(&self, stored: Arc<dyn StoredSnapshot>) {
         let mut current = self.current.lock();
-        if current.as_ref().and_then(index_of) < index_of(&stored) {
+        if current.as_ref().map(index_of) < Some(index_of(&stored)) {
             *current = Some(stored);
         }
     }
@@ -50,7 +50,8 @@ impl Shared {
 /// The state at one entry, to be written as a snapshot.
 pub(crate) struct View {
     pub frozen: Box<dyn Frozen>,
-    pub applied: LogId,
+    /// The last applied entry; none before the first.
+    pub applied: Option<LogId>,
     pub members: StoredMembers,
 }
 
@@ -90,17 +91,14 @@ impl Applier {
         (applier, shared)
     }
 
-    /// A view of the machine at its last applied entry; `None` before the first one.
-    pub(crate) async fn freeze(&mut self) -> Result<Option<View>, Halt> {
-        let Some(applied) = self.applied else {
-            return Ok(None);
-        };
+    /// A view of the machine at its last applied entry.
+    pub(crate) async fn freeze(&mut self) -> Result<View, Halt> {
         let frozen = self.machine.get_mut().freeze().await?;
-        Ok(Some(View {
+        Ok(View {
             frozen,
-            applied,
+            applied: self.applied,
             members: self.members.clone(),
-        }))
+        })
     }
 
     fn halt(&self, halt: Halt) -> io::Error {
@@ -196,9 +194,11 @@ impl RaftStateMachine<Types> for Applier {
         if !force && current.is_none() {
             return None;
         }
-        let fresh = current.as_ref().and_then(index_of) >= self.applied.map(|id| id.index);
+        let fresh = current
+            .as_ref()
+            .is_some_and(|stored| index_of(stored) >= self.applied.map(|id| id.index));
         let view = if force && !fresh {
-            self.freeze().await.ok().flatten()
+            self.freeze().await.ok()
         } else {
             None
         };
@@ -294,7 +294,7 @@ pub(crate) fn write_view(
     let mut writer = PageWriter::new(store.begin(group)?);
     view.frozen.write(&mut writer)?;
     let (writer, mut manifest) = writer.finish()?;
-    manifest.position = Some(wire::position_out(&view.applied));
+    manifest.position = view.applied.as_ref().map(wire::position_out);
     manifest.membership_position = view.members.log_id().as_ref().map(wire::position_out);
     manifest.membership = Some(wire::members_out(view.members.membership()));
     manifest.attachments = attachments

@@ -243,8 +243,7 @@ impl Group {
             Box::pin(async move { applier.freeze().await })
         });
         let view = match self.inner.seeds.scope(frozen).await {
-            Ok(Ok(Some(view))) => view,
-            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(view)) => view,
             Ok(Err(halt)) => {
                 *self.inner.shared.halted.lock() = Some(halt.reason.clone());
                 self.stop().await;
@@ -252,7 +251,9 @@ impl Group {
             }
             Err(fatal) => return Err(self.fatal(&fatal)),
         };
-        let index = view.applied.index;
+        let Some(index) = view.applied.map(|id| id.index) else {
+            return Ok(());
+        };
         let before = self.current_index();
         if before >= Some(index) {
             return Ok(());

@@ -82,6 +82,8 @@ struct Submission {
 /// What the writing thread knows of a group's entries on disk.
 #[derive(Default)]
 struct Extent {
+    /// The first entry of the log, as far as there is one.
+    first: u64,
     /// One past the last entry of the log.
     next: u64,
     /// One past the last entry in the engine; beyond `next` lie entries that were cut off.
@@ -231,7 +233,12 @@ impl<F: FileSystem + 'static> Journal for EngineJournal<F> {
 
     fn close(&self) {
         drop(self.sender.lock().take());
+        let here = std::thread::current().id();
         for thread in self.threads.lock().drain(..) {
+            // The last holder may be a callback, which runs on the thread that writes: it ends by itself.
+            if thread.thread().id() == here {
+                continue;
+            }
             if thread.join().is_err() {
                 tracing::error!("a journal thread panicked");
             }
@@ -277,7 +284,7 @@ impl<F: FileSystem> Shared<F> {
             None => None,
         };
         let next = tail.unwrap_or(engine_next).max(purged_next);
-        if first > purged_next && next > first {
+        if purged.is_some() && first > purged_next && next > first {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
@@ -287,13 +294,15 @@ impl<F: FileSystem> Shared<F> {
                 ),
             ));
         }
+        let first = first.max(purged_next).min(next);
         let stored = Stored {
             vote: value(VOTE),
             committed: value(COMMITTED),
             purged,
-            entries: purged_next..next,
+            entries: first..next,
         };
         let extent = Extent {
+            first,
             next,
             engine_next: engine_next.max(next),
             tailed: tail.is_some(),
@@ -426,6 +435,11 @@ impl<F: FileSystem> Writer<F> {
                     let Some(first) = records.first() else {
                         continue;
                     };
+                    if extent.first >= extent.next && first.index > extent.next {
+                        // Nothing is kept: a log may begin anywhere.
+                        extent.first = first.index;
+                        extent.next = first.index;
+                    }
                     if first.index != extent.next {
                         return Err(io::Error::other(format!(
                             "entry {} of group {group} does not follow entry {}",
@@ -451,6 +465,7 @@ impl<F: FileSystem> Writer<F> {
                         .put(region, PURGED.to_vec(), mark.to_vec())
                         .map_err(full)?;
                     batch.add_command(region, Command::Compact { index: through + 1 });
+                    extent.first = extent.first.max(through + 1);
                     extent.next = extent.next.max(through + 1);
                     extent.engine_next = extent.engine_next.max(extent.next);
                     extent.mark_tail(batch, region)?;

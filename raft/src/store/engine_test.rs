@@ -212,9 +212,8 @@ fn damage_before_the_tail_is_an_error_that_names_the_place() {
     // In the frame of a batch: the journal does not open, for what follows would be forgotten.
     let spoilt = copy(dir.path());
     let mut changed = bytes.clone();
-    // Behind the entries of the second batch lies its footer.
-    let second_footer = find(&bytes, "entry 6 of") - 60;
-    changed[second_footer] ^= 1;
+    // The third batch begins 38 bytes before its first payload; right before that lies the second one's checksum.
+    changed[find(&bytes, "entry 6 of") - 40] ^= 1;
     fs::write(log_file(spoilt.path()), &changed).expect("written");
     let error = EngineJournal::open(spoilt.path(), quiet())
         .map(|_| ())

@@ -238,6 +238,10 @@ impl Group {
     /// [`Error::Storage`] when the disk refuses: nothing changed, try again later.
     pub async fn snapshot_now(&self) -> Result<(), Error> {
         let _one = self.inner.building.lock().await;
+        let applied = *self.inner.shared.applied_next.borrow();
+        if applied <= self.current_index().map_or(0, |index| index + 1) {
+            return Ok(());
+        }
         let raft = &self.inner.raft;
         let frozen = raft.with_state_machine(|applier: &mut applier::Applier| {
             Box::pin(async move { applier.freeze().await })

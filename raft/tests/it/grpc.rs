@@ -52,7 +52,7 @@ impl Server {
         });
         let service = PeerService::new(host.clone()).into_server();
         let server = tokio::spawn(async move {
-            let served = tonic::transport::Server::builder()
+            let served = reckoner_raft::service::server()
                 .add_service(service)
                 .serve_with_incoming(TcpListenerStream::new(listener));
             served.await.expect("served");
@@ -91,7 +91,7 @@ impl Server {
 
 async fn bind(address: &str) -> (TcpListener, String) {
     let address: SocketAddr = address.parse().expect("an address");
-    let listener = until_some("the port", || {
+    let listener = until("the port", || {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("set");
         socket
@@ -102,10 +102,6 @@ async fn bind(address: &str) -> (TcpListener, String) {
     .await;
     let address = listener.local_addr().expect("bound").to_string();
     (listener, address)
-}
-
-async fn until_some<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
-    until(what, found).await
 }
 
 fn group_of(nodes: &[Option<Server>], group: u32) -> Vec<Group> {
@@ -225,7 +221,6 @@ async fn eight_groups_on_three_nodes_and_one_restarts() {
     for group in 0..GROUPS {
         let groups = group_of(&nodes, group);
         let at = leader(&groups).await;
-        until("a barrier", || Some(())).await;
         groups[at].read_barrier(SOON).await.expect("barrier");
         let node = nodes.iter().flatten().nth(at).expect("up");
         assert_eq!(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use reckoner_client::proto::accounts_server::Accounts;
 use reckoner_client::proto::{
-    Account, AccountMembership, Cycle, Hierarchy, ListAccountsReply, ListAccountsRequest, Membership, Resolved,
-    ResolveReply, ResolveRequest, ShowAccountReply, ShowAccountRequest, Version,
+    Account, AccountMembership, Cycle, Hierarchy, ListAccountsReply, ListAccountsRequest, Membership, ResolveReply,
+    ResolveRequest, Resolved, ShowAccountReply, ShowAccountRequest, Version,
 };
 use reckoner_shard::account::tree::{self, Hierarchy as Tree};
 use reckoner_shard::base::id::{AccountId, ShardId};
@@ -75,9 +75,10 @@ impl Door {
         let compiled = newest.and_then(|version| self.0.catalogues.catalogue(&version.hash));
         let currency = tree.currency.or(compiled.map(|catalogue| catalogue.currency));
         let contract = view.contracts(root)?;
-        let in_force = contract.iter().rev().find(|version| {
-            version.effective <= cycles.open && version.until.is_none_or(|until| cycles.open < until)
-        });
+        let in_force = contract
+            .iter()
+            .rev()
+            .find(|version| version.effective <= cycles.open && version.until.is_none_or(|until| cycles.open < until));
         Ok(Hierarchy {
             root: root.to_string(),
             catalogue: tree.catalogue.to_string(),
@@ -253,10 +254,11 @@ impl Accounts for Door {
             let Some(account) = tree.account(&id) else { continue };
             let hierarchy = self.hierarchy_out(&read.view, &root, shard)?;
             let at = running(&read.view, &root, self.0.clock.now())?;
-            memberships.extend(account_out(&tree, account, at).into_iter().map(|account| AccountMembership {
-                hierarchy: Some(hierarchy.clone()),
-                account: Some(account),
-            }));
+            memberships.extend(
+                account_out(&tree, account, at)
+                    .into_iter()
+                    .map(|account| AccountMembership { hierarchy: Some(hierarchy.clone()), account: Some(account) }),
+            );
         }
         Ok(Response::new(ShowAccountReply { memberships, positions }))
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use reckoner_client::proto::bills_server::Bills;
 use reckoner_client::proto::{
-    Bill, BillForm, BillSummary, BillsReply, CloseAllRequest, CloseProgress, CloseReply, CloseRequest,
-    EstimateRequest, ExplainReply, ExplainRequest, ListBillsReply, ListBillsRequest, ShowBillsRequest,
+    Bill, BillForm, BillSummary, BillsReply, CloseAllRequest, CloseProgress, CloseReply, CloseRequest, EstimateRequest,
+    ExplainReply, ExplainRequest, ListBillsReply, ListBillsRequest, ShowBillsRequest,
 };
 use reckoner_client::wire::bills as out;
 use reckoner_shard::base::id::{AccountId, ShardId};
@@ -247,7 +247,8 @@ fn nothing_issued(view: &View, root: &AccountId, cycle: Option<CycleId>, number:
     };
     let state = view.cycle_status(root, cycle).map_or_else(|refusal| refusal.detail, |status| format!("{status:?}"));
     let state = state.to_lowercase();
-    let detail = format!("'{root}' has no such bill of {cycle}, which is {state}; estimate it, or close the cycle first");
+    let detail =
+        format!("'{root}' has no such bill of {cycle}, which is {state}; estimate it, or close the cycle first");
     Refusal::new(Reason::NotFound, detail)
 }
 

@@ -55,10 +55,7 @@ fn hash_in(bytes: &Bytes) -> Result<Hash, Trouble> {
 
 #[async_trait]
 impl Catalogue for Door {
-    async fn list(
-        &self,
-        request: Request<ListCataloguesRequest>,
-    ) -> Result<Response<ListCataloguesReply>, Status> {
+    async fn list(&self, request: Request<ListCataloguesRequest>) -> Result<Response<ListCataloguesReply>, Status> {
         let name = request.into_inner().name;
         let state = self.0.meta.state();
         let mut versions = Vec::new();
@@ -71,9 +68,8 @@ impl Catalogue for Door {
     async fn show(&self, request: Request<ShowCatalogueRequest>) -> Result<Response<ShowCatalogueReply>, Status> {
         let request = request.into_inner();
         let state = self.0.meta.state();
-        let wanted = |row: &&CatalogueRow| {
-            row.name == request.name && (request.version == 0 || row.version == request.version)
-        };
+        let wanted =
+            |row: &&CatalogueRow| row.name == request.name && (request.version == 0 || row.version == request.version);
         let row = state.catalogues().iter().rfind(wanted).ok_or_else(|| {
             let version = if request.version == 0 { String::new() } else { format!(" version {}", request.version) };
             let detail = format!("there is no catalogue '{}'{version}; list the catalogues", request.name);

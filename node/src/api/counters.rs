@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use reckoner_client::proto::{GetUsageReply, GetUsageRequest, UsageCounter};
 use reckoner_client::wire::usage::attributes;
+use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::money::print_scaled;
 use reckoner_shard::base::refusal::Refusal;
 use reckoner_shard::base::time::{CycleId, DAY, HOUR, Timestamp};
-use reckoner_shard::base::id::AccountId;
 use reckoner_shard::machine::query::{UsageLine, View};
 use reckoner_shard::placement::slot_of;
 use reckoner_shard::pricing::document::Bucket;
@@ -30,7 +30,8 @@ pub async fn get(context: &Arc<Context>, request: GetUsageRequest) -> Result<Get
     let (counters, total) = workers::run(context.workers.as_ref(), move || {
         let lines = view.usage(&root, cycle)?;
         let wanted = lines.iter().filter(|line| account.is_empty() || line.series.account.as_str() == account);
-        let counters: Vec<UsageCounter> = wanted.flat_map(|line| counters_out(line, cycle, kind_of(&view, &root, line))).collect();
+        let counters: Vec<UsageCounter> =
+            wanted.flat_map(|line| counters_out(line, cycle, kind_of(&view, &root, line))).collect();
         let total = counters.len();
         Ok::<_, Refusal>((counters.into_iter().skip(first).take(rows).collect::<Vec<_>>(), total))
     })

@@ -35,7 +35,10 @@ pub async fn explain(context: &Arc<Context>, request: ExplainRequest) -> Result<
             let bodies = bills::estimate(context, &read, &root, &request.payer, cycle).await?;
             let body = choose(bodies, &root, &request.payer, |body: &BillBody| body.payer.as_str())?;
             let body = body.ok_or_else(|| {
-                Refusal::new(Reason::NotFound, format!("'{root}' has no usage and no bill there; nothing is to explain"))
+                Refusal::new(
+                    Reason::NotFound,
+                    format!("'{root}' has no usage and no bill there; nothing is to explain"),
+                )
             })?;
             let bill = bills::estimate_out(&body, form);
             (body, bill)
@@ -151,7 +154,8 @@ async fn entries(
 }
 
 fn parse(json: &[u8]) -> Result<Value, Trouble> {
-    serde_json::from_slice(json).map_err(|error| Trouble::Broken { message: format!("a document cannot be read: {error}") })
+    serde_json::from_slice(json)
+        .map_err(|error| Trouble::Broken { message: format!("a document cannot be read: {error}") })
 }
 
 /// The entry with an id in one of a document's lists.

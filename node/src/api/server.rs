@@ -103,9 +103,7 @@ fn routes(context: &Arc<Context>) -> (Routes, tonic_health::server::HealthReport
         .expect("the descriptors were compiled with this program");
     macro_rules! limited {
         ($server:ident, $door:expr) => {
-            $server::new($door)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(REPLY_BYTES_MAX)
+            $server::new($door).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(REPLY_BYTES_MAX)
         };
     }
     let routes = Routes::new(health)

@@ -108,8 +108,7 @@ impl Usage for Door {
         request: Request<OpenProducerRequest>,
     ) -> Result<Response<OpenProducerReply>, Status> {
         let request = request.into_inner();
-        let producer =
-            ProducerId::new(&request.producer).map_err(|error| Trouble::invalid(error.to_string()))?;
+        let producer = ProducerId::new(&request.producer).map_err(|error| Trouble::invalid(error.to_string()))?;
         let slot = slot_of(producer.as_str());
         let shard = reach::shard_of(&self.0, slot)?;
         let file = request.file.as_ref().map(file_in).transpose()?;

@@ -1,0 +1,6 @@
+//! What is measured and how it is counted: the record, its packed form, series and their numbers, the counters, and how
+//! repeats are recognised.
+
+pub mod record;
+pub mod segment;
+pub mod series;

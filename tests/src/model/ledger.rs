@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::bill::{Counter, Member, Series, list, selects, text};
+use super::bill::{Bills, Counter, Member, Series, fold, list, selects, text};
 use super::exact::{Exact, exact, whole};
 
 /// What is measured, as a caller writes it down. `start` is in nanoseconds since 1970.
@@ -180,17 +180,27 @@ impl Root {
     pub fn counters(&self, cycle: Cycle, late: bool) -> Vec<Counter> {
         let mut found: BTreeMap<(Series, i64), Exact> = BTreeMap::new();
         for counted in self.counted.iter().filter(|counted| (counted.cycle, counted.late) == (cycle, late)) {
-            let length = match text(&counted.meter["bucket"], "month") {
-                "day" => 86_400_000_000_000,
-                "hour" => 3_600_000_000_000,
-                _ => i64::MAX,
+            let hour = (counted.row.start - start_of(cycle)) / 3_600_000_000_000;
+            let bucket = match text(&counted.meter["bucket"], "month") {
+                "hour" => hour,
+                "day" => hour / 24 * 24,
+                _ => 0,
             };
-            let bucket = (counted.row.start - start_of(cycle)) / length;
             let counts = text(&counted.meter["aggregation"], "sum") == "count";
             let value = if counts { whole(1) } else { exact(&counted.row.quantity) };
             *found.entry((counted.row.series.clone(), bucket)).or_insert_with(|| whole(0)) += value;
         }
         found.into_iter().map(|((series, bucket), value)| Counter { series, bucket, value }).collect()
+    }
+
+    /// The bills of a cycle over what was counted in time.
+    pub fn bills(&self, cycle: Cycle) -> Bills {
+        let catalogue = Root::governing(&self.catalogues, cycle).expect("a cycle that counts has a catalogue");
+        let name = cycle_name(cycle);
+        let contract = Root::governing(&self.contracts, cycle);
+        let contract = contract.filter(|contract| name.as_str() < text(&contract["until"], "9999-12"));
+        let counters = self.counters(cycle, false);
+        fold(catalogue, contract, (&name, hours_of(cycle)), &counters, &|account| self.member(account))
     }
 
     /// How many records were accepted, late ones included.
@@ -221,18 +231,28 @@ impl Ledger {
         sending: Sending,
         records: &[Sent],
     ) -> Result<Vec<Verdict>, &'static str> {
+        let key = (slot, producer.to_owned());
         let fresh = match sending {
+            Sending::Sequenced { previous: Some(_), .. } if !self.producers.contains_key(&key) => {
+                return Err("OUT_OF_ORDER");
+            }
             Sending::Sequenced { epoch, .. } => Producer::Sequenced { epoch, mark: None, refused: BTreeMap::new() },
             Sending::ById => Producer::ById { seen: BTreeMap::new() },
         };
-        let known = self.producers.entry((slot, producer.to_owned())).or_insert(fresh);
+        let known = self.producers.entry(key).or_insert(fresh);
         let mut verdicts = Vec::new();
         match (sending, known) {
             (Sending::Sequenced { epoch, previous }, Producer::Sequenced { epoch: latest, mark, refused }) => {
                 if epoch < *latest {
                     return Err("STALE_EPOCH");
                 }
-                if previous.is_some_and(|previous| mark.is_none_or(|mark| previous > mark)) {
+                // Only what begins at or under the mark may name no previous: all of it is being sent again.
+                let first = records[0].number;
+                let in_order = match previous {
+                    Some(previous) => mark.is_some_and(|mark| previous <= mark),
+                    None => mark.is_none_or(|mark| first <= mark),
+                };
+                if !in_order {
                     return Err("OUT_OF_ORDER");
                 }
                 *latest = epoch;

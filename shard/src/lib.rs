@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod base;
+pub mod billing;
 pub mod contract;
 pub mod machine;
 pub mod placement;

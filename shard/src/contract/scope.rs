@@ -9,6 +9,7 @@ use crate::base::problem::{Place, Problems};
 use crate::pricing::catalogue::{Catalogue, Meter, Sku};
 use crate::pricing::limits::PATTERNS_MAX;
 use crate::pricing::selector::{Pattern, PatternTexts, can_match_together};
+use crate::usage::series::Dimensions;
 
 /// A compiled scope. A list without patterns matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,11 +29,7 @@ pub struct Scope {
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     pub sku: &'a str,
-    pub service: &'a str,
-    pub usage_type: &'a str,
-    pub operation: &'a str,
-    pub region: &'a str,
-    pub attributes: &'a [(Arc<str>, Arc<str>)],
+    pub dimensions: &'a Dimensions,
     pub account: &'a str,
     /// Empty for none.
     pub group: &'a str,
@@ -85,16 +82,17 @@ impl Scope {
         let one_of = |patterns: &[Pattern], value: &str| {
             patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(value))
         };
-        one_of(&self.service, subject.service)
+        let used = subject.dimensions;
+        one_of(&self.service, &used.service)
             && one_of(&self.sku, subject.sku)
-            && one_of(&self.usage_type, subject.usage_type)
-            && one_of(&self.region, subject.region)
-            && one_of(&self.operation, subject.operation)
+            && one_of(&self.usage_type, &used.usage_type)
+            && one_of(&self.region, &used.region)
+            && one_of(&self.operation, &used.operation)
             && one_of(&self.account, subject.account)
             && one_of(&self.payer, subject.payer)
             && one_of(&self.group, subject.group)
             && self.attributes.iter().all(|(name, patterns)| {
-                subject.attributes.iter().any(|(own, value)| own == name && one_of(patterns, value))
+                used.attributes.iter().any(|(own, value)| **own == **name && one_of(patterns, value))
             })
     }
 

@@ -81,7 +81,8 @@ fn lines_of(bill: &BillBody) -> Vec<Shown> {
         let (series, sku) = (series_of(&item.series), item.sku.to_string());
         (bill.payer.to_string(), series, sku, origin_of(line), quantity, line.amount.to_string())
     };
-    usage.map(row).collect()
+    // A clause's share that rounds to nothing may be shown or left out.
+    usage.map(row).filter(|(.., quantity, amount)| quantity != "0" || amount != "0").collect()
 }
 
 fn show(totals: &BTreeMap<String, (Exact, Exact)>) -> Vec<(String, String, String)> {

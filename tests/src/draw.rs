@@ -250,6 +250,8 @@ pub fn contract(rng: &mut SmallRng, root: &str, effective: &str, catalogue: &Val
             clause["mechanism"] = json!("private_rate");
             clause["rate"] = json!(rate(rng));
             if chance(rng, 20) {
+                // Below one currency unit, so that no full counter could cost more than a bill holds.
+                clause["rate"] = json!(format!("0.{:03}", rng.random_range(1..1000)));
                 clause["may_raise"] = json!(true);
             }
         } else {

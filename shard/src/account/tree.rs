@@ -277,6 +277,94 @@ impl Hierarchy {
     }
 }
 
+/// A hierarchy taken apart, for durable bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    pub root: AccountId,
+    pub catalogue: CatalogueName,
+    pub currency: Option<Currency>,
+    pub first: CycleId,
+    pub close: Close,
+    pub grace: Grace,
+    pub payers: Vec<AccountId>,
+    pub groups: Vec<GroupName>,
+    pub accounts: Vec<AccountParts>,
+}
+
+/// An account taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountParts {
+    pub id: AccountId,
+    pub periods: Option<Vec<Period>>,
+    pub terms: Vec<TermParts>,
+}
+
+/// Payer and group (places in their lists) from a cycle on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TermParts {
+    pub since: CycleId,
+    pub payer: u16,
+    pub group: Option<u16>,
+}
+
+impl Hierarchy {
+    /// Takes a hierarchy apart.
+    pub fn parts(&self) -> Parts {
+        let term = |term: &Term| {
+            let group = (term.group != NO_GROUP).then_some(term.group);
+            TermParts { since: term.since, payer: term.payer, group }
+        };
+        let account = |account: &Account| AccountParts {
+            id: account.id.clone(),
+            periods: account.periods.as_ref().map(|periods| periods.to_vec()),
+            terms: account.terms.as_slice().iter().map(term).collect(),
+        };
+        Parts {
+            root: self.root.clone(),
+            catalogue: self.catalogue.clone(),
+            currency: self.currency,
+            first: self.first,
+            close: self.close,
+            grace: self.grace,
+            payers: self.payers.clone(),
+            groups: self.groups.clone(),
+            accounts: self.accounts.iter().map(account).collect(),
+        }
+    }
+
+    /// Puts a hierarchy together again; `None` where the parts do not fit each other.
+    pub fn from_parts(parts: Parts) -> Option<Hierarchy> {
+        let mut accounts = Vec::with_capacity(parts.accounts.len());
+        for account in parts.accounts {
+            let mut terms = Vec::with_capacity(account.terms.len());
+            for term in account.terms {
+                let knows_group = term.group.is_none_or(|group| usize::from(group) < parts.groups.len());
+                if usize::from(term.payer) >= parts.payers.len() || !knows_group {
+                    return None;
+                }
+                terms.push(Term { since: term.since, payer: term.payer, group: term.group.unwrap_or(NO_GROUP) });
+            }
+            let terms = match terms.as_slice() {
+                [] => return None,
+                [one] => Terms::One(*one),
+                many => Terms::Many(many.into()),
+            };
+            accounts.push(Account { id: account.id, periods: account.periods.map(Into::into), terms });
+        }
+        accounts.is_sorted_by(|one, next| one.id < next.id).then_some(Hierarchy {
+            root: parts.root,
+            catalogue: parts.catalogue,
+            currency: parts.currency,
+            first: parts.first,
+            close: parts.close,
+            grace: parts.grace,
+            payers: parts.payers,
+            groups: parts.groups,
+            accounts,
+        })
+    }
+}
+
 /// An account's rows of a document, gathered.
 struct Row<'a> {
     id: &'a AccountId,
@@ -389,6 +477,7 @@ mod tests {
         check("y", "2024-11", "b", None);
         assert_eq!(next.payer_of(&account("stranger"), cycle("2024-09")), None);
         assert_eq!(next.amend(&second, &counted).unwrap(), next);
+        assert_eq!(Hierarchy::from_parts(next.parts()), Some(next));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod attribute;
 pub mod bill;
+pub mod cycle;
 pub mod fold;
 pub mod stage;
 pub mod usage_stage;

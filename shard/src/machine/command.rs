@@ -1,14 +1,12 @@
 //! Everything that is ever replicated, and everything that comes back: commands, outcomes, verdicts, effects. All are
 //! plain data; their bytes live in [`super::codec`], what they do in [`super::apply`].
 
-use crate::base::id::{AccountId, CatalogueName, Currency, ProducerId, ShardId, Slot};
-use crate::base::money::Money;
+use crate::base::hash::{Hash, hex};
+use crate::base::id::{AccountId, CatalogueName, ProducerId, ShardId, Slot};
 use crate::base::refusal::Refusal;
 use crate::base::time::{CycleId, Period, Timestamp};
+use crate::billing::cycle::{BillHash, IssuedBill, Posting};
 use crate::placement::SlotRange;
-
-/// A 256-bit content hash (blake3).
-pub type Hash = [u8; 32];
 
 /// Commands of one entry: what one step of a job may carry at once without holding up usage behind it.
 pub const COMMANDS_MAX: usize = 4_096;
@@ -68,23 +66,6 @@ pub struct BilledRoot {
     pub postings: Vec<Posting>,
 }
 
-/// The content of one bill.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BillHash {
-    pub payer: AccountId,
-    pub currency: Currency,
-    /// blake3 of the encoded body.
-    pub body_hash: Hash,
-}
-
-/// A change of a lasting balance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Posting {
-    /// The balance's name within its root, as the contract's clause gives it.
-    pub balance: String,
-    pub amount: Money,
-}
-
 /// What a whole entry came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -118,21 +99,6 @@ pub enum Done {
     },
     /// The bills of the cycle, sorted by (payer, currency).
     Issued(Vec<IssuedBill>),
-}
-
-/// A bill's envelope.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IssuedBill {
-    pub payer: AccountId,
-    pub currency: Currency,
-    pub body_hash: Hash,
-    /// Counts the payer's bills from 1.
-    pub number: u64,
-    pub issued_at: Timestamp,
-    /// Hash of the payer's bill before; zeros for the first.
-    pub previous: Hash,
-    /// Hash of this bill: envelope and body.
-    pub hash: Hash,
 }
 
 /// What a batch of usage came to. A segment that is not listed was accepted wholly and in time, defined nothing, and its
@@ -220,9 +186,4 @@ pub enum Halt {
     /// The log is not one that this code wrote: the replica must stop.
     #[error("entry {index} cannot be read: {why}; this replica must stop")]
     BadEntry { index: u64, why: String },
-}
-
-/// A hash as 64 hexadecimal digits.
-pub fn hex(hash: &Hash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -477,6 +477,8 @@ impl Segment<'_> {
                 last = last.and_then(|last| last.checked_add(self.step.get(index) as u64));
             }
         }
+        // The number after the last must exist too.
+        let last = last.filter(|last| *last < u64::MAX);
         last.map(Some).ok_or_else(|| malformed("a number has more than 64 bits"))
     }
 }

@@ -4,4 +4,5 @@ pub mod compare;
 pub mod draw;
 pub mod faults;
 pub mod model;
+pub mod pair;
 pub mod table;

@@ -20,7 +20,6 @@ use reckoner_shard::machine::codec::{self, Entry};
 use reckoner_shard::machine::command::{self, Command, CommandOutcome, Effect, Outcome};
 use reckoner_shard::machine::query::View;
 use reckoner_shard::machine::state::State;
-use reckoner_shard::placement::slot_of;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::billing::{Folds, contents_of};
@@ -134,20 +133,22 @@ impl Owned {
             // Usage records nothing of this kind, and the machine itself says what it cannot read.
             return Ok(());
         };
+        let mut archived = Vec::new();
         for command in commands {
             match command {
                 Command::Billed { slot, roots } => {
+                    let view = self.read(Some(slot)).view;
                     for agreed in roots {
-                        let view = self.read(Some(slot)).view;
                         self.parts.folds.compare(&view, &agreed).await.map_err(Halt::new)?;
                     }
                 }
-                Command::Archived { root, cycle, hash } => {
-                    let view = self.read(Some(slot_of(root.as_str()))).view;
-                    self.parts.folds.compare_archive(&view, &root, cycle, &hash).await.map_err(Halt::new)?;
-                }
+                Command::Archived { root, cycle, hash } => archived.push((root, cycle, hash)),
                 _ => (),
             }
+        }
+        if !archived.is_empty() {
+            let view = self.read(None).view;
+            self.parts.folds.compare_archives(&view, archived).await.map_err(Halt::new)?;
         }
         Ok(())
     }

@@ -16,6 +16,8 @@ pub mod local;
 pub mod meta;
 pub mod net;
 pub mod node;
+#[cfg(test)]
+mod node_test;
 pub mod seams;
 pub mod store;
 pub mod supervisor;

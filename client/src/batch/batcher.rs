@@ -154,7 +154,8 @@ struct Gathering {
     since: Option<Instant>,
 }
 
-/// Gathers and sends the usage of one producer. Clones share it; records of one clone keep their order.
+/// Gathers and sends the usage of one producer. Clones share it; records of one clone keep their order. Dropping the last
+/// clone gives up what has no verdict: call [`Batcher::flush`] first.
 #[derive(Clone, Debug)]
 pub struct Batcher {
     shared: Arc<Shared>,

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use reckoner_shard::base::refusal::{Reason, Refusal};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as ValueError;
-use reckoner_shard::base::refusal::{Reason, Refusal};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 

@@ -91,7 +91,8 @@ impl Routes {
         let mut seeds = Vec::new();
         for endpoint in endpoints {
             let address = endpoint.trim().trim_start_matches("http://").trim_end_matches('/');
-            let known = address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+            let known =
+                address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
             if !known {
                 let why = format!("endpoint '{endpoint}' is not host:port; write it like 127.0.0.1:7400");
                 return Err(Error::invalid(why));

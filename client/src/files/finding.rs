@@ -111,7 +111,9 @@ impl Finding {
             }
             Some((line, column)) => {
                 let text = self.source.text.lines().nth(line - 1).unwrap_or_default();
-                let marked = self.span.as_ref().map_or(0, |span| self.source.text.get(span.clone()).unwrap_or("").lines().next().unwrap_or("").chars().count());
+                let marked = self.span.as_ref().map_or(0, |span| {
+                    self.source.text.get(span.clone()).unwrap_or("").lines().next().unwrap_or("").chars().count()
+                });
                 let width = line.to_string().len();
                 // Tabs keep their width when the padding repeats them.
                 let pad: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
@@ -233,7 +235,8 @@ error: not a number
         assert_eq!(finding.to_string(), "c.yaml:2:8: not a number; write 2");
         assert!(finding.fancy().contains("not a number"));
         let row = serde_json::to_string(&finding.row()).unwrap();
-        let expected = r#"{"file":"c.yaml","line":2,"column":8,"severity":"error","message":"not a number","help":"write 2"}"#;
+        let expected =
+            r#"{"file":"c.yaml","line":2,"column":8,"severity":"error","message":"not a number","help":"write 2"}"#;
         assert_eq!(row, expected);
     }
 

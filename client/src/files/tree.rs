@@ -74,9 +74,7 @@ impl Node {
     pub fn start(&self) -> Range<usize> {
         match &self.kind {
             Kind::Map(entries) => entries.first().map_or_else(|| self.span.clone(), |(key, _)| key.span.clone()),
-            Kind::List(items) if self.span.is_empty() => {
-                items.first().map_or_else(|| self.span.clone(), Node::start)
-            }
+            Kind::List(items) if self.span.is_empty() => items.first().map_or_else(|| self.span.clone(), Node::start),
             Kind::List(_) | Kind::Null | Kind::Plain(_) | Kind::Quoted(_) => self.span.clone(),
         }
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
-    VariantAccess, Visitor,
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
@@ -16,8 +16,22 @@ use super::finding::{Finding, Source};
 use super::tree::{Kind, Node};
 
 /// Reads a document as a `T`.
+///
+/// Behind serde's buffer (tagged enums) a whole number may be meant as a number or as a decimal's text, and nothing tells
+/// which. It is read as a number first; where that fails, all whole numbers are read as text; where that fails too, the
+/// first error says which one to quote.
 pub fn read<T: DeserializeOwned>(source: &Arc<Source>, node: &Node) -> Result<T, Finding> {
-    T::deserialize(Reader { node }).map_err(|error| error.finding(source, node))
+    T::deserialize(Reader { node, whole: Whole::Number }).or_else(|error| {
+        let text = error.message.starts_with("invalid type: integer `").then_some(Reader { node, whole: Whole::Text });
+        text.and_then(|reader| T::deserialize(reader).ok()).ok_or_else(|| error.finding(source, node))
+    })
+}
+
+/// What a whole number without quotes becomes where the type does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whole {
+    Number,
+    Text,
 }
 
 /// A serde error with its place.
@@ -69,9 +83,9 @@ fn find(node: &Node, word: &str) -> Option<Range<usize>> {
         Kind::Plain(text) => (text == word).then(|| node.span.clone()),
         Kind::Null | Kind::Quoted(_) => None,
         Kind::List(items) => items.iter().find_map(|item| find(item, word)),
-        Kind::Map(entries) => entries.iter().find_map(|(key, value)| {
-            if key.text() == Some(word) { Some(key.span.clone()) } else { find(value, word) }
-        }),
+        Kind::Map(entries) => entries
+            .iter()
+            .find_map(|(key, value)| if key.text() == Some(word) { Some(key.span.clone()) } else { find(value, word) }),
     }
 }
 
@@ -112,6 +126,7 @@ impl de::Error for ReadError {
 #[derive(Clone, Copy)]
 struct Reader<'n> {
     node: &'n Node,
+    whole: Whole,
 }
 
 impl<'n> Reader<'n> {
@@ -170,7 +185,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 let plain = text.strip_prefix('-').unwrap_or(text);
                 let whole = !plain.is_empty() && plain.bytes().all(|byte| byte.is_ascii_digit());
                 // 007 is a name; 7 is a number.
-                let whole = whole && (plain == "0" || !plain.starts_with('0'));
+                let whole = whole && self.whole == Whole::Number && (plain == "0" || !plain.starts_with('0'));
                 match text.as_str() {
                     "true" => self.placed(visitor.visit_bool(true)),
                     "false" => self.placed(visitor.visit_bool(false)),
@@ -178,8 +193,10 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                     _ => self.placed(visitor.visit_str(text)),
                 }
             }
-            Kind::List(items) => self.placed(visitor.visit_seq(Items { items: items.iter() })),
-            Kind::Map(entries) => self.placed(visitor.visit_map(Entries { entries: entries.iter(), value: None })),
+            Kind::List(items) => self.placed(visitor.visit_seq(Items { items: items.iter(), whole: self.whole })),
+            Kind::Map(entries) => {
+                self.placed(visitor.visit_map(Entries { entries: entries.iter(), value: None, whole: self.whole }))
+            }
         }
     }
 
@@ -217,7 +234,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 self.placed(visitor.visit_enum(text))
             }
             Kind::Map(entries) if entries.len() == 1 => {
-                self.placed(visitor.visit_enum(Variant { key: &entries[0].0, value: &entries[0].1 }))
+                self.placed(visitor.visit_enum(Variant { key: &entries[0].0, value: &entries[0].1, whole: self.whole }))
             }
             _ => self.placed(Err(self.wrong(&visitor))),
         }
@@ -230,6 +247,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
 struct Items<'n> {
     items: std::slice::Iter<'n, Node>,
+    whole: Whole,
 }
 
 impl<'de> SeqAccess<'de> for Items<'_> {
@@ -237,13 +255,14 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
         let Some(node) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Reader { node }).map(Some).map_err(|error| error.at(&node.start()))
+        seed.deserialize(Reader { node, whole: self.whole }).map(Some).map_err(|error| error.at(&node.start()))
     }
 }
 
 struct Entries<'n> {
     entries: std::slice::Iter<'n, (Node, Node)>,
     value: Option<(&'n Node, &'n Node)>,
+    whole: Whole,
 }
 
 impl<'de> MapAccess<'de> for Entries<'_> {
@@ -252,19 +271,21 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ReadError> {
         let Some((key, value)) = self.entries.next() else { return Ok(None) };
         self.value = Some((key, value));
-        seed.deserialize(Reader { node: key }).map(Some).map_err(|error| error.at(&key.span))
+        seed.deserialize(Reader { node: key, whole: self.whole }).map(Some).map_err(|error| error.at(&key.span))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
-        let (key, value) = self.value.take().ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
+        let (key, value) =
+            self.value.take().ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
         let place = if value.text().is_some() { &value.span } else { &key.span };
-        seed.deserialize(Reader { node: value }).map_err(|error| error.at(place))
+        seed.deserialize(Reader { node: value, whole: self.whole }).map_err(|error| error.at(place))
     }
 }
 
 struct Variant<'n> {
     key: &'n Node,
     value: &'n Node,
+    whole: Whole,
 }
 
 impl<'de, 'n> EnumAccess<'de> for Variant<'n> {
@@ -272,8 +293,9 @@ impl<'de, 'n> EnumAccess<'de> for Variant<'n> {
     type Variant = Reader<'n>;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Reader<'n>), ReadError> {
-        let name = seed.deserialize(Reader { node: self.key }).map_err(|error| error.at(&self.key.span))?;
-        Ok((name, Reader { node: self.value }))
+        let name =
+            seed.deserialize(Reader { node: self.key, whole: self.whole }).map_err(|error| error.at(&self.key.span))?;
+        Ok((name, Reader { node: self.value, whole: self.whole }))
     }
 }
 
@@ -360,6 +382,8 @@ mod tests {
         let clauses = "id: a\nclauses:\n  - mechanism: percent\n    share: 0.000000000000000001\n";
         let expected = Clause::Percent { share: "0.000000000000000001".parse().unwrap() };
         assert_eq!(price(clauses).unwrap().clauses, [expected], "also behind serde's buffer");
+        let clauses = "id: a\nclauses:\n  - mechanism: percent\n    share: 1\n";
+        assert_eq!(price(clauses).unwrap().clauses, [Clause::Percent { share: Rate::ONE }]);
     }
 
     #[test]
@@ -400,7 +424,7 @@ mod tests {
         );
         check(
             "id: [a]\n",
-            "error: invalid type: a list, expected a string\n --> p.yaml:1:1\n  |\n1 | id: [a]\n  | ^^\n",
+            "error: invalid type: a list, expected a string\n --> p.yaml:1:5\n  |\n1 | id: [a]\n  |     ^\n",
         );
     }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod context;
 pub mod data;
 pub mod datadir;
+pub mod demo;
 mod internal;
 pub mod keeper;
 pub mod local;

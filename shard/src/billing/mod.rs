@@ -1,10 +1,11 @@
-//! From counters, a catalogue and a contract to bills: the stages, the lines they make, and what can be read from them.
+//! From counters, a catalogue and a contract to bills: how a cycle becomes one, the stages, the lines they make, and what
+//! can be read from them.
 
 pub mod attribute;
 pub mod bill;
-pub mod cycle;
 pub mod blend;
 pub mod codec;
+pub mod cycle;
 pub mod difference;
 pub mod explain;
 pub mod fold;
@@ -12,6 +13,7 @@ pub mod simulate;
 pub mod stage;
 pub mod usage_stage;
 pub mod view;
+mod wire;
 
 #[cfg(test)]
 mod case;

@@ -508,6 +508,9 @@ impl Shared {
     /// Where a series' records are gathered, with room for one more.
     #[inline]
     fn gathering<'o>(&self, open: &'o mut Open, series: Series) -> Result<&'o mut Gathering, NotTaken> {
+        if self.failed.get().is_some() {
+            return Err(NotTaken::Failed);
+        }
         let at = usize::from(open.body_of[usize::from(series.slot)]);
         if !open.bodies[at].is_full(&self.config) {
             return Ok(&mut open.bodies[at]);

@@ -565,6 +565,9 @@ fn a_fold_takes_what_was_counted_and_the_archive_gives_it_back() {
     };
     let expected = [("a".to_owned(), 2), ("acme".to_owned(), 4), ("b".to_owned(), 1)];
     assert_eq!(seen(&estimate.counters), expected);
+    // Seven bytes at a cent each.
+    let bills = crate::billing::fold::fold(&estimate.input()).unwrap();
+    assert_eq!((bills.len(), bills[0].payable.to_string()), (1, "0.07".to_owned()));
     assert!(kit.state.view().archive(&root, september).is_err());
     kit.stamp = time("2024-10-01");
     kit.ok(Command::Cut { root: root.clone(), cycle: september, manual: true });

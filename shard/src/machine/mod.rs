@@ -20,3 +20,5 @@ mod history_test;
 mod kit;
 #[cfg(test)]
 mod machine_test;
+#[cfg(test)]
+mod measure_test;

@@ -2,3 +2,4 @@
 //! names) -> outcomes`. It knows no Raft, no async runtime, no disk and no clock; the same log gives the same bytes.
 
 pub mod base;
+pub mod pricing;

@@ -2,6 +2,7 @@
 
 pub mod id;
 pub mod money;
+pub mod problem;
 pub mod refusal;
 pub mod time;
 pub mod wide;

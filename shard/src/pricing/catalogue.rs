@@ -1,0 +1,305 @@
+//! A catalogue compiled for use: which meter a record belongs to, which SKU a series, what a SKU costs. Immutable; one
+//! value is shared by all shards of a node. How a document becomes one lives in `compile.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::document::{Aggregation, Attribution, Bucket, CatalogueDocument, RoundingAt};
+use super::order::Stage;
+use super::pool::{FreePool, SplitBy};
+use super::rate::Ladder;
+use super::selector::Pattern;
+use crate::base::id::{CatalogueName, Currency, MeterId, PriceId, SkuId};
+use crate::base::money::{Money, Quantity};
+use crate::base::problem::{Place, Problem, Problems};
+use crate::base::time::CycleId;
+use crate::base::wide::Rounding;
+
+/// Index of a meter in one version of a catalogue. Another version may number its meters differently: what outlives a
+/// version names the meter by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MeterIndex(pub u32);
+
+/// Index of a SKU in one version of a catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SkuIndex(pub u32);
+
+/// Index of a price in one version of a catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PriceIndex(pub u32);
+
+/// Index of a free pool in one version of a catalogue; pools are consumed in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolIndex(pub u32);
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meter {
+    pub id: MeterId,
+    pub service: Arc<str>,
+    pub usage_type: Arc<str>,
+    pub operation: Pattern,
+    pub region: Pattern,
+    pub aggregation: Aggregation,
+    /// Decimals of its counters, 0 to 12.
+    pub scale: u32,
+    pub bucket: Bucket,
+    /// Names of the attributes that a series may have, sorted.
+    pub attributes: Vec<Arc<str>>,
+    /// Largest magnitude of a counter, as an integer at `scale`. Derived from the rates that can charge this meter so
+    /// that no fold can overflow; usage that would pass it is refused.
+    pub ceiling: i128,
+    /// The SKUs that can match a series of this meter, by file order.
+    pub(super) skus: Vec<SkuIndex>,
+}
+
+/// Why a record has no meter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MeterError {
+    #[error(
+        "no meter of the catalogue measures this service, usage type, operation and region; declare one or correct the record"
+    )]
+    UnknownMeter,
+    #[error("attribute '{0}' is not among the attributes that the meter keeps; drop it or declare a new meter")]
+    UnknownAttribute(String),
+}
+
+/// What is priced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sku {
+    pub id: SkuId,
+    pub name: Option<Arc<str>>,
+    pub matches: SeriesPattern,
+    /// The priced unit.
+    pub unit: Arc<str>,
+    pub convert: Convert,
+    pub price: PriceIndex,
+    /// Free pools that this SKU draws from, in the order of consumption.
+    pub pools: Vec<PoolIndex>,
+}
+
+/// Which series something applies to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeriesPattern {
+    pub service: Pattern,
+    pub usage_type: Pattern,
+    pub operation: Pattern,
+    pub region: Pattern,
+    /// Each named attribute must be there and match.
+    pub attributes: BTreeMap<Arc<str>, Pattern>,
+}
+
+impl SeriesPattern {
+    /// Whether a series of a meter that is known to match service and usage type belongs here.
+    fn matches_rest<N: AsRef<str>, V: AsRef<str>>(&self, operation: &str, region: &str, attributes: &[(N, V)]) -> bool {
+        self.operation.matches(operation)
+            && self.region.matches(region)
+            && self.attributes.iter().all(|(name, pattern)| {
+                attributes.iter().any(|(own, value)| own.as_ref() == &**name && pattern.matches(value.as_ref()))
+            })
+    }
+}
+
+/// From a meter's unit to the priced unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Convert {
+    pub divide: Quantity,
+    pub by_hours_of_cycle: bool,
+}
+
+/// How a pool's quantity is charged and shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Price {
+    pub id: PriceId,
+    pub name: Option<Arc<str>>,
+    pub ladder: Ladder,
+    /// Units of each pool that are free before the ladder begins.
+    pub free_units: Quantity,
+    /// Decimals and mode to which the pool's total is rounded first.
+    pub round_units: Option<(i32, Rounding)>,
+    pub split_by: SplitBy,
+    pub attribution: Attribution,
+}
+
+/// When and to what amounts are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundingRule {
+    pub at: RoundingAt,
+    pub mode: Rounding,
+    /// Decimals of the payable.
+    pub decimals: i32,
+}
+
+impl RoundingRule {
+    /// `amount` at the rule's decimals; `None` on overflow.
+    pub fn round(&self, amount: Money) -> Option<Money> {
+        amount.round(self.decimals, self.mode)
+    }
+}
+
+/// Names to indexes: looked up, never iterated, so its order cannot reach a result.
+pub(super) type Lookup<V> = HashMap<Arc<str>, V, FixedState>;
+
+/// One version of a catalogue.
+#[derive(Clone, Debug)]
+pub struct Catalogue {
+    pub name: CatalogueName,
+    pub currency: Currency,
+    /// First cycle of this version.
+    pub effective: CycleId,
+    /// blake3 of the document's canonical form.
+    pub hash: [u8; 32],
+    pub rounding: RoundingRule,
+    pub stages: Vec<Stage>,
+    pub(super) meters: Vec<Meter>,
+    pub(super) skus: Vec<Sku>,
+    pub(super) prices: Vec<Price>,
+    pub(super) pools: Vec<FreePool>,
+    /// Service, then usage type, to the meters of both.
+    pub(super) meter_lookup: Lookup<Lookup<Vec<MeterIndex>>>,
+    pub(super) meter_ids: Lookup<MeterIndex>,
+    pub(super) sku_ids: Lookup<SkuIndex>,
+}
+
+impl Catalogue {
+    /// Checks a document and makes it ready for use; all problems are told, warnings included if there is an error.
+    pub fn compile(document: &CatalogueDocument) -> Result<Catalogue, Vec<Problem>> {
+        let (catalogue, problems) = super::compile::compile(document);
+        catalogue.ok_or(problems)
+    }
+
+    /// The one meter that measures such a record.
+    pub fn meter_of<N: AsRef<str>, V: AsRef<str>>(
+        &self,
+        service: &str,
+        usage_type: &str,
+        operation: &str,
+        region: &str,
+        attributes: &[(N, V)],
+    ) -> Result<MeterIndex, MeterError> {
+        let index = self
+            .meter_lookup
+            .get(service)
+            .and_then(|of_service| of_service.get(usage_type))
+            .into_iter()
+            .flatten()
+            .copied()
+            .find(|index| {
+                let meter = self.meter(*index);
+                meter.operation.matches(operation) && meter.region.matches(region)
+            })
+            .ok_or(MeterError::UnknownMeter)?;
+        let kept = &self.meter(index).attributes;
+        let unknown = attributes.iter().find(|(name, _)| !kept.iter().any(|own| **own == *name.as_ref()));
+        match unknown {
+            Some((name, _)) => Err(MeterError::UnknownAttribute(name.as_ref().to_owned())),
+            None => Ok(index),
+        }
+    }
+
+    pub fn meter(&self, index: MeterIndex) -> &Meter {
+        &self.meters[index.0 as usize]
+    }
+
+    pub fn meter_by_id(&self, id: &str) -> Option<MeterIndex> {
+        self.meter_ids.get(id).copied()
+    }
+
+    pub fn meters(&self) -> &[Meter] {
+        &self.meters
+    }
+
+    /// The one SKU that prices a series of `meter`; `None` is unpriced.
+    pub fn sku_of<N: AsRef<str>, V: AsRef<str>>(
+        &self,
+        meter: MeterIndex,
+        operation: &str,
+        region: &str,
+        attributes: &[(N, V)],
+    ) -> Option<SkuIndex> {
+        let candidates = self.meter(meter).skus.iter().copied();
+        candidates.into_iter().find(|index| self.sku(*index).matches.matches_rest(operation, region, attributes))
+    }
+
+    /// The SKUs that can price a series of `meter`.
+    pub fn skus_of(&self, meter: MeterIndex) -> &[SkuIndex] {
+        &self.meter(meter).skus
+    }
+
+    pub fn sku(&self, index: SkuIndex) -> &Sku {
+        &self.skus[index.0 as usize]
+    }
+
+    pub fn sku_by_id(&self, id: &str) -> Option<SkuIndex> {
+        self.sku_ids.get(id).copied()
+    }
+
+    pub fn skus(&self) -> &[Sku] {
+        &self.skus
+    }
+
+    pub fn price(&self, index: PriceIndex) -> &Price {
+        &self.prices[index.0 as usize]
+    }
+
+    pub fn pool(&self, index: PoolIndex) -> &FreePool {
+        &self.pools[index.0 as usize]
+    }
+
+    /// What of a later version contradicts this one: a declared meter stays as it is, and so does the currency.
+    pub fn check_successor(&self, next: &CatalogueDocument) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        let top = Place::top();
+        if next.currency != self.currency {
+            problems.error(
+                &top.key("currency"),
+                format!("the catalogue is in {}, this version says {}", self.currency, next.currency),
+                "a catalogue keeps its currency; give the other currency a catalogue of its own",
+            );
+        }
+        let mut left: BTreeMap<&str, &Meter> = self.meters.iter().map(|meter| (meter.id.as_str(), meter)).collect();
+        for (index, after) in next.meters.iter().enumerate() {
+            let Some(before) = left.remove(after.id.as_str()) else { continue };
+            let place = top.key("meters").index(index);
+            let mut attributes = after.attributes.clone();
+            attributes.sort();
+            let scale = super::compile::meter_scale(after);
+            let fields = [
+                ("service", before.service.to_string(), after.service.clone()),
+                ("usage_type", before.usage_type.to_string(), after.usage_type.clone()),
+                ("operation", before.operation.to_string(), after.operation.clone()),
+                ("region", before.region.to_string(), after.region.clone()),
+                ("aggregation", word(&before.aggregation), word(&after.aggregation)),
+                ("scale", before.scale.to_string(), scale.to_string()),
+                ("bucket", word(&before.bucket), word(&after.bucket)),
+                ("attributes", before.attributes.join(", "), attributes.join(", ")),
+            ];
+            for (field, was, is) in fields {
+                if was != is {
+                    problems.error(
+                        &place.key(field),
+                        format!("meter {} has {field} '{was}', this version says '{is}'", before.id),
+                        "a meter never changes; declare a new meter under another id",
+                    );
+                }
+            }
+        }
+        for id in left.keys() {
+            problems.error(
+                &top.key("meters"),
+                format!("meter {id} is missing from this version"),
+                "keep it: its counters may still be billed; without a sku it is unpriced",
+            );
+        }
+        problems.into_vec()
+    }
+}
+
+/// A field's value as documents spell it.
+fn word(value: &impl serde::Serialize) -> String {
+    let text = serde_json::to_string(value).expect("a word serializes");
+    text.trim_matches('"').to_owned()
+}

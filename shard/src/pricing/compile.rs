@@ -1,0 +1,672 @@
+//! From a catalogue document to a catalogue: every reference resolved, overlaps refused, ceilings derived. Collects all
+//! problems before it gives up. Ladders are read in `ladders.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::catalogue::{
+    Catalogue, Convert, Lookup, Meter, MeterIndex, PoolIndex, Price, PriceIndex, RoundingRule, SeriesPattern, Sku,
+    SkuIndex,
+};
+use super::document::{
+    Aggregation, Attribution, Bucket, CatalogueDocument, ConvertDocument, MatchDocument, MeterDocument, PriceDocument,
+};
+use super::ladders::{self, highest_rate, units};
+use super::limits::{
+    ATTRIBUTES_MAX, CEILING_UNITS_MIN, COUNTER_MAX, CYCLE_HOURS_MIN, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LOT_COST_MAX,
+    LOT_UNITS_MAX,
+};
+use super::order::{DEFAULT_ORDER, check_order};
+use super::pool::{FreePool, SplitBy, SplitKey};
+use super::rate::Ladder;
+use super::selector::{Pattern, can_match_together};
+use crate::base::id::{BadId, MeterId, PriceId, SkuId, check_name};
+use crate::base::money::{Quantity, Rate, SCALE, print_scaled};
+use crate::base::problem::{Place, Problem, Problems};
+use crate::base::wide::power_of_ten;
+
+/// The scale that a meter's document means: a count has no decimals.
+pub fn meter_scale(meter: &MeterDocument) -> u32 {
+    meter.scale.unwrap_or(if meter.aggregation == Aggregation::Count { 0 } else { SCALE })
+}
+
+/// Compiles a document; the catalogue is there unless a problem is an error.
+pub fn compile(document: &CatalogueDocument) -> (Option<Catalogue>, Vec<Problem>) {
+    let mut compiler = Compiler { document, top: Place::top(), problems: Problems::default() };
+    let catalogue = compiler.run();
+    let good = !compiler.problems.has_errors();
+    (catalogue.filter(|_| good), compiler.problems.into_vec())
+}
+
+impl CatalogueDocument {
+    /// Everything that is wrong or doubtful in this document.
+    pub fn check(&self) -> Vec<Problem> {
+        compile(self).1
+    }
+
+    /// The bytes that are stored and hashed.
+    pub fn canonical(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a document of strings serializes")
+    }
+}
+
+struct Compiler<'a> {
+    document: &'a CatalogueDocument,
+    top: Place,
+    problems: Problems,
+}
+
+impl Compiler<'_> {
+    /// `None` only where so much is missing that nothing can be built; other problems are in the list.
+    fn run(&mut self) -> Option<Catalogue> {
+        let document = self.document;
+        let rounding = self.rounding();
+        let stages = document.stages.clone().unwrap_or_else(|| DEFAULT_ORDER.to_vec());
+        check_order(&stages, &self.top.key("stages"), &mut self.problems);
+        self.sizes();
+        let (mut prices, price_ids) = self.prices();
+        let mut meters = self.meters()?;
+        let mut skus = self.skus(&mut prices, &price_ids)?;
+        let mut catalogue = Catalogue {
+            name: document.name.clone(),
+            currency: document.currency,
+            effective: document.effective,
+            hash: *blake3::hash(&document.canonical()).as_bytes(),
+            rounding,
+            stages,
+            meters: Vec::new(),
+            skus: Vec::new(),
+            prices,
+            pools: Vec::new(),
+            meter_lookup: Lookup::default(),
+            meter_ids: Lookup::default(),
+            sku_ids: Lookup::default(),
+        };
+        for (index, meter) in meters.iter().enumerate() {
+            let of_service = catalogue.meter_lookup.entry(meter.service.clone()).or_default();
+            of_service.entry(meter.usage_type.clone()).or_default().push(MeterIndex(index as u32));
+            catalogue.meter_ids.insert(meter.id.as_str().into(), MeterIndex(index as u32));
+        }
+        for (index, sku) in skus.iter().enumerate() {
+            catalogue.sku_ids.insert(sku.id.as_str().into(), SkuIndex(index as u32));
+        }
+        self.meter_overlaps(&meters, &catalogue.meter_lookup);
+        self.candidates(&mut meters, &skus);
+        self.sku_overlaps(&meters, &skus);
+        catalogue.pools = self.pools(&mut skus, &catalogue.sku_ids);
+        self.shared_ladders(&meters, &skus, &catalogue.prices);
+        self.sequences(&meters, &skus, &catalogue);
+        self.ceilings(&mut meters, &skus, &catalogue.prices);
+        catalogue.meters = meters;
+        catalogue.skus = skus;
+        Some(catalogue)
+    }
+
+    fn rounding(&mut self) -> RoundingRule {
+        let document = &self.document.rounding;
+        let decimals = document.decimals.unwrap_or(self.document.currency.minor_unit() as i32);
+        if !(-12..=12).contains(&decimals) {
+            self.problems.error(
+                &self.top.key("rounding").key("decimals"),
+                format!("rounding to {decimals} decimals is outside -12 to 12"),
+                "state -12 to 12, or drop decimals for the currency's minor unit",
+            );
+        }
+        RoundingRule { at: document.at, mode: document.mode, decimals }
+    }
+
+    fn sizes(&mut self) {
+        let document = self.document;
+        let lists = [
+            ("meters", document.meters.len()),
+            ("skus", document.skus.len()),
+            ("prices", document.prices.len()),
+            ("pools", document.pools.len()),
+        ];
+        for (field, count) in lists {
+            if count > ITEMS_MAX {
+                self.problems.error(
+                    &self.top.key(field),
+                    format!("{count} {field}, at most {ITEMS_MAX}"),
+                    "split the catalogue by service",
+                );
+            }
+        }
+    }
+
+    /// A value, or a problem at `place`.
+    fn read<T>(&mut self, value: Result<T, BadId>, place: &Place) -> Option<T> {
+        value.map_err(|error| self.problems.refuse(place, error)).ok()
+    }
+
+    fn meters(&mut self) -> Option<Vec<Meter>> {
+        let mut meters = Vec::with_capacity(self.document.meters.len());
+        let mut seen = BTreeMap::new();
+        for (index, meter) in self.document.meters.iter().enumerate() {
+            let place = self.top.key("meters").index(index);
+            self.unique("meter", "meters", &meter.id, index, &mut seen);
+            let id = self.read(MeterId::new(&meter.id), &place.key("id"));
+            let service = self.exact("service", &meter.service, &place);
+            let usage_type = self.exact("usage_type", &meter.usage_type, &place);
+            let operation = self.read(Pattern::new("operation", &meter.operation), &place.key("operation"));
+            let region = self.read(Pattern::new("region", &meter.region), &place.key("region"));
+            let scale = meter_scale(meter);
+            if scale > SCALE {
+                self.problems.error(
+                    &place.key("scale"),
+                    format!("meter {} has scale {scale}, at most {SCALE} decimals are kept", meter.id),
+                    "state 0 to 12",
+                );
+            }
+            if meter.aggregation == Aggregation::Count && scale != 0 {
+                self.problems.error(
+                    &place.key("scale"),
+                    format!("meter {} counts records and has scale {scale}", meter.id),
+                    "drop scale: a count has no decimals",
+                );
+            }
+            if meter.attributes.len() > ATTRIBUTES_MAX {
+                self.problems.error(
+                    &place.key("attributes"),
+                    format!("meter {} keeps {} attributes, at most {ATTRIBUTES_MAX}", meter.id, meter.attributes.len()),
+                    "keep those that a price or clause reads",
+                );
+            }
+            let mut attributes: Vec<Arc<str>> = Vec::with_capacity(meter.attributes.len());
+            for (number, name) in meter.attributes.iter().enumerate() {
+                let place = place.key("attributes").index(number);
+                self.read(check_name("attribute", name), &place);
+                if attributes.iter().any(|own| **own == **name) {
+                    self.problems.error(&place, format!("attribute {name} is listed twice"), "list it once");
+                }
+                attributes.push(name.as_str().into());
+            }
+            attributes.sort();
+            meters.push((|| {
+                Some(Meter {
+                    id: id?,
+                    service: service?,
+                    usage_type: usage_type?,
+                    operation: operation?,
+                    region: region?,
+                    aggregation: meter.aggregation,
+                    scale: scale.min(SCALE),
+                    bucket: meter.bucket,
+                    attributes,
+                    ceiling: COUNTER_MAX,
+                    skus: Vec::new(),
+                })
+            })());
+        }
+        if meters.is_empty() {
+            self.problems.error(&self.top.key("meters"), "the catalogue has no meters", "declare what is measured");
+        }
+        meters.into_iter().collect()
+    }
+
+    fn exact(&mut self, kind: &'static str, text: &str, place: &Place) -> Option<Arc<str>> {
+        self.read(check_name(kind, text), &place.key(kind))?;
+        if text.contains('*') {
+            self.problems.error(
+                &place.key(kind),
+                format!("{kind} '{text}' of a meter holds *"),
+                "a meter has one service and one usage type; only operation and region may hold *",
+            );
+            return None;
+        }
+        Some(text.into())
+    }
+
+    fn unique<'d>(&mut self, kind: &str, list: &str, id: &'d str, index: usize, seen: &mut BTreeMap<&'d str, usize>) {
+        if let Some(first) = seen.get(id) {
+            self.problems.error(
+                &self.top.key(list).index(index).key("id"),
+                format!("{kind} {id} is declared twice, first at {list}[{first}]"),
+                "give each its own id",
+            );
+        } else {
+            seen.insert(id, index);
+        }
+    }
+
+    fn prices(&mut self) -> (Vec<Price>, BTreeMap<String, PriceIndex>) {
+        let (mut prices, mut ids, mut seen) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        for (index, price) in self.document.prices.iter().enumerate() {
+            let place = self.top.key("prices").index(index);
+            self.unique("price", "prices", &price.id, index, &mut seen);
+            let compiled = self.price(price, &place);
+            ids.entry(price.id.clone()).or_insert(PriceIndex(prices.len() as u32));
+            // A price without a good id still takes its place, so that the numbers of those after it are right.
+            prices.push(compiled);
+        }
+        (prices, ids)
+    }
+
+    fn price(&mut self, price: &PriceDocument, place: &Place) -> Price {
+        let id = self.read(PriceId::new(&price.id), &place.key("id"));
+        let ladder = ladders::compile(price, place, &mut self.problems);
+        let free_units = price
+            .free_units
+            .as_ref()
+            .map_or(Quantity::ZERO, |text| units(text, "free_units", &place.key("free_units"), &mut self.problems));
+        if let Some(round) = &price.round_units
+            && !(-12..=12).contains(&round.decimals)
+        {
+            self.problems.error(
+                &place.key("round_units").key("decimals"),
+                format!("rounding units to {} decimals is outside -12 to 12", round.decimals),
+                "state -12 to 12",
+            );
+        }
+        let split_by = match &price.pool {
+            None => SplitBy::payer_and_sku(),
+            Some(pool) => SplitBy::compile(&pool.split_by, &place.key("pool").key("split_by"), &mut self.problems),
+        };
+        Price {
+            id: id.unwrap_or_else(unnamed),
+            name: price.name.as_deref().map(Arc::from),
+            ladder,
+            free_units,
+            round_units: price.round_units.as_ref().map(|round| (round.decimals.clamp(-12, 12), round.mode)),
+            split_by,
+            attribution: price.attribution,
+        }
+    }
+
+    fn skus(&mut self, prices: &mut Vec<Price>, ids: &BTreeMap<String, PriceIndex>) -> Option<Vec<Sku>> {
+        let mut skus = Vec::with_capacity(self.document.skus.len());
+        let mut seen = BTreeMap::new();
+        let mut used = vec![false; prices.len()];
+        for (index, sku) in self.document.skus.iter().enumerate() {
+            let place = self.top.key("skus").index(index);
+            self.unique("sku", "skus", &sku.id, index, &mut seen);
+            let id = self.read(SkuId::new(&sku.id), &place.key("id"));
+            let matches = self.series_pattern(&sku.matches, &place.key("match"));
+            self.read(check_name("unit", &sku.unit), &place.key("unit"));
+            let convert = self.convert(sku.convert.as_ref(), &sku.id, &place.key("convert"));
+            let price = match (&sku.price, &sku.rate) {
+                (Some(price), None) => match ids.get(price) {
+                    Some(index) => {
+                        used[index.0 as usize] = true;
+                        Some(*index)
+                    }
+                    None => {
+                        self.problems.error(
+                            &place.key("price"),
+                            format!("sku {} names price '{price}', which is not declared", sku.id),
+                            "declare it under prices, or give the sku a rate",
+                        );
+                        None
+                    }
+                },
+                (None, Some(rate)) => {
+                    let rate = ladders::rate(rate, &place.key("rate"), &mut self.problems);
+                    prices.push(Price {
+                        id: PriceId::new(&sku.id).unwrap_or_else(|_| unnamed()),
+                        name: None,
+                        ladder: Ladder::per_unit(rate),
+                        free_units: Quantity::ZERO,
+                        round_units: None,
+                        split_by: SplitBy::payer_and_sku(),
+                        attribution: Attribution::Prorata,
+                    });
+                    Some(PriceIndex(prices.len() as u32 - 1))
+                }
+                (price, _) => {
+                    let what = if price.is_some() { "both price and rate" } else { "neither price nor rate" };
+                    self.problems.error(&place, format!("sku {} has {what}", sku.id), "state one of them");
+                    None
+                }
+            };
+            skus.push((|| {
+                Some(Sku {
+                    id: id?,
+                    name: sku.name.as_deref().map(Arc::from),
+                    matches: matches?,
+                    unit: sku.unit.as_str().into(),
+                    convert,
+                    price: price?,
+                    pools: Vec::new(),
+                })
+            })());
+        }
+        for (index, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
+            let place = self.top.key("prices").index(index);
+            let id = &self.document.prices[index].id;
+            self.problems.warning(&place, format!("price {id} is named by no sku"), "name it in a sku, or drop it");
+        }
+        skus.into_iter().collect()
+    }
+
+    fn series_pattern(&mut self, matches: &MatchDocument, place: &Place) -> Option<SeriesPattern> {
+        let service = self.read(Pattern::new("service", &matches.service), &place.key("service"));
+        let usage_type = self.read(Pattern::new("usage_type", &matches.usage_type), &place.key("usage_type"));
+        let operation = self.read(Pattern::new("operation", &matches.operation), &place.key("operation"));
+        let region = self.read(Pattern::new("region", &matches.region), &place.key("region"));
+        let mut attributes = BTreeMap::new();
+        for (name, text) in &matches.attributes {
+            let place = place.key("attributes").key(name);
+            self.read(check_name("attribute", name), &place);
+            let pattern = self.read(Pattern::new("attribute", text), &place)?;
+            attributes.insert(name.as_str().into(), pattern);
+        }
+        Some(SeriesPattern {
+            service: service?,
+            usage_type: usage_type?,
+            operation: operation?,
+            region: region?,
+            attributes,
+        })
+    }
+
+    fn convert(&mut self, convert: Option<&ConvertDocument>, id: &str, place: &Place) -> Convert {
+        let mut divide = Quantity::ONE;
+        if let Some(text) = convert.and_then(|convert| convert.divide.as_ref()) {
+            let place = place.key("divide");
+            divide = ladders::number(text, "divide", DIVISOR_MAX, &place, &mut self.problems);
+            if divide < DIVISOR_MIN {
+                let help =
+                    format!("give a divisor of at least {DIVISOR_MIN}, in the meter's units for one priced unit");
+                self.problems.error(&place, format!("sku {id} divides by {divide}"), help);
+                divide = Quantity::ONE;
+            }
+        }
+        Convert { divide, by_hours_of_cycle: convert.is_some_and(|convert| convert.by_hours_of_cycle) }
+    }
+
+    fn meter_overlaps(&mut self, meters: &[Meter], lookup: &Lookup<Lookup<Vec<MeterIndex>>>) {
+        for (index, meter) in meters.iter().enumerate() {
+            for other in &lookup[&meter.service][&meter.usage_type] {
+                let first = other.0 as usize;
+                let other = &meters[first];
+                if first < index
+                    && can_match_together(&[&meter.operation, &other.operation])
+                    && can_match_together(&[&meter.region, &other.region])
+                {
+                    self.problems.error(
+                        &self.top.key("meters").index(index),
+                        format!("meters {} and {} (meters[{first}]) can match one record", meter.id, other.id),
+                        "narrow operation or region until each record has one meter",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Lists for each meter the SKUs that can match its series; a SKU with none is a mistake.
+    fn candidates(&mut self, meters: &mut [Meter], skus: &[Sku]) {
+        let mut by_name: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+        let names: Vec<(Arc<str>, Arc<str>)> =
+            meters.iter().map(|meter| (meter.service.clone(), meter.usage_type.clone())).collect();
+        for (index, (service, usage_type)) in names.iter().enumerate() {
+            by_name.entry((service, usage_type)).or_default().push(index);
+        }
+        for (index, sku) in skus.iter().enumerate() {
+            let pattern = &sku.matches;
+            let of_name: Vec<usize> = match (pattern.service.exact(), pattern.usage_type.exact()) {
+                (Some(service), Some(usage_type)) => {
+                    by_name.get(&(&**service, &**usage_type)).cloned().unwrap_or_default()
+                }
+                _ => (0..meters.len()).collect(),
+            };
+            let mut missing: BTreeSet<&str> = BTreeSet::new();
+            let mut found = false;
+            for meter in of_name {
+                let meter = &mut meters[meter];
+                let fits = pattern.service.matches(&meter.service)
+                    && pattern.usage_type.matches(&meter.usage_type)
+                    && can_match_together(&[&pattern.operation, &meter.operation])
+                    && can_match_together(&[&pattern.region, &meter.region]);
+                if !fits {
+                    continue;
+                }
+                match pattern.attributes.keys().find(|name| !meter.attributes.contains(*name)) {
+                    Some(name) => {
+                        missing.insert(name);
+                    }
+                    None => {
+                        meter.skus.push(SkuIndex(index as u32));
+                        found = true;
+                    }
+                }
+            }
+            if found {
+                continue;
+            }
+            let why = match missing.first() {
+                Some(name) => format!("sku {} asks for attribute {name}, which its meters do not keep", sku.id),
+                None => format!("sku {} matches no series of any meter", sku.id),
+            };
+            let help = "correct match, or declare a meter for what it prices";
+            self.problems.error(&self.top.key("skus").index(index).key("match"), why, help);
+        }
+        for (index, meter) in meters.iter().enumerate().filter(|(_, meter)| meter.skus.is_empty()) {
+            self.problems.warning(
+                &self.top.key("meters").index(index),
+                format!("no sku prices meter {}: its usage is counted, shown as unpriced and not charged", meter.id),
+                "add a sku for it, with rate \"0\" if it is free",
+            );
+        }
+    }
+
+    /// Two SKUs that can match one series are refused. Only SKUs of the same literal region, or with a pattern for it,
+    /// are compared, so that a price list with a SKU a region stays quick to check.
+    fn sku_overlaps(&mut self, meters: &[Meter], skus: &[Sku]) {
+        let mut told = BTreeSet::new();
+        for meter in meters {
+            let mut by_region: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+            for index in &meter.skus {
+                let index = index.0 as usize;
+                let region = skus[index].matches.region.exact().map(|region| &**region);
+                by_region.entry(region).or_default().push(index);
+            }
+            let open = by_region.remove(&None).unwrap_or_default();
+            for (number, index) in open.iter().enumerate() {
+                self.overlap_with(*index, &open[..number], meter, skus, &mut told);
+            }
+            for of_region in by_region.values() {
+                for (number, index) in of_region.iter().enumerate() {
+                    self.overlap_with(*index, &of_region[..number], meter, skus, &mut told);
+                    self.overlap_with(*index, &open, meter, skus, &mut told);
+                }
+            }
+        }
+    }
+
+    fn overlap_with(
+        &mut self,
+        index: usize,
+        others: &[usize],
+        meter: &Meter,
+        skus: &[Sku],
+        told: &mut BTreeSet<(usize, usize)>,
+    ) {
+        for other in others {
+            let (first, second) = (index.min(*other), index.max(*other));
+            let (a, b) = (&skus[first], &skus[second]);
+            if overlap(meter, &a.matches, &b.matches) && told.insert((first, second)) {
+                self.problems.error(
+                    &self.top.key("skus").index(second).key("match"),
+                    format!("skus {} (skus[{first}]) and {} can match one series of meter {}", a.id, b.id, meter.id),
+                    "narrow match of one of them: a series has at most one sku",
+                );
+            }
+        }
+    }
+
+    fn pools(&mut self, skus: &mut [Sku], ids: &Lookup<SkuIndex>) -> Vec<FreePool> {
+        let mut pools: Vec<FreePool> = Vec::with_capacity(self.document.pools.len());
+        let mut seen = BTreeMap::new();
+        for (index, pool) in self.document.pools.iter().enumerate() {
+            let place = self.top.key("pools").index(index);
+            self.unique("pool", "pools", &pool.id, index, &mut seen);
+            let id = self.read(PriceId::new(&pool.id), &place.key("id"));
+            let units = units(&pool.units, "units", &place.key("units"), &mut self.problems);
+            let split_by = SplitBy::compile(&pool.split_by, &place.key("split_by"), &mut self.problems);
+            let mut members = BTreeSet::new();
+            for (number, text) in pool.skus.iter().enumerate() {
+                let place = place.key("skus").index(number);
+                let Some(pattern) = self.read(Pattern::new("sku", text), &place) else { continue };
+                let before = members.len();
+                match pattern.exact() {
+                    Some(exact) => members.extend(ids.get(&**exact).map(|index| index.0 as usize)),
+                    None => {
+                        members.extend((0..skus.len()).filter(|index| pattern.matches(skus[*index].id.as_str())));
+                    }
+                }
+                if members.len() == before {
+                    let message = format!("'{text}' names no sku that pool {} does not already have", pool.id);
+                    self.problems.error(&place, message, "name a declared sku, or drop it");
+                }
+            }
+            if pool.skus.is_empty() {
+                let message = format!("pool {} has no skus", pool.id);
+                self.problems.error(&place.key("skus"), message, "list the skus that draw from it");
+            }
+            for member in &members {
+                skus[*member].pools.push(PoolIndex(index as u32));
+            }
+            if !split_by.by_sku() {
+                let whom = format!("pool {}", pool.id);
+                self.one_unit(&whom, members.iter().map(|member| &skus[*member]), &place.key("skus"));
+            }
+            pools.push(FreePool {
+                id: id.unwrap_or_else(unnamed),
+                name: pool.name.as_deref().map(Arc::from),
+                units,
+                split_by,
+                share: pool.share,
+            });
+        }
+        pools
+    }
+
+    /// Quantities can only be added in one unit.
+    fn one_unit<'s>(&mut self, whom: &str, members: impl Iterator<Item = &'s Sku>, place: &Place) {
+        let units: BTreeMap<&str, &str> = members.map(|sku| (&*sku.unit, sku.id.as_str())).collect();
+        if units.len() > 1 {
+            let listed: Vec<String> = units.iter().map(|(unit, sku)| format!("{unit} ({sku})")).collect();
+            self.problems.error(
+                place,
+                format!("{whom} adds up skus of different units: {}", listed.join(", ")),
+                "give them one unit, or split_by sku",
+            );
+        }
+    }
+
+    fn shared_ladders(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
+        let mut members: BTreeMap<PriceIndex, Vec<usize>> = BTreeMap::new();
+        for (index, sku) in skus.iter().enumerate() {
+            members.entry(sku.price).or_default().push(index);
+        }
+        let mut kept: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
+        for meter in meters {
+            for index in &meter.skus {
+                kept.entry(index.0 as usize).or_default().extend(meter.attributes.iter().map(|name| &**name));
+            }
+        }
+        for (price, members) in &members {
+            let index = price.0 as usize;
+            let price = &prices[index];
+            let place = self.top.key("prices").index(index).key("pool").key("split_by");
+            if !price.split_by.by_sku() {
+                let whom = format!("the pool of price {}", price.id);
+                self.one_unit(&whom, members.iter().map(|member| &skus[*member]), &place);
+            }
+            for key in &price.split_by.0 {
+                let SplitKey::Attribute(name) = key else { continue };
+                let keeps = |sku: &usize| kept.get(sku).is_some_and(|names| names.contains(&**name));
+                if !members.iter().any(keeps) {
+                    self.problems.error(
+                        &place,
+                        format!(
+                            "price {} splits its pool by attribute {name}, which none of its meters keeps",
+                            price.id
+                        ),
+                        "add the attribute to a new meter, or drop the key",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Attribution by SEQUENCE orders lots by time, so the meters must keep it.
+    fn sequences(&mut self, meters: &[Meter], skus: &[Sku], catalogue: &Catalogue) {
+        let mut told = BTreeSet::new();
+        for meter in meters.iter().filter(|meter| meter.bucket == Bucket::Month) {
+            for index in &meter.skus {
+                let sku = &skus[index.0 as usize];
+                let price = &catalogue.prices[sku.price.0 as usize];
+                if price.attribution == Attribution::Sequence && told.insert((price.id.clone(), meter.id.clone())) {
+                    let place = self.top.key("prices").index(sku.price.0 as usize).key("attribution");
+                    self.problems.error(
+                        &place,
+                        format!("price {} attributes by sequence, but meter {} keeps months", price.id, meter.id),
+                        "use attribution: prorata, or a meter with bucket: day or hour",
+                    );
+                }
+                for pool in &sku.pools {
+                    let free = &catalogue.pools[pool.0 as usize];
+                    if free.share == Attribution::Sequence && told.insert((free.id.clone(), meter.id.clone())) {
+                        let place = self.top.key("pools").index(pool.0 as usize).key("share");
+                        self.problems.error(
+                            &place,
+                            format!("pool {} shares by sequence, but meter {} keeps months", free.id, meter.id),
+                            "use share: prorata, or a meter with bucket: day or hour",
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn ceilings(&mut self, meters: &mut [Meter], skus: &[Sku], prices: &[Price]) {
+        let mut told = BTreeSet::new();
+        for meter in meters {
+            for index in &meter.skus {
+                let sku = &skus[index.0 as usize];
+                let rate = highest_rate(&prices[sku.price.0 as usize].ladder);
+                let ceiling = ceiling(meter, &sku.convert, rate);
+                if ceiling < power_of_ten(CEILING_UNITS_MIN + meter.scale) && told.insert(*index) {
+                    self.problems.error(
+                        &self.top.key("skus").index(index.0 as usize),
+                        format!(
+                            "sku {} charges up to {rate} a unit after dividing by {}: a counter of meter {} could then \
+                             hold {}, at least 1000000 are needed",
+                            sku.id,
+                            sku.convert.divide,
+                            meter.id,
+                            print_scaled(ceiling, meter.scale)
+                        ),
+                        "lower the rate, or price a larger unit with a larger convert.divide",
+                    );
+                }
+                meter.ceiling = meter.ceiling.min(ceiling);
+            }
+        }
+    }
+}
+
+/// The largest counter of a meter that neither costs nor measures more than a lot may, at `rate` a unit.
+pub fn ceiling(meter: &Meter, convert: &Convert, rate: Rate) -> i128 {
+    let hours = if convert.by_hours_of_cycle { CYCLE_HOURS_MIN } else { 1 };
+    let by_units = ladders::ceiling(meter.scale, convert.divide, hours, Rate::ONE, LOT_UNITS_MAX, COUNTER_MAX);
+    ladders::ceiling(meter.scale, convert.divide, hours, rate, LOT_COST_MAX, by_units)
+}
+
+/// Whether one series of `meter` can match both.
+fn overlap(meter: &Meter, a: &SeriesPattern, b: &SeriesPattern) -> bool {
+    can_match_together(&[&meter.operation, &a.operation, &b.operation])
+        && can_match_together(&[&meter.region, &a.region, &b.region])
+        && a.attributes
+            .iter()
+            .all(|(name, own)| b.attributes.get(name).is_none_or(|other| can_match_together(&[own, other])))
+}
+
+fn unnamed() -> PriceId {
+    PriceId::new("(unnamed)").expect("a good name")
+}
+
+#[cfg(test)]
+#[path = "compile_test.rs"]
+mod tests;

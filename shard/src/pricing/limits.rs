@@ -1,0 +1,37 @@
+//! The limits that keep every fold inside its integers (BILLING.md decision 8), each with the reason for its number.
+//! They are enforced where documents are checked and usage is pushed, so that no fold can overflow.
+
+use crate::base::money::{Money, Quantity, RATE_SCALE, Rate, SCALE};
+use crate::base::wide::power_of_ten;
+
+/// Highest rate per unit, and highest rate per started package: 10^9 currency units.
+pub const RATE_MAX: Rate = Rate(power_of_ten(9 + RATE_SCALE));
+/// Highest flat part of a tier: 10^9 currency units. With [`TIERS_MAX`] a pool's flat parts stay below 10^12.
+pub const FLAT_MAX: Money = Money(power_of_ten(9 + SCALE));
+/// Highest bound of a tier, free units or pool: 10^16 units, ten times what one lot may hold.
+pub const BOUND_MAX: Quantity = Quantity(power_of_ten(16 + SCALE));
+/// Tiers of a ladder. Real price lists have at most a few dozen; beyond this a file is a mistake.
+pub const TIERS_MAX: usize = 1_000;
+/// Meters, SKUs, prices or pools of a catalogue, each: the largest public price list has about 10^6 SKUs.
+pub const ITEMS_MAX: usize = 2_000_000;
+/// Clauses of a contract: the largest known have hundreds; each costs a pass over a bill's lines.
+pub const CLAUSES_MAX: usize = 2_000;
+/// Patterns in one list of a selector.
+pub const PATTERNS_MAX: usize = 1_000;
+/// Attributes that a meter keeps: each is part of every series' key.
+pub const ATTRIBUTES_MAX: usize = 16;
+
+/// What one lot may cost at most, in currency units (10^15): 10^10 lots stay below 10^25 units, 10^37 in steps of
+/// 10^-12, while 128 bits hold 1.7 * 10^38.
+pub const LOT_COST_MAX: u32 = 15;
+/// What one lot may measure at most after conversion, in priced units (10^15), for the same sum.
+pub const LOT_UNITS_MAX: u32 = 15;
+/// Largest magnitude of any counter, as an integer at its meter's scale (10^30): 10^8 counters sum within 128 bits.
+pub const COUNTER_MAX: i128 = power_of_ten(30);
+/// A meter whose counters could hold less than this many of its units (10^6) is not usable: the rate is refused.
+pub const CEILING_UNITS_MIN: u32 = 6;
+/// Largest and smallest divisor of a conversion: 10^18 and 10^-9.
+pub const DIVISOR_MAX: Quantity = Quantity(power_of_ten(18 + SCALE));
+pub const DIVISOR_MIN: Quantity = Quantity(power_of_ten(SCALE - 9));
+/// Hours of the shortest month (28 days): a conversion by the cycle's hours divides by no less.
+pub const CYCLE_HOURS_MIN: i128 = 672;

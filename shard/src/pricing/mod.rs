@@ -1,0 +1,12 @@
+//! What usage costs in public: meters, SKUs, prices and pools of a catalogue, and the arithmetic of a price ladder.
+//! A hierarchy's own terms live in `contract`; who pays which part of a shared ladder in `billing`.
+
+pub mod catalogue;
+pub mod compile;
+pub mod document;
+pub mod ladders;
+pub mod limits;
+pub mod order;
+pub mod pool;
+pub mod rate;
+pub mod selector;

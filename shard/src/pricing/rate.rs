@@ -1,0 +1,259 @@
+//! The charge models: a quantity in, slices with amounts out. Who used a slice is no matter here; see
+//! `billing/attribute.rs`.
+
+use super::document::{Bound, Model, PackageRounding};
+use crate::base::money::{Money, Quantity, Rate};
+use crate::base::wide::{Rounding, multiply_divide};
+
+/// One step of a ladder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// Where the tier begins, in priced units.
+    pub begin: Quantity,
+    /// Where it ends; `None` on the last.
+    pub end: Option<Quantity>,
+    /// Per unit; of a package ladder per package.
+    pub rate: Rate,
+    /// Due once, in full, when the tier is reached.
+    pub flat: Money,
+}
+
+/// Units that are only sold together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Package {
+    pub size: Quantity,
+    pub round: PackageRounding,
+}
+
+/// A price's arithmetic. Invariant: the first tier begins at zero, each other where the one before ends, the last has
+/// no end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    pub model: Model,
+    pub bound: Bound,
+    pub tiers: Vec<Tier>,
+    /// Of the package model only.
+    pub package: Option<Package>,
+}
+
+/// A part of a quantity that one tier charges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Index into the ladder's tiers.
+    pub tier: usize,
+    pub quantity: Quantity,
+    /// Quantity times rate, plus the flat part; rounded once, half up, to 12 decimals.
+    pub amount: Money,
+}
+
+impl Ladder {
+    /// A ladder of one tier.
+    pub fn per_unit(rate: Rate) -> Ladder {
+        let tiers = vec![Tier { begin: Quantity::ZERO, end: None, rate, flat: Money::ZERO }];
+        Ladder { model: Model::PerUnit, bound: Bound::Upper, tiers, package: None }
+    }
+
+    /// Charges `quantity`, which is not negative. Nothing is due for nothing. `None` on overflow, which the limits at
+    /// push and apply exclude.
+    pub fn charge(&self, quantity: Quantity) -> Option<Vec<Slice>> {
+        assert!(quantity >= Quantity::ZERO, "a ladder is climbed by a quantity that is not below zero");
+        if quantity.is_zero() {
+            return Some(Vec::new());
+        }
+        match self.model {
+            Model::PerUnit => Some(vec![self.slice(0, quantity)?]),
+            Model::Volume => Some(vec![self.slice(self.reached(quantity), quantity)?]),
+            Model::Package => {
+                let amount = multiply_divide(self.packages(quantity), self.tiers[0].rate.0, MONEY_PER_RATE, HALF_UP)?;
+                Some(vec![Slice { tier: 0, quantity, amount: Money(amount) }])
+            }
+            Model::Graduated => {
+                let reached = self.reached(quantity);
+                let mut slices = Vec::with_capacity(reached + 1);
+                for (index, tier) in self.tiers[..=reached].iter().enumerate() {
+                    let end = tier.end.map_or(quantity, |end| end.min(quantity));
+                    let slice = self.slice(index, end.checked_sub(tier.begin)?)?;
+                    // Exactly at a lower bound the next tier is reached with no unit in it: only its flat part counts.
+                    if !slice.quantity.is_zero() || !slice.amount.is_zero() {
+                        slices.push(slice);
+                    }
+                }
+                Some(slices)
+            }
+        }
+    }
+
+    /// Packages that a quantity makes; 0 where the ladder has none.
+    pub fn packages(&self, quantity: Quantity) -> i128 {
+        let Some(package) = self.package else { return 0 };
+        let whole = quantity.0 / package.size.0;
+        let started = package.round == PackageRounding::Up && quantity.0 % package.size.0 != 0;
+        whole + i128::from(started)
+    }
+
+    /// The tier that holds `quantity`.
+    fn reached(&self, quantity: Quantity) -> usize {
+        self.tiers
+            .iter()
+            .position(|tier| match (self.bound, tier.end) {
+                (_, None) => true,
+                (Bound::Upper, Some(end)) => quantity <= end,
+                (Bound::Lower, Some(end)) => quantity < end,
+            })
+            .expect("the last tier has no end")
+    }
+
+    fn slice(&self, index: usize, quantity: Quantity) -> Option<Slice> {
+        let tier = &self.tiers[index];
+        let amount = Money::of(quantity, tier.rate)?.checked_add(tier.flat)?;
+        Some(Slice { tier: index, quantity, amount })
+    }
+}
+
+const HALF_UP: Rounding = Rounding::HalfUp;
+/// A whole number times a rate at scale 18, as money at scale 12.
+const MONEY_PER_RATE: i128 =
+    crate::base::wide::power_of_ten(crate::base::money::RATE_SCALE - crate::base::money::SCALE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ladder(model: Model, bound: Bound, tiers: &[(Option<&str>, &str, &str)]) -> Ladder {
+        let mut begin = Quantity::ZERO;
+        let tiers = tiers
+            .iter()
+            .map(|(end, rate, flat)| {
+                let end = end.map(|end| end.parse().unwrap());
+                let tier = Tier { begin, end, rate: rate.parse().unwrap(), flat: flat.parse().unwrap() };
+                begin = end.unwrap_or_default();
+                tier
+            })
+            .collect();
+        Ladder { model, bound, tiers, package: None }
+    }
+
+    fn charge(ladder: &Ladder, quantity: &str) -> (String, Vec<usize>) {
+        let slices = ladder.charge(quantity.parse().unwrap()).unwrap();
+        let total = slices.iter().map(|slice| slice.amount.0).sum();
+        let sum: i128 = slices.iter().map(|slice| slice.quantity.0).sum();
+        assert_eq!(Quantity(sum), quantity.parse().unwrap(), "slices hold the whole quantity");
+        (Money(total).to_string(), slices.iter().map(|slice| slice.tier).collect())
+    }
+
+    fn check(ladder: &Ladder, rows: &[(&str, &str, &[usize])]) {
+        for (quantity, amount, tiers) in rows {
+            assert_eq!(charge(ladder, quantity), ((*amount).to_owned(), tiers.to_vec()), "{quantity}");
+        }
+    }
+
+    #[test]
+    fn published_ladders_at_below_and_above_their_bounds() {
+        let graduated = |tiers| ladder(Model::Graduated, Bound::Upper, tiers);
+        // S3 Standard us-east-1: 51,200 * 0.023 = 1,177.60; 460,800 * 0.022 = 10,137.60.
+        let s3 = graduated(&[(Some("51200"), "0.023", "0"), (Some("512000"), "0.022", "0"), (None, "0.021", "0")]);
+        check(
+            &s3,
+            &[
+                ("0", "0", &[]),
+                ("51199", "1177.577", &[0]),
+                ("51200", "1177.6", &[0]),
+                ("51200.000000000001", "1177.6", &[0, 1]),
+                ("51201", "1177.622", &[0, 1]),
+                ("512000", "11315.2", &[0, 1]),
+                ("512001", "11315.221", &[0, 1, 2]),
+            ],
+        );
+        // Data transfer out us-east-1: 10,240 * 0.09 = 921.60; 40,960 * 0.085 = 3,481.60; 102,400 * 0.07 = 7,168.
+        let out = graduated(&[
+            (Some("10240"), "0.09", "0"),
+            (Some("51200"), "0.085", "0"),
+            (Some("153600"), "0.07", "0"),
+            (None, "0.05", "0"),
+        ]);
+        check(
+            &out,
+            &[
+                ("10239", "921.51", &[0]),
+                ("10240", "921.6", &[0]),
+                ("10241", "921.685", &[0, 1]),
+                ("51200", "4403.2", &[0, 1]),
+                ("153600", "11571.2", &[0, 1, 2]),
+                ("153601", "11571.25", &[0, 1, 2, 3]),
+            ],
+        );
+        // CloudFront US: 870.40 + 3,276.80 + 6,144 + 14,336 + 16,097.28 + 104,857.60 = 145,582.08 at 5,242,880.
+        let edge = graduated(&[
+            (Some("10240"), "0.085", "0"),
+            (Some("51200"), "0.080", "0"),
+            (Some("153600"), "0.060", "0"),
+            (Some("512000"), "0.040", "0"),
+            (Some("1048576"), "0.030", "0"),
+            (Some("5242880"), "0.025", "0"),
+            (None, "0.020", "0"),
+        ]);
+        check(
+            &edge,
+            &[
+                ("10240", "870.4", &[0]),
+                ("512000", "24627.2", &[0, 1, 2, 3]),
+                ("1048576", "40724.48", &[0, 1, 2, 3, 4]),
+                ("5242880", "145582.08", &[0, 1, 2, 3, 4, 5]),
+                ("5242881", "145582.1", &[0, 1, 2, 3, 4, 5, 6]),
+            ],
+        );
+        // Lambda x86: 6e9 * 0.0000166667 = 100,000.20; 9e9 * 0.000015 = 135,000.
+        let lambda = graduated(&[
+            (Some("6000000000"), "0.0000166667", "0"),
+            (Some("15000000000"), "0.000015", "0"),
+            (None, "0.0000133334", "0"),
+        ]);
+        check(
+            &lambda,
+            &[
+                ("5999999999", "100000.1999833333", &[0]),
+                ("6000000000", "100000.2", &[0]),
+                ("15000000000", "235000.2", &[0, 1]),
+                ("15000000001", "235000.2000133334", &[0, 1, 2]),
+            ],
+        );
+    }
+
+    #[test]
+    fn volume_charges_all_units_at_the_reached_tier() {
+        // BILLING.md 2.3: the same ladder gives 1200 graduated and 1080 volume.
+        let tiers: &[(Option<&str>, &str, &str)] = &[(Some("1000"), "0.6", "0"), (None, "0.54", "0")];
+        check(&ladder(Model::Volume, Bound::Upper, tiers), &[("2000", "1080", &[1]), ("1000", "600", &[0])]);
+        check(&ladder(Model::Volume, Bound::Lower, tiers), &[("999", "599.4", &[0]), ("1000", "540", &[1])]);
+    }
+
+    #[test]
+    fn flat_parts_are_due_when_a_tier_is_reached() {
+        let tiers: &[(Option<&str>, &str, &str)] =
+            &[(Some("10"), "0", "5"), (Some("20"), "1", "0"), (None, "0.5", "7")];
+        // Graduated: 5; 5 + 10; 5 + 10 + 7 + 0.5.
+        check(
+            &ladder(Model::Graduated, Bound::Upper, tiers),
+            &[("1", "5", &[0]), ("10", "5", &[0]), ("20", "15", &[0, 1]), ("21", "22.5", &[0, 1, 2])],
+        );
+        // Reached at the bound: the third tier's flat part is due at 20, with no unit in it.
+        check(&ladder(Model::Graduated, Bound::Lower, tiers), &[("20", "22", &[0, 1, 2]), ("10", "5", &[0])]);
+        // Volume: only the reached tier's flat part.
+        check(&ladder(Model::Volume, Bound::Upper, tiers), &[("10", "5", &[0]), ("30", "22", &[2])]);
+    }
+
+    #[test]
+    fn packages_count_on_the_whole_quantity() {
+        fn check(round: PackageRounding, quantity: &str, expected: &str) {
+            let package = Package { size: "1000".parse().unwrap(), round };
+            let ladder =
+                Ladder { model: Model::Package, package: Some(package), ..Ladder::per_unit("0.2".parse().unwrap()) };
+            assert_eq!(charge(&ladder, quantity).0, expected, "{quantity}");
+        }
+        check(PackageRounding::Up, "1", "0.2");
+        check(PackageRounding::Up, "1000", "0.2");
+        check(PackageRounding::Up, "1000.000000000001", "0.4");
+        check(PackageRounding::Down, "1999", "0.2");
+        check(PackageRounding::Down, "999", "0");
+    }
+}

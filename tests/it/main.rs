@@ -1,0 +1,3 @@
+//! The one test binary: every story, table and rule that spans crates. Each file says on top what it proves.
+
+mod tidy;

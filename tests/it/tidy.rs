@@ -138,7 +138,20 @@ fn the_shard_is_pure() {
 #[test]
 fn arrows_between_packages_point_down() {
     let banned: &[(&str, &[&str])] = &[
-        ("shard", &["reckoner-raft", "reckoner-client", "reckoner-node", "reckoner-bench", "tokio", "tonic", "sled", "tracing", "rand"]),
+        (
+            "shard",
+            &[
+                "reckoner-raft",
+                "reckoner-client",
+                "reckoner-node",
+                "reckoner-bench",
+                "tokio",
+                "tonic",
+                "sled",
+                "tracing",
+                "rand",
+            ],
+        ),
         ("raft", &["reckoner-shard", "reckoner-client", "reckoner-node", "reckoner-bench"]),
         ("client", &["reckoner-raft", "reckoner-node", "reckoner-bench", "openraft", "raft-engine", "sled"]),
         ("node", &["reckoner-bench", "reckoner-tests"]),
@@ -170,7 +183,8 @@ fn floors_inside_the_shard_are_kept() {
             for (start, _) in line.match_indices("crate::") {
                 let name: String = line[start + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 if floor(&name).is_some_and(|other| other > own) {
-                    found.push(format!("{}:{at}: imports {name}, a floor above; hand the data in instead", source.path));
+                    found
+                        .push(format!("{}:{at}: imports {name}, a floor above; hand the data in instead", source.path));
                 }
             }
         }
@@ -213,7 +227,9 @@ fn no_two_files_import_each_other() {
         for target in targets {
             let back = imports.get(target.as_str()).is_some_and(|back| back.contains(*file));
             if back && *file < target.as_str() {
-                found.push(format!("{file} <-> {target}: move what both need to a file of its own, or into the lower one"));
+                found.push(format!(
+                    "{file} <-> {target}: move what both need to a file of its own, or into the lower one"
+                ));
             }
         }
     }
@@ -229,12 +245,21 @@ fn threads_stay_where_they_are_owned() {
             continue;
         }
         for (at, line) in source.product() {
-            if ["thread::spawn", "thread::Builder", "spawn_blocking", "block_in_place"].iter().any(|call| line.contains(call)) {
-                found.push(format!("{}:{at}: hand the work to node/src/workers.rs or to the file that owns the disk", source.path));
+            if ["thread::spawn", "thread::Builder", "spawn_blocking", "block_in_place"]
+                .iter()
+                .any(|call| line.contains(call))
+            {
+                found.push(format!(
+                    "{}:{at}: hand the work to node/src/workers.rs or to the file that owns the disk",
+                    source.path
+                ));
             }
         }
     }
-    expect_none("threads and blocking tasks appear only in the files that own them (THREADS_IN in tests/it/tidy.rs)", found);
+    expect_none(
+        "threads and blocking tasks appear only in the files that own them (THREADS_IN in tests/it/tidy.rs)",
+        found,
+    );
 }
 
 #[test]
@@ -288,7 +313,9 @@ fn files_stay_readable_in_one_sitting() {
     let found: Vec<String> = sources()
         .iter()
         .filter(|source| long(source))
-        .map(|source| format!("{}: {} lines; split it by idea, tests to x_test.rs beside it", source.path, source.lines.len()))
+        .map(|source| {
+            format!("{}: {} lines; split it by idea, tests to x_test.rs beside it", source.path, source.lines.len())
+        })
         .collect();
     expect_none(&format!("a file holds one idea, at most {LINES_MAX} lines"), found);
 }
@@ -321,7 +348,10 @@ fn nothing_is_left_unfinished_or_silenced_without_a_reason() {
             }
             let silenced = line.contains("allow(clippy::") || line.contains("allow(dead_code");
             let near = [at.wrapping_sub(1), at, at + 1];
-            let reason = near.iter().filter_map(|at| source.lines.get(*at)).any(|line| line.contains("//") || line.contains("reason"));
+            let reason = near
+                .iter()
+                .filter_map(|at| source.lines.get(*at))
+                .any(|line| line.contains("//") || line.contains("reason"));
             if silenced && !reason {
                 found.push(format!("{}:{}: an allowed lint carries its reason on the line", source.path, at + 1));
             }

@@ -150,9 +150,10 @@ pub fn reprice(rng: &mut SmallRng, document: &mut Value) {
         }
         let usage_type = meter["usage_type"].as_str().expect("text");
         let selectors = match rng.random_range(0..3) {
-            0 if !meter["attributes"].is_null() => {
-                CLASSES.iter().map(|class| json!({ "usage_type": usage_type, "attributes": { "class": class } })).collect()
-            }
+            0 if !meter["attributes"].is_null() => CLASSES
+                .iter()
+                .map(|class| json!({ "usage_type": usage_type, "attributes": { "class": class } }))
+                .collect(),
             1 => REGIONS.iter().map(|region| json!({ "usage_type": usage_type, "region": region })).collect(),
             _ => vec![json!({ "usage_type": usage_type })],
         };

@@ -1,5 +1,10 @@
-//! The harness: a slow twin of the product, random documents and usage. The stories that use it are in `it/`.
+//! The harness: a slow twin of the product, random documents and usage, whole nodes under faults in virtual time. The
+//! stories that use it are in `it/`.
 
 pub mod draw;
+pub mod faults;
+pub mod groups;
 pub mod model;
+pub mod report;
+pub mod soak;
 pub mod table;

@@ -88,9 +88,11 @@ pub fn selects(selector: &Value, series: &Series) -> bool {
         && matches(text(&selector["usage_type"], "*"), &series.usage_type)
         && matches(text(&selector["operation"], "*"), &series.operation)
         && matches(text(&selector["region"], "*"), &series.region)
-        && selector["attributes"].as_object().into_iter().flatten().all(|(name, pattern)| {
-            attribute(name).is_some_and(|value| matches(text(pattern, "*"), value))
-        })
+        && selector["attributes"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .all(|(name, pattern)| attribute(name).is_some_and(|value| matches(text(pattern, "*"), value)))
 }
 
 /// The key of the pool that a lot belongs to (decision 4); per payer where no owner is named.
@@ -201,7 +203,9 @@ fn charge(price: &Value, lots: &mut [Lot], lines: &mut Vec<Line>) {
 fn share(pool: &[&mut Lot], slices: &[(String, Exact, Exact)], sequence: bool, lines: &mut Vec<Line>) {
     let mut order: Vec<&Lot> = pool.iter().map(|lot| &**lot).collect();
     if sequence {
-        order.sort_by_key(|lot| (lot.bucket, lot.series.account.clone(), lot.series.usage_type.clone(), lot.series.clone()));
+        order.sort_by_key(|lot| {
+            (lot.bucket, lot.series.account.clone(), lot.series.usage_type.clone(), lot.series.clone())
+        });
     }
     let mut begin = whole(0);
     for (origin, quantity, amount) in slices.iter().filter(|slice| !slice.1.is_zero() || !slice.2.is_zero()) {
@@ -210,7 +214,11 @@ fn share(pool: &[&mut Lot], slices: &[(String, Exact, Exact)], sequence: bool, l
         let weight = |lot: &&Lot| {
             let from = at.clone();
             at += &lot.units;
-            if sequence { (at.clone().min(end.clone()) - from.max(begin.clone())).max(whole(0)) } else { lot.units.clone() }
+            if sequence {
+                (at.clone().min(end.clone()) - from.max(begin.clone())).max(whole(0))
+            } else {
+                lot.units.clone()
+            }
         };
         let weights: Vec<Exact> = order.iter().map(weight).collect();
         let parts = |whole: &Exact| divided(whole, &weights, SCALE).expect("a slice has units");

@@ -11,7 +11,8 @@ pub type Exact = BigRational;
 /// Reads `12.5`, `-0.000001`, `3`. Panics on anything else: the harness writes these strings itself.
 pub fn exact(text: &str) -> Exact {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits: BigInt = format!("{whole}{fraction}").parse().unwrap_or_else(|_| panic!("'{text}' is no decimal number"));
+    let digits: BigInt =
+        format!("{whole}{fraction}").parse().unwrap_or_else(|_| panic!("'{text}' is no decimal number"));
     Exact::new(digits, BigInt::from(10).pow(fraction.len() as u32))
 }
 

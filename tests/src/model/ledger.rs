@@ -21,7 +21,9 @@ pub struct Row {
 /// What one record is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Accepted { late: bool },
+    Accepted {
+        late: bool,
+    },
     Duplicate,
     /// The stable code of a reason.
     Refused(&'static str),

@@ -64,6 +64,8 @@ pub struct Mix {
     pub torn: bool,
     /// Whether a crash may spoil the newest snapshot, once a node: with both generations gone a node has to be rebuilt.
     pub rot: bool,
+    /// Whether leaders are handed over and voters changed meanwhile. No fault, but it meets them.
+    pub operate: bool,
     /// The longest flush; each disk draws its own.
     pub flush_max: Duration,
     /// The longest way of a packet.
@@ -91,6 +93,7 @@ impl Mix {
             refuse_every: every(random, 0.2, 2_000, 5_000),
             torn: random.random_bool(0.5),
             rot: random.random_bool(0.4),
+            operate: random.random_bool(0.4),
             flush_max: millis(random, 0, 15),
             latency_max: millis(random, 1, 20),
         }
@@ -329,12 +332,14 @@ pub struct Victim {
     pub disk: MemoryDisk,
     /// Set by a journal whose flush was refused: in service the process ends there.
     pub fatal: Arc<Mutex<bool>>,
+    /// What else happens to the machine when it crashes.
+    pub also: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Victim {
     /// A machine with an empty disk.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), disk: MemoryDisk::new(), fatal: Arc::default() }
+        Self { name: name.into(), disk: MemoryDisk::new(), fatal: Arc::default(), also: Arc::new(|| ()) }
     }
 
     /// What a journal on this disk does when a flush is refused.
@@ -349,6 +354,8 @@ pub struct Storm {
     mix: Mix,
     random: SmallRng,
     victims: Vec<Victim>,
+    /// Machines that are never crashed, but may be cut off from nodes.
+    bystanders: Vec<String>,
     groups: Vec<GroupId>,
     /// Nodes whose snapshot was spoilt.
     rotten: Vec<bool>,
@@ -378,6 +385,7 @@ impl Storm {
             random,
             rotten: vec![false; victims.len()],
             victims,
+            bystanders: Vec::new(),
             groups,
             wire,
             injected: Injected::default(),
@@ -385,6 +393,16 @@ impl Storm {
             cuts: BTreeMap::new(),
             story: Vec::new(),
         }
+    }
+
+    /// From now on links to these machines are cut too.
+    pub fn cut_also(&mut self, bystanders: Vec<String>) {
+        self.bystanders = bystanders;
+    }
+
+    fn name(&self, at: usize) -> String {
+        let victim = self.victims.get(at).map(|victim| victim.name.clone());
+        victim.unwrap_or_else(|| self.bystanders[at - self.victims.len()].clone())
     }
 
     /// What was done so far, on the wire too.
@@ -410,6 +428,7 @@ impl Storm {
         let victim = self.victims[at].clone();
         sim.crash(victim.name.as_str());
         victim.disk.crash();
+        (victim.also)();
         victim.disk.set_refusing(false);
         *victim.fatal.lock() = false;
         if self.mix.rot && !self.rotten[at] && self.random.random_bool(0.3) {
@@ -442,7 +461,8 @@ impl Storm {
         }
         if nodes > 1 && self.strikes(self.mix.cut_every, tick) && self.cuts.len() < CUTS_MAX {
             let from = self.random.random_range(0..nodes);
-            let to = (from + self.random.random_range(1..nodes)) % nodes;
+            let all = nodes + self.bystanders.len();
+            let to = (from + self.random.random_range(1..all)) % all;
             let until = sim.elapsed() + Duration::from_millis(self.random.random_range(100..2_500));
             let one_way = self.mix.cut_one_way && self.random.random_bool(0.6);
             self.injected.cuts += 1;
@@ -455,7 +475,7 @@ impl Storm {
     }
 
     fn cut(&mut self, sim: &mut turmoil::Sim<'_>, from: usize, to: usize, until: Duration) {
-        let (a, b) = (self.victims[from].name.clone(), self.victims[to].name.clone());
+        let (a, b) = (self.name(from), self.name(to));
         sim.partition_oneway(a.as_str(), b.as_str());
         self.cuts.insert((from, to), until);
         self.tell(sim, format!("{a} no longer reaches {b}, until {until:?}"));
@@ -479,7 +499,7 @@ impl Storm {
         let due: Vec<_> = self.cuts.iter().filter(|(_, until)| **until <= now).map(|(pair, _)| *pair).collect();
         for (from, to) in due {
             self.cuts.remove(&(from, to));
-            sim.repair_oneway(self.victims[from].name.as_str(), self.victims[to].name.as_str());
+            sim.repair_oneway(self.name(from).as_str(), self.name(to).as_str());
         }
     }
 

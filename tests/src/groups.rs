@@ -3,7 +3,7 @@
 //! Fast, so that many seeds run: what it finds is in `raft`. Whole nodes are in [`crate::simulation`]. Calls travel over
 //! the simulated network one connection each; the product's own streams are exercised by whole nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ const FRAME_BYTES_MAX: u32 = 16 << 20;
 const TO_PEER: u8 = 0;
 const TO_PROPOSE: u8 = 1;
 const TO_READ: u8 = 2;
+const TO_OPERATE: u8 = 3;
 
 /// What is replicated: one push.
 #[derive(Debug, Clone, Copy, Hash, Serialize, Deserialize)]
@@ -64,9 +65,19 @@ struct Push {
     units: u64,
 }
 
+/// What an operator asks of a group's leader.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Order {
+    /// Hand over.
+    Transfer { to: u64 },
+    /// Only these vote; the others stay and learn.
+    Voters { nodes: BTreeSet<u64> },
+}
+
 /// A node's answer to a client.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 enum Answer {
+    Obeyed,
     Pushed { repeated: bool, index: u64, term: u64 },
     Read { seen: BTreeMap<u64, u64>, total: u64 },
     Elsewhere { leader: Option<u64> },
@@ -293,6 +304,11 @@ async fn converse(host: Host, world: World, mut stream: TcpStream) {
             Ok(request) => host.handle(request).await.encode_to_vec(),
             Err(_) => return,
         },
+        TO_OPERATE => {
+            let Ok((group, order)) = serde_json::from_slice::<(u32, Order)>(&question) else { return };
+            let Some(found) = host.find(GroupId(group)) else { return };
+            serde_json::to_vec(&obey(&found, order).await).unwrap_or_default()
+        }
         kind => {
             let Ok((group, push)) = serde_json::from_slice::<(u32, Push)>(&question) else { return };
             let Some(found) = host.find(GroupId(group)) else { return };
@@ -314,6 +330,17 @@ async fn propose(group: &Group, push: Push) -> Answer {
         },
         Err(error) => failed(error),
     }
+}
+
+async fn obey(group: &Group, order: Order) -> Answer {
+    let done = match order {
+        Order::Transfer { to } => group.transfer_leader(NodeId(to), ATTEMPT).await,
+        Order::Voters { nodes } => {
+            let voters = nodes.into_iter().map(NodeId).collect();
+            group.change_membership(voters, true, ATTEMPT).await.map(|_| ())
+        }
+    };
+    done.map_or_else(failed, |()| Answer::Obeyed)
 }
 
 async fn read(host: &Host, world: &World, group: &Group) -> Answer {
@@ -439,6 +466,56 @@ impl Producer {
     }
 }
 
+/// Hands leaders over and changes who votes, until the storm is over; then gives everybody the vote back.
+struct Operator {
+    world: World,
+    random: SmallRng,
+    until: Duration,
+}
+
+impl Operator {
+    /// Asks node `to` once.
+    async fn order(&self, to: u64, group: u32, order: &Order) -> Option<Answer> {
+        let mut question = vec![TO_OPERATE];
+        question.extend(serde_json::to_vec(&(group, order)).unwrap_or_default());
+        let asked = tokio::time::timeout(ATTEMPT, ask(&name(to), &question)).await;
+        let answer = asked.ok()?.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        self.world.shared.lock().run.heard(turmoil::elapsed(), &format!("{to} {group} {order:?} {answer:?}"));
+        answer
+    }
+
+    async fn work(mut self) -> turmoil::Result {
+        let nodes = self.world.nodes;
+        while turmoil::sim_elapsed().unwrap_or(self.until) < self.until {
+            tokio::time::sleep(Duration::from_millis(self.random.random_range(50..1_000))).await;
+            let group = self.random.random_range(1..=GROUPS);
+            let order = if self.random.random_bool(0.5) {
+                Order::Transfer { to: self.random.random_range(1..=nodes) }
+            } else {
+                let left = self.random.random_range(0..=nodes);
+                Order::Voters { nodes: (1..=nodes).filter(|node| *node != left).collect() }
+            };
+            let to = self.random.random_range(1..=nodes);
+            if let Some(Answer::Elsewhere { leader: Some(leader) }) = self.order(to, group, &order).await {
+                self.order(leader, group, &order).await;
+            }
+        }
+        let order = Order::Voters { nodes: (1..=nodes).collect() };
+        let mut to = 1;
+        for group in 1..=GROUPS {
+            loop {
+                match self.order(to, group, &order).await {
+                    Some(Answer::Obeyed) => break,
+                    Some(Answer::Elsewhere { leader: Some(leader) }) if leader != to => to = leader,
+                    _ => to = to % nodes + 1,
+                }
+                tokio::time::sleep(Duration::from_millis(self.random.random_range(20..100))).await;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Whether all replicas are equal and hold what was acknowledged.
 fn settled(world: &World) -> Option<BTreeMap<u32, Tally>> {
     let shared = world.shared.lock();
@@ -504,6 +581,11 @@ pub fn run(seed: u64, length: Duration, planted: Option<Planted>) -> Result<Repo
     };
     for id in 1..=PRODUCERS {
         sim.client(format!("producer{id}"), producer(id, 0, BTreeMap::new()).work(length));
+    }
+    if mix.operate {
+        let operator =
+            Operator { world: world.clone(), random: SmallRng::seed_from_u64(random.random()), until: length };
+        sim.client("operator", operator.work());
     }
     let groups: Vec<GroupId> = (1..=GROUPS).map(GroupId).collect();
     let mut storm = Storm::new(mix, random.random(), victims, groups, wire);

@@ -1,10 +1,13 @@
 //! The harness: a slow twin of the product, random documents and usage, whole nodes under faults in virtual time. The
 //! stories that use it are in `it/`.
 
+pub mod cluster;
 pub mod draw;
 pub mod faults;
 pub mod groups;
 pub mod model;
+pub mod oracle;
 pub mod report;
+pub mod simulation;
 pub mod soak;
 pub mod table;

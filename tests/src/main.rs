@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use reckoner_tests::faults::Planted;
-use reckoner_tests::{groups, report, soak};
+use reckoner_tests::{groups, report, simulation, soak};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -42,7 +42,7 @@ enum Verb {
 #[derive(clap::Args)]
 struct What {
     /// What runs.
-    #[arg(long, value_enum, default_value_t = Layer::Groups)]
+    #[arg(long, value_enum, default_value_t = Layer::Nodes)]
     layer: Layer,
     /// Length of the storm in virtual seconds.
     #[arg(long)]
@@ -56,6 +56,8 @@ struct What {
 enum Layer {
     /// Replication alone.
     Groups,
+    /// Whole nodes and clients.
+    Nodes,
 }
 
 /// Length of the storm unless told otherwise.
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
             let length = Duration::from_secs(what.seconds.unwrap_or(STORM_SECONDS));
             let outcome = match what.layer {
                 Layer::Groups => groups::run(seed, length, what.planted),
+                Layer::Nodes => simulation::run(seed, length, what.planted),
             };
             match outcome {
                 Ok(report) => {

@@ -116,7 +116,6 @@ pub(crate) type LeaderTerm = openraft::alias::CommittedLeaderIdOf<Types>;
 pub(crate) type LeaderId = openraft::alias::LeaderIdOf<Types>;
 pub(crate) type Vote = openraft::alias::VoteOf<Types>;
 pub(crate) type Entry = openraft::alias::EntryOf<Types>;
-pub(crate) type Payload = openraft::EntryPayload<Data, NodeId, Peer>;
 pub(crate) type Members = openraft::Membership<NodeId, Peer>;
 pub(crate) type StoredMembers = openraft::alias::StoredMembershipOf<Types>;
 pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;

@@ -376,6 +376,10 @@ struct MemorySnapshot {
 }
 
 impl StoredSnapshot for MemorySnapshot {
+    fn name(&self) -> &str {
+        "memory"
+    }
+
     fn manifest(&self) -> &Manifest {
         &self.manifest
     }

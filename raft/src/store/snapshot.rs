@@ -26,6 +26,9 @@ pub trait SnapshotWriter: Send {
 
 /// A complete snapshot. It stays readable as long as it is held, even when newer ones replace it.
 pub trait StoredSnapshot: Send + Sync {
+    /// Tells it from every other snapshot of its group in its store.
+    fn name(&self) -> &str;
+
     /// What it holds.
     fn manifest(&self) -> &Manifest;
 

@@ -13,10 +13,10 @@ use super::pool::{FreePool, SplitBy};
 use super::rate::Ladder;
 use super::selector::Pattern;
 use crate::base::id::{CatalogueName, Currency, MeterId, PriceId, SkuId};
-use crate::base::money::{Money, Quantity};
+use crate::base::money::{Money, Quantity, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::time::CycleId;
-use crate::base::wide::Rounding;
+use crate::base::wide::{Rounding, power_of_ten};
 
 /// Index of a meter in one version of a catalogue. Another version may number its meters differently: what outlives a
 /// version names the meter by its id.
@@ -137,6 +137,11 @@ impl RoundingRule {
     /// `amount` at the rule's decimals; `None` on overflow.
     pub fn round(&self, amount: Money) -> Option<Money> {
         amount.round(self.decimals, self.mode)
+    }
+
+    /// The smallest payable difference, as an integer at the scale of money.
+    pub fn step(&self) -> i128 {
+        power_of_ten(SCALE.saturating_add_signed(-self.decimals))
     }
 }
 

@@ -1,0 +1,255 @@
+//! Folding cut cycles, on every replica: from the frozen counters to bill bodies on disk, and their hashes. Done on
+//! workers, outside the shard's actor; what is agreed on is compared here before the machine records it. Every step is
+//! safe to repeat: a fold is a function of what the cut froze, and bodies are kept under their own hashes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use reckoner_shard::base::hash::{Hash, hex};
+use reckoner_shard::base::id::{AccountId, ShardId};
+use reckoner_shard::base::time::CycleId;
+use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::codec;
+use reckoner_shard::billing::cycle::{BillHash, Phase, Status};
+use reckoner_shard::billing::fold::{Counter, FoldError, FoldInput, fold};
+use reckoner_shard::machine::command::BilledRoot;
+use reckoner_shard::machine::query::{FoldSource, NoSource, View};
+use tokio::sync::watch;
+
+use super::reach;
+use crate::context::Context;
+use crate::store::bills::BillStore;
+use crate::workers;
+
+/// What a fold came to: what the leader will propose, or why there is nothing.
+pub type Folded = Result<Arc<BilledRoot>, String>;
+
+type Running = watch::Receiver<Option<Folded>>;
+
+/// The folds of one shard on this replica.
+#[derive(Clone)]
+pub struct Folds {
+    shard: ShardId,
+    context: Arc<Context>,
+    running: Arc<Mutex<BTreeMap<(AccountId, CycleId), Running>>>,
+}
+
+impl Folds {
+    pub fn new(shard: ShardId, context: &Arc<Context>) -> Self {
+        Self { shard, context: context.clone(), running: Arc::default() }
+    }
+
+    /// Begins the fold of a cut cycle unless it was begun; the result comes through the receiver.
+    pub fn ensure(&self, view: &Arc<View>, root: &AccountId, cycle: CycleId) -> Running {
+        let mut running = self.running.lock();
+        if let Some(begun) = running.get(&(root.clone(), cycle)) {
+            return begun.clone();
+        }
+        let (done, result) = watch::channel(None);
+        running.insert((root.clone(), cycle), result.clone());
+        let (folds, view, root) = (self.clone(), view.clone(), root.clone());
+        tokio::spawn(async move {
+            let folded = folds.fold(view, &root, cycle).await;
+            if let Err(reason) = &folded {
+                tracing::error!(shard = %folds.shard, %root, %cycle, reason, "a cycle cannot be folded");
+            }
+            done.send_replace(Some(folded));
+        });
+        result
+    }
+
+    /// What is known of the fold of a cut cycle, begun now where it was not; `None` while it runs or before the cut.
+    pub fn so_far(&self, view: &Arc<View>, root: &AccountId, cycle: CycleId) -> Option<Folded> {
+        if is_closing(view, root, cycle) {
+            return self.ensure(view, root, cycle).borrow().clone();
+        }
+        let running = self.running.lock();
+        running.get(&(root.clone(), cycle)).and_then(|running| running.borrow().clone())
+    }
+
+    /// Lets go of a result that is recorded.
+    pub fn forget(&self, root: &AccountId, cycle: CycleId) {
+        self.running.lock().remove(&(root.clone(), cycle));
+    }
+
+    /// Waits for this replica's own fold and compares it with what is about to be recorded.
+    ///
+    /// # Errors
+    /// The two differ, or there is no fold: this replica must stop.
+    pub async fn compare(&self, view: &Arc<View>, agreed: &BilledRoot) -> Result<(), String> {
+        if !is_closing(view, &agreed.root, agreed.cycle) {
+            // Recorded before, or refused by the machine.
+            return Ok(());
+        }
+        let mut running = self.ensure(view, &agreed.root, agreed.cycle);
+        let own = match running.wait_for(Option::is_some).await {
+            Ok(result) => result.clone(),
+            Err(_) => None,
+        };
+        let own = own.unwrap_or_else(|| Err("the fold ended without a result".to_owned()))?;
+        if *own == *agreed {
+            return Ok(());
+        }
+        Err(format!(
+            "the bills of {} for {} differ: {} agreed, {} folded here",
+            agreed.root,
+            agreed.cycle,
+            hex(&digest(agreed)),
+            hex(&digest(&own))
+        ))
+    }
+
+    /// Writes the counters of an issued cycle beside its bills, durably, and answers their hash.
+    pub async fn archive(&self, view: &Arc<View>, root: &AccountId, cycle: CycleId) -> Result<Hash, String> {
+        let (view, root, bills) = (view.clone(), root.clone(), self.context.bills.clone());
+        workers::run(self.context.workers.as_ref(), move || {
+            let bytes = Bytes::from(view.archive(&root, cycle).map_err(|refusal| refusal.to_string())?);
+            let hash = *blake3::hash(&bytes).as_bytes();
+            bills.put(Some(cycle), &hash, bytes).map_err(|error| error.to_string())?;
+            bills.flush().map_err(|error| error.to_string())?;
+            Ok(hash)
+        })
+        .await
+        .map_err(|lost| lost.to_string())?
+    }
+
+    /// Makes sure that this replica's own archive of a cycle is on disk and the one that is about to be recorded: the
+    /// counters leave memory with that entry.
+    ///
+    /// # Errors
+    /// The two differ, or the disk fails: this replica must stop.
+    pub async fn compare_archive(
+        &self,
+        view: &Arc<View>,
+        root: &AccountId,
+        cycle: CycleId,
+        agreed: &Hash,
+    ) -> Result<(), String> {
+        if view.cycle_status(root, cycle) != Ok(Status::Issued) {
+            // Recorded before, or refused by the machine.
+            return Ok(());
+        }
+        let own = self.archive(view, root, cycle).await?;
+        if own == *agreed {
+            return Ok(());
+        }
+        Err(format!("the archives of {root} for {cycle} differ: {} agreed, {} here", hex(agreed), hex(&own)))
+    }
+
+    async fn fold(&self, view: Arc<View>, root: &AccountId, cycle: CycleId) -> Folded {
+        let source = source(&self.context, &view, root, cycle).await.map_err(|why| why.to_string())?;
+        let bills = self.context.bills.clone();
+        workers::run(self.context.workers.as_ref(), move || store(&source, bills.as_ref()))
+            .await
+            .map_err(|lost| lost.to_string())?
+            .map(Arc::new)
+    }
+}
+
+fn is_closing(view: &View, root: &AccountId, cycle: CycleId) -> bool {
+    view.cycle_status(root, cycle) == Ok(Status::Closing)
+}
+
+/// The input of a fold, once every catalogue that it needs is compiled here.
+pub async fn source(
+    context: &Arc<Context>,
+    view: &Arc<View>,
+    root: &AccountId,
+    cycle: CycleId,
+) -> Result<FoldSource, NoSource> {
+    loop {
+        let (asked, catalogues, root) = (view.clone(), context.catalogues.clone(), root.clone());
+        let gathered = workers::run(context.workers.as_ref(), move || {
+            asked.fold_source(&root, cycle, catalogues.as_ref())
+        });
+        match gathered.await {
+            Ok(Err(NoSource::BlobMissing(hash))) => {
+                reach::catalogue(context, &hash).await.map_err(|_| NoSource::BlobMissing(hash))?;
+            }
+            Ok(result) => return result,
+            Err(lost) => {
+                let refusal = reckoner_shard::base::refusal::Refusal::new(
+                    reckoner_shard::base::refusal::Reason::ResourceExhausted,
+                    lost.to_string(),
+                );
+                return Err(refusal.into());
+            }
+        }
+    }
+}
+
+/// The bills of a source: the one function behind estimate and close.
+pub fn bodies(source: &FoldSource) -> Result<Vec<BillBody>, FoldError> {
+    let counter = |counter: &'_ _| -> Counter<'_> {
+        let reckoner_shard::machine::query::FoldCounter { series, meter, bucket, value, records } = counter;
+        Counter { series, meter: *meter, bucket: *bucket, value: *value, records: *records }
+    };
+    fold(&FoldInput {
+        hierarchy: &source.hierarchy,
+        cycle: source.cycle,
+        catalogue: &source.catalogue,
+        contract: source.contract.as_ref().map(|contract| contract.contract.as_ref()),
+        counters: source.counters.iter().map(counter).collect(),
+    })
+}
+
+/// Folds, and keeps the bodies on disk before their hashes are told to anybody.
+fn store(source: &FoldSource, bills: &dyn BillStore) -> Result<BilledRoot, String> {
+    let bodies = bodies(source).map_err(|error| error.to_string())?;
+    let mut hashes = Vec::with_capacity(bodies.len());
+    for body in &bodies {
+        let bytes = Bytes::from(codec::encode(body));
+        let body_hash = codec::body_hash(&bytes);
+        bills.put(Some(body.cycle), &body_hash, bytes).map_err(|error| error.to_string())?;
+        hashes.push(BillHash { payer: body.payer.clone(), currency: body.currency, body_hash });
+    }
+    bills.flush().map_err(|error| error.to_string())?;
+    hashes.sort();
+    let root = source.hierarchy.root.clone();
+    Ok(BilledRoot { root, cycle: source.cycle, bills: hashes, postings: Vec::new() })
+}
+
+/// Everything in the BillStore that a state names: bodies of bills and archives, each under its own hash.
+pub fn contents_of(view: &View) -> Vec<Hash> {
+    let mut contents = Vec::new();
+    for (_, root) in view.roots() {
+        let Ok(cycles) = view.cycles(root) else { continue };
+        for cut in &cycles.cut {
+            match &cut.phase {
+                Phase::Closing => (),
+                Phase::Closed(bills) => contents.extend(bills.iter().map(|bill| bill.body_hash)),
+                Phase::Issued(bills) => contents.extend(bills.iter().map(|bill| bill.body_hash)),
+                Phase::Archived(bills, archive) => {
+                    contents.extend(bills.iter().map(|bill| bill.body_hash));
+                    contents.push(*archive);
+                }
+            }
+        }
+    }
+    contents.sort_unstable();
+    contents.dedup();
+    contents
+}
+
+/// One hash over all that was folded, for comparing replicas.
+pub fn digest(billed: &BilledRoot) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    let mut text = |value: &str| {
+        hasher.update(&(value.len() as u64).to_be_bytes());
+        hasher.update(value.as_bytes());
+    };
+    text(billed.root.as_str());
+    text(&billed.cycle.to_string());
+    for bill in &billed.bills {
+        text(bill.payer.as_str());
+        text(bill.currency.as_str());
+        text(&hex(&bill.body_hash));
+    }
+    for posting in &billed.postings {
+        text(&posting.balance);
+        text(&posting.amount.to_string());
+    }
+    *hasher.finalize().as_bytes()
+}

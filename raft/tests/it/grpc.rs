@@ -1,0 +1,1 @@
+//! Groups over raft-engine, sled and gRPC on loopback.

@@ -1,0 +1,6 @@
+//! Who is billed together: the document that a person writes, the tree that the machine keeps, and the directory that
+//! finds an account's root.
+
+pub mod directory;
+pub mod document;
+pub mod tree;

@@ -1,0 +1,94 @@
+//! A shared quantity or amount divided over those who used it (BILLING.md sections 1.2 and 5): pro rata by largest
+//! remainder, or by sequence, where lots fill a ladder in order of time. Only integers here; what they measure, and who
+//! is who, is the caller's.
+
+use crate::base::wide::split;
+
+/// Divides `total` by `weights`, which sum to something; the order of the weights breaks ties.
+pub fn prorata(total: i128, weights: &[i128]) -> Vec<i128> {
+    match weights {
+        [_] => vec![total],
+        _ => split(total, weights).expect("weights that sum to something divide anything"),
+    }
+}
+
+/// Divides a total that is a whole number of `step`s in whole steps.
+pub fn prorata_steps(total: i128, step: i128, weights: &[i128]) -> Vec<i128> {
+    assert!(total % step == 0, "a rounded total is a whole number of steps");
+    let mut parts = prorata(total / step, weights);
+    parts.iter_mut().for_each(|part| *part *= step);
+    parts
+}
+
+/// Lots of one series in order of time, those below zero (corrections) taken off what came before them, latest first,
+/// and what is then still owed off what comes after. The sum stays; it must not be below zero.
+pub fn netted(lots: &[i128]) -> Vec<i128> {
+    let mut left = lots.to_vec();
+    let mut owed = 0;
+    for at in 0..left.len() {
+        let mut lot = left[at] - std::mem::take(&mut owed);
+        left[at] = lot.max(0);
+        for earlier in left[..at].iter_mut().rev() {
+            if lot >= 0 {
+                break;
+            }
+            let taken = (*earlier).min(-lot);
+            *earlier -= taken;
+            lot += taken;
+        }
+        owed = (-lot).max(0);
+    }
+    assert!(owed == 0, "a series below zero is not attributed");
+    left
+}
+
+/// Takes `amount` from `lots` in their order and says how much of each; the lots are left with the rest.
+pub fn take_in_sequence(lots: &mut [i128], mut amount: i128) -> Vec<i128> {
+    let taken = lots
+        .iter_mut()
+        .map(|lot| {
+            let part = (*lot).min(amount);
+            *lot -= part;
+            amount -= part;
+            part
+        })
+        .collect();
+    assert!(amount == 0, "a slice is no larger than its lots");
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn corrections_come_off_earlier_lots_first() {
+        fn check(lots: &[i128], expected: &[i128]) {
+            assert_eq!(netted(lots), expected, "{lots:?}");
+        }
+        check(&[10, -4, 6], &[6, 0, 6]);
+        check(&[-4, 10], &[0, 6]);
+        check(&[2, 5, -6, 3], &[1, 0, 0, 3]);
+        check(&[2, -6, 3, 4], &[0, 0, 0, 3]);
+        check(&[], &[]);
+    }
+
+    #[test]
+    fn steps_stay_whole() {
+        assert_eq!(prorata_steps(100, 10, &[1, 1, 1]), [40, 30, 30]);
+        assert_eq!(prorata_steps(-100, 10, &[1, 1, 1]), [-40, -30, -30]);
+    }
+
+    proptest! {
+        #[test]
+        fn netting_keeps_the_sum(lots in prop::collection::vec(-50i128..100, 1..20)) {
+            let sum: i128 = lots.iter().sum();
+            if sum >= 0 {
+                let left = netted(&lots);
+                prop_assert_eq!(left.iter().sum::<i128>(), sum);
+                prop_assert!(left.iter().all(|lot| *lot >= 0));
+            }
+        }
+    }
+}

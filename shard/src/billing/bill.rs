@@ -1,0 +1,233 @@
+//! A bill's body: what is owed and why, complete for an accountant and free of times, numbers and status, so that an
+//! estimate is byte for byte the bill that will be issued. The envelope around it, and how it is stored, live with those
+//! who issue; the bytes in `codec.rs`, the form for people in `view.rs`.
+
+use std::sync::Arc;
+
+use crate::base::id::{AccountId, CatalogueName, ClauseId, Currency, MeterId, PriceId, SkuId};
+use crate::base::money::{Money, Quantity, Rate, print_scaled};
+use crate::base::time::CycleId;
+use crate::pricing::order::Stage;
+use crate::pricing::pool::SplitKey;
+use crate::usage::series::SeriesKey;
+
+/// What one payer owes for one cycle in one currency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BillBody {
+    pub root: AccountId,
+    pub payer: AccountId,
+    pub currency: Currency,
+    pub cycle: CycleId,
+    pub catalogue: CatalogueVersion,
+    pub contract: Option<ContractVersion>,
+    /// The order used.
+    pub stages: Vec<Stage>,
+    /// Set where this is the difference to earlier bills of the same cycle.
+    pub difference: Option<Difference>,
+    /// The priced series, sorted by account, SKU, then their dimensions. Lines point into it.
+    pub items: Vec<Item>,
+    /// Ladders and free pools that several series share. Lines point into it.
+    pub pools: Vec<SharedPool>,
+    /// In the order of stages; within one by clause, then item, then tier. A line's id is its place, from 1.
+    pub lines: Vec<Line>,
+    /// Counted, but without a charge.
+    pub unpriced: Vec<Unpriced>,
+    /// Exact sum of all lines but the rounding line.
+    pub total: Money,
+    /// What is to be paid: the sum of all lines, at the currency's minor unit.
+    pub payable: Money,
+}
+
+/// Which version of a catalogue priced a bill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogueVersion {
+    pub name: CatalogueName,
+    pub effective: CycleId,
+    pub hash: [u8; 32],
+}
+
+/// Which version of the hierarchy's contract applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContractVersion {
+    pub effective: CycleId,
+    pub hash: [u8; 32],
+}
+
+/// What a difference leaves out: what earlier bills of the cycle booked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// True while the cycle still counts.
+    pub interim: bool,
+    /// Body hashes of the earlier bills, oldest first.
+    pub earlier: Vec<[u8; 32]>,
+}
+
+/// A priced series and what it counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub series: SeriesKey,
+    pub meter: MeterId,
+    pub sku: SkuId,
+    /// The priced unit.
+    pub unit: Arc<str>,
+    /// The counter's sum over the cycle.
+    pub counted: Counted,
+    /// The same in the priced unit, after conversion and unit rounding.
+    pub quantity: Quantity,
+}
+
+/// A counter as it stands: an integer at the meter's scale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub value: i128,
+    pub scale: u32,
+    pub records: u64,
+}
+
+impl std::fmt::Display for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&print_scaled(self.value, self.scale))
+    }
+}
+
+/// A ladder or free pool that more than one series of the hierarchy climbs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedPool {
+    /// The price, or the free pool.
+    pub id: PriceId,
+    /// What sets it apart from other pools of the same id.
+    pub keys: Vec<(SplitKey, String)>,
+    /// All that its members brought.
+    pub quantity: Quantity,
+    /// Of a ladder: its slices, over all members.
+    pub slices: Vec<PoolSlice>,
+}
+
+/// A tier's part of a shared ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSlice {
+    pub tier: Tier,
+    pub quantity: Quantity,
+    pub rate: Rate,
+    pub amount: Money,
+}
+
+/// A step of a ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tier {
+    /// From 1.
+    pub index: u32,
+    pub begin: Quantity,
+    /// `None`: without end.
+    pub end: Option<Quantity>,
+}
+
+/// One line of a bill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// From 1: its place in the bill.
+    pub id: u32,
+    pub stage: Stage,
+    /// Index of the series that it belongs to; `None` only on the rounding line.
+    pub item: Option<u32>,
+    pub source: Source,
+    pub quantity: Option<Quantity>,
+    /// Price per unit (per package where the source has one), or the share of a percentage.
+    pub rate: Option<Rate>,
+    pub amount: Money,
+    /// Index of the shared pool that it is a part of.
+    pub pool: Option<u32>,
+    /// Ids of the lines that it was derived from.
+    pub from: Vec<u32>,
+}
+
+/// What made a line.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Units that the price itself leaves free.
+    FreeUnits { price: PriceId },
+    /// Units that a free pool took.
+    FreePool { pool: PriceId },
+    /// A tier of a price; with the size of its packages where it has any.
+    Price { price: PriceId, tier: Tier, package: Option<Quantity> },
+    /// A clause of the contract, on `base`.
+    Clause { clause: ClauseId, text: Arc<str>, base: Money },
+    /// From the exact total to the payable.
+    Rounding,
+}
+
+/// The kind of a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LineKind {
+    Usage,
+    Discount,
+    /// A clause that was told it may raise, and did.
+    Surcharge,
+    Rounding,
+}
+
+impl LineKind {
+    /// The name on the wire and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            LineKind::Usage => "usage",
+            LineKind::Discount => "discount",
+            LineKind::Surcharge => "surcharge",
+            LineKind::Rounding => "rounding",
+        }
+    }
+}
+
+impl Line {
+    pub fn kind(&self) -> LineKind {
+        match &self.source {
+            Source::FreeUnits { .. } | Source::FreePool { .. } | Source::Price { .. } => LineKind::Usage,
+            Source::Clause { .. } if self.amount > Money::ZERO => LineKind::Surcharge,
+            Source::Clause { .. } => LineKind::Discount,
+            Source::Rounding => LineKind::Rounding,
+        }
+    }
+}
+
+/// Counted usage without a charge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpriced {
+    pub series: SeriesKey,
+    pub meter: MeterId,
+    pub counted: Counted,
+    pub reason: UnpricedReason,
+}
+
+/// Why usage has no charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UnpricedReason {
+    /// No SKU of the catalogue matches.
+    NoSku,
+    /// Corrections took back more than was used.
+    BelowZero,
+}
+
+impl UnpricedReason {
+    /// The name on the wire and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            UnpricedReason::NoSku => "no_sku",
+            UnpricedReason::BelowZero => "below_zero",
+        }
+    }
+}
+
+impl BillBody {
+    /// The line of that id.
+    pub fn line(&self, id: u32) -> Option<&Line> {
+        self.lines.get((id as usize).checked_sub(1)?)
+    }
+
+    pub fn item(&self, line: &Line) -> Option<&Item> {
+        line.item.map(|index| &self.items[index as usize])
+    }
+
+    pub fn pool(&self, line: &Line) -> Option<&SharedPool> {
+        line.pool.map(|index| &self.pools[index as usize])
+    }
+}

@@ -1,0 +1,700 @@
+//! A bill's body as canonical bytes, and their hash. Equal bodies have equal bytes; names, dimensions and sources are
+//! written once. Reading checks everything, so that a decoded body keeps its promises.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::bill::{
+    BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, PoolSlice, SharedPool, Source, Tier,
+    Unpriced, UnpricedReason,
+};
+use crate::base::id::{AccountId, BadId, CatalogueName, ClauseId, Currency, MeterId, PriceId, SkuId};
+use crate::base::money::{Money, Quantity, Rate};
+use crate::base::time::CycleId;
+use crate::pricing::order::Stage;
+use crate::pricing::pool::SplitKey;
+use crate::usage::series::{Dimensions, SeriesKey};
+
+/// Number of the form below; a later one reads this one too.
+pub const BODY_FORMAT: u32 = 1;
+
+/// Why bytes are not a bill's body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    #[error("the bytes are not a bill body: {0}")]
+    Malformed(String),
+    #[error("the bill body has format {0}, this version reads 1; use a newer one")]
+    UnknownFormat(u32),
+}
+
+/// The canonical bytes of a body.
+pub fn encode(body: &BillBody) -> Vec<u8> {
+    Writer::default().body(body).encode_to_vec()
+}
+
+/// Reads what [`encode`] wrote.
+pub fn decode(bytes: &[u8]) -> Result<BillBody, CodecError> {
+    let wire = wire::Body::decode(bytes).map_err(|error| CodecError::Malformed(error.to_string()))?;
+    if wire.format != BODY_FORMAT {
+        return Err(CodecError::UnknownFormat(wire.format));
+    }
+    Reader { wire: &wire }.body()
+}
+
+/// blake3 of a body's canonical bytes.
+pub fn body_hash(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
+}
+
+/// The messages as they are stored. Numbers are never used again for something else.
+mod wire {
+    /// A 128-bit integer, zigzag, so that small ones of either sign are short.
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+    pub struct Wide {
+        #[prost(uint64, tag = "1")]
+        pub low: u64,
+        #[prost(uint64, tag = "2")]
+        pub high: u64,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Body {
+        #[prost(uint32, tag = "1")]
+        pub format: u32,
+        #[prost(string, repeated, tag = "2")]
+        pub strings: Vec<String>,
+        #[prost(uint32, tag = "3")]
+        pub root: u32,
+        #[prost(uint32, tag = "4")]
+        pub payer: u32,
+        #[prost(uint32, tag = "5")]
+        pub currency: u32,
+        #[prost(uint32, tag = "6")]
+        pub cycle: u32,
+        #[prost(message, required, tag = "7")]
+        pub catalogue: Version,
+        #[prost(message, optional, tag = "8")]
+        pub contract: Option<Version>,
+        #[prost(uint32, repeated, tag = "9")]
+        pub stages: Vec<u32>,
+        #[prost(message, optional, tag = "10")]
+        pub difference: Option<Difference>,
+        #[prost(message, repeated, tag = "11")]
+        pub dimensions: Vec<Dimensions>,
+        #[prost(message, repeated, tag = "12")]
+        pub items: Vec<Item>,
+        #[prost(message, repeated, tag = "13")]
+        pub pools: Vec<Pool>,
+        #[prost(message, repeated, tag = "14")]
+        pub sources: Vec<Source>,
+        #[prost(message, repeated, tag = "15")]
+        pub lines: Vec<Line>,
+        #[prost(message, repeated, tag = "16")]
+        pub unpriced: Vec<Unpriced>,
+        #[prost(message, required, tag = "17")]
+        pub total: Wide,
+        #[prost(message, required, tag = "18")]
+        pub payable: Wide,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Version {
+        #[prost(uint32, tag = "1")]
+        pub name: u32,
+        #[prost(uint32, tag = "2")]
+        pub effective: u32,
+        #[prost(bytes = "vec", tag = "3")]
+        pub hash: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Difference {
+        #[prost(bool, tag = "1")]
+        pub interim: bool,
+        #[prost(bytes = "vec", repeated, tag = "2")]
+        pub earlier: Vec<Vec<u8>>,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Dimensions {
+        #[prost(uint32, tag = "1")]
+        pub service: u32,
+        #[prost(uint32, tag = "2")]
+        pub usage_type: u32,
+        #[prost(uint32, tag = "3")]
+        pub operation: u32,
+        #[prost(uint32, tag = "4")]
+        pub region: u32,
+        /// Names and values in turn.
+        #[prost(uint32, repeated, tag = "5")]
+        pub attributes: Vec<u32>,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Counted {
+        #[prost(message, required, tag = "1")]
+        pub value: Wide,
+        #[prost(uint32, tag = "2")]
+        pub scale: u32,
+        #[prost(uint64, tag = "3")]
+        pub records: u64,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Item {
+        #[prost(uint32, tag = "1")]
+        pub account: u32,
+        #[prost(uint32, tag = "2")]
+        pub dimensions: u32,
+        #[prost(uint32, tag = "3")]
+        pub meter: u32,
+        #[prost(uint32, tag = "4")]
+        pub sku: u32,
+        #[prost(uint32, tag = "5")]
+        pub unit: u32,
+        #[prost(message, required, tag = "6")]
+        pub counted: Counted,
+        #[prost(message, required, tag = "7")]
+        pub quantity: Wide,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Tier {
+        #[prost(uint32, tag = "1")]
+        pub index: u32,
+        #[prost(message, required, tag = "2")]
+        pub begin: Wide,
+        #[prost(message, optional, tag = "3")]
+        pub end: Option<Wide>,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Pool {
+        #[prost(uint32, tag = "1")]
+        pub id: u32,
+        /// Keys and values in turn.
+        #[prost(uint32, repeated, tag = "2")]
+        pub keys: Vec<u32>,
+        #[prost(message, required, tag = "3")]
+        pub quantity: Wide,
+        #[prost(message, repeated, tag = "4")]
+        pub slices: Vec<Slice>,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Slice {
+        #[prost(message, required, tag = "1")]
+        pub tier: Tier,
+        #[prost(message, required, tag = "2")]
+        pub quantity: Wide,
+        #[prost(message, required, tag = "3")]
+        pub rate: Wide,
+        #[prost(message, required, tag = "4")]
+        pub amount: Wide,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Source {
+        /// 1 free units, 2 free pool, 3 price, 4 clause, 5 rounding.
+        #[prost(uint32, tag = "1")]
+        pub kind: u32,
+        #[prost(uint32, tag = "2")]
+        pub id: u32,
+        #[prost(uint32, tag = "3")]
+        pub text: u32,
+        #[prost(message, optional, tag = "4")]
+        pub tier: Option<Tier>,
+        #[prost(message, optional, tag = "5")]
+        pub package: Option<Wide>,
+        #[prost(message, optional, tag = "6")]
+        pub rate: Option<Wide>,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Line {
+        #[prost(uint32, tag = "1")]
+        pub stage: u32,
+        #[prost(uint32, optional, tag = "2")]
+        pub item: Option<u32>,
+        #[prost(uint32, tag = "3")]
+        pub source: u32,
+        #[prost(message, optional, tag = "4")]
+        pub base: Option<Wide>,
+        #[prost(message, optional, tag = "5")]
+        pub quantity: Option<Wide>,
+        #[prost(message, required, tag = "6")]
+        pub amount: Wide,
+        #[prost(uint32, optional, tag = "7")]
+        pub pool: Option<u32>,
+        #[prost(uint32, repeated, tag = "8")]
+        pub from: Vec<u32>,
+    }
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    pub struct Unpriced {
+        #[prost(uint32, tag = "1")]
+        pub account: u32,
+        #[prost(uint32, tag = "2")]
+        pub dimensions: u32,
+        #[prost(uint32, tag = "3")]
+        pub meter: u32,
+        #[prost(message, required, tag = "4")]
+        pub counted: Counted,
+        #[prost(uint32, tag = "5")]
+        pub reason: u32,
+    }
+}
+
+fn wide(value: i128) -> wire::Wide {
+    let zigzag = ((value << 1) ^ (value >> 127)) as u128;
+    wire::Wide { low: zigzag as u64, high: (zigzag >> 64) as u64 }
+}
+
+fn narrow(wide: &wire::Wide) -> i128 {
+    let zigzag = u128::from(wide.high) << 64 | u128::from(wide.low);
+    (zigzag >> 1) as i128 ^ -((zigzag & 1) as i128)
+}
+
+fn stage_number(stage: Stage) -> u32 {
+    match stage {
+        Stage::Usage => 3,
+        Stage::PrivateRates => 4,
+        Stage::AttributePercent => 6,
+        Stage::ServicePercent => 7,
+        Stage::CrossServicePercent => 10,
+        Stage::Rounding => 15,
+    }
+}
+
+/// The numbers are those of BILLING.md section 2, with rounding after tax.
+fn stage_of(number: u32) -> Option<Stage> {
+    crate::pricing::order::DEFAULT_ORDER.into_iter().find(|stage| stage_number(*stage) == number)
+}
+
+/// Gives each distinct value a number, in order of first use.
+#[derive(Default)]
+struct Writer<'a> {
+    strings: Vec<String>,
+    string_places: BTreeMap<&'a str, u32>,
+    dimensions: Vec<wire::Dimensions>,
+    dimension_places: BTreeMap<&'a Dimensions, u32>,
+    sources: Vec<wire::Source>,
+    source_places: BTreeMap<(SourceKey<'a>, Option<Rate>), u32>,
+}
+
+/// A source without what differs from line to line.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum SourceKey<'a> {
+    Whole(&'a Source),
+    Clause(&'a ClauseId, &'a str),
+}
+
+impl<'a> Writer<'a> {
+    fn string(&mut self, text: &'a str) -> u32 {
+        let next = self.strings.len() as u32;
+        *self.string_places.entry(text).or_insert_with(|| {
+            self.strings.push(text.to_owned());
+            next
+        })
+    }
+
+    fn body(mut self, body: &'a BillBody) -> wire::Body {
+        let contract = body.contract.as_ref().map(|contract| wire::Version {
+            name: 0,
+            effective: contract.effective.ordinal(),
+            hash: contract.hash.to_vec(),
+        });
+        let difference = body.difference.as_ref().map(|difference| wire::Difference {
+            interim: difference.interim,
+            earlier: difference.earlier.iter().map(|hash| hash.to_vec()).collect(),
+        });
+        let mut wire = wire::Body {
+            format: BODY_FORMAT,
+            strings: Vec::new(),
+            root: self.string(body.root.as_str()),
+            payer: self.string(body.payer.as_str()),
+            currency: self.string(body.currency.as_str()),
+            cycle: body.cycle.ordinal(),
+            catalogue: wire::Version {
+                name: self.string(body.catalogue.name.as_str()),
+                effective: body.catalogue.effective.ordinal(),
+                hash: body.catalogue.hash.to_vec(),
+            },
+            contract,
+            stages: body.stages.iter().map(|stage| stage_number(*stage)).collect(),
+            difference,
+            dimensions: Vec::new(),
+            items: body.items.iter().map(|item| self.item(item)).collect(),
+            pools: body.pools.iter().map(|pool| self.pool(pool)).collect(),
+            sources: Vec::new(),
+            lines: body.lines.iter().map(|line| self.line(line)).collect(),
+            unpriced: body.unpriced.iter().map(|unpriced| self.unpriced(unpriced)).collect(),
+            total: wide(body.total.0),
+            payable: wide(body.payable.0),
+        };
+        (wire.strings, wire.dimensions, wire.sources) = (self.strings, self.dimensions, self.sources);
+        wire
+    }
+
+    fn dimensions(&mut self, dimensions: &'a Dimensions) -> u32 {
+        if let Some(place) = self.dimension_places.get(dimensions) {
+            return *place;
+        }
+        let mut attributes = Vec::with_capacity(2 * dimensions.attributes.len());
+        for (name, value) in &dimensions.attributes {
+            attributes.push(self.string(name));
+            attributes.push(self.string(value));
+        }
+        let wire = wire::Dimensions {
+            service: self.string(&dimensions.service),
+            usage_type: self.string(&dimensions.usage_type),
+            operation: self.string(&dimensions.operation),
+            region: self.string(&dimensions.region),
+            attributes,
+        };
+        let place = self.dimensions.len() as u32;
+        self.dimensions.push(wire);
+        self.dimension_places.insert(dimensions, place);
+        place
+    }
+
+    fn item(&mut self, item: &'a Item) -> wire::Item {
+        wire::Item {
+            account: self.string(item.series.account.as_str()),
+            dimensions: self.dimensions(&item.series.dimensions),
+            meter: self.string(item.meter.as_str()),
+            sku: self.string(item.sku.as_str()),
+            unit: self.string(&item.unit),
+            counted: counted(&item.counted),
+            quantity: wide(item.quantity.0),
+        }
+    }
+
+    fn pool(&mut self, pool: &'a SharedPool) -> wire::Pool {
+        let mut keys = Vec::with_capacity(2 * pool.keys.len());
+        for (key, value) in &pool.keys {
+            keys.push(self.key(key));
+            keys.push(self.string(value));
+        }
+        let slices = pool.slices.iter().map(|slice| wire::Slice {
+            tier: tier(&slice.tier),
+            quantity: wide(slice.quantity.0),
+            rate: wide(slice.rate.0),
+            amount: wide(slice.amount.0),
+        });
+        wire::Pool {
+            id: self.string(pool.id.as_str()),
+            keys,
+            quantity: wide(pool.quantity.0),
+            slices: slices.collect(),
+        }
+    }
+
+    /// A pool key by its word; an attribute's by its name, marked by a number beyond all strings.
+    fn key(&mut self, key: &'a SplitKey) -> u32 {
+        match key {
+            SplitKey::Attribute(name) => ATTRIBUTE_KEY + self.string(name),
+            SplitKey::Root => 0,
+            SplitKey::Payer => 1,
+            SplitKey::Group => 2,
+            SplitKey::Account => 3,
+            SplitKey::Region => 4,
+            SplitKey::Service => 5,
+            SplitKey::Sku => 6,
+        }
+    }
+
+    fn source(&mut self, source: &'a Source, rate: Option<Rate>) -> u32 {
+        let key = match source {
+            Source::Clause { clause, text, .. } => SourceKey::Clause(clause, text),
+            whole => SourceKey::Whole(whole),
+        };
+        let key = (key, rate);
+        if let Some(place) = self.source_places.get(&key) {
+            return *place;
+        }
+        let mut wire = wire::Source { rate: rate.map(|rate| wide(rate.0)), ..Default::default() };
+        match source {
+            Source::FreeUnits { price } => (wire.kind, wire.id) = (1, self.string(price.as_str())),
+            Source::FreePool { pool } => (wire.kind, wire.id) = (2, self.string(pool.as_str())),
+            Source::Price { price, tier: own, package } => {
+                (wire.kind, wire.id) = (3, self.string(price.as_str()));
+                wire.tier = Some(tier(own));
+                wire.package = package.map(|size| wide(size.0));
+            }
+            Source::Clause { clause, text, .. } => {
+                (wire.kind, wire.id) = (4, self.string(clause.as_str()));
+                wire.text = self.string(text);
+            }
+            Source::Rounding => wire.kind = 5,
+        }
+        let place = self.sources.len() as u32;
+        self.sources.push(wire);
+        self.source_places.insert(key, place);
+        place
+    }
+
+    fn line(&mut self, line: &'a Line) -> wire::Line {
+        let base = match &line.source {
+            Source::Clause { base, .. } => Some(wide(base.0)),
+            _ => None,
+        };
+        wire::Line {
+            stage: stage_number(line.stage),
+            item: line.item,
+            source: self.source(&line.source, line.rate),
+            base,
+            quantity: line.quantity.map(|quantity| wide(quantity.0)),
+            amount: wide(line.amount.0),
+            pool: line.pool,
+            from: line.from.clone(),
+        }
+    }
+
+    fn unpriced(&mut self, unpriced: &'a Unpriced) -> wire::Unpriced {
+        wire::Unpriced {
+            account: self.string(unpriced.series.account.as_str()),
+            dimensions: self.dimensions(&unpriced.series.dimensions),
+            meter: self.string(unpriced.meter.as_str()),
+            counted: counted(&unpriced.counted),
+            reason: match unpriced.reason {
+                UnpricedReason::NoSku => 1,
+                UnpricedReason::BelowZero => 2,
+            },
+        }
+    }
+}
+
+/// Pool keys from here on are attributes: the string's number plus this.
+const ATTRIBUTE_KEY: u32 = 16;
+
+fn tier(tier: &Tier) -> wire::Tier {
+    wire::Tier { index: tier.index, begin: wide(tier.begin.0), end: tier.end.map(|end| wide(end.0)) }
+}
+
+fn counted(counted: &Counted) -> wire::Counted {
+    wire::Counted { value: wide(counted.value), scale: counted.scale, records: counted.records }
+}
+
+struct Reader<'a> {
+    wire: &'a wire::Body,
+}
+
+fn malformed(what: &str) -> CodecError {
+    CodecError::Malformed(what.to_owned())
+}
+
+impl Reader<'_> {
+    fn string(&self, place: u32) -> Result<&str, CodecError> {
+        let text = self.wire.strings.get(place as usize);
+        text.map(String::as_str).ok_or_else(|| malformed("a name is missing"))
+    }
+
+    fn id<T>(&self, place: u32, read: impl Fn(&str) -> Result<T, BadId>) -> Result<T, CodecError> {
+        read(self.string(place)?).map_err(|error| CodecError::Malformed(error.to_string()))
+    }
+
+    fn body(&self) -> Result<BillBody, CodecError> {
+        let wire = self.wire;
+        let dimensions = wire.dimensions.iter().map(|own| self.dimensions(own)).collect::<Result<Vec<_>, _>>()?;
+        let items = wire.items.iter().map(|item| self.item(item, &dimensions)).collect::<Result<Vec<_>, _>>()?;
+        let pools = wire.pools.iter().map(|pool| self.pool(pool)).collect::<Result<Vec<_>, _>>()?;
+        let mut lines = Vec::with_capacity(wire.lines.len());
+        for (index, line) in wire.lines.iter().enumerate() {
+            lines.push(self.line(line, index as u32 + 1)?);
+        }
+        let unpriced = wire.unpriced.iter().map(|own| self.unpriced(own, &dimensions)).collect::<Result<_, _>>()?;
+        let contract = match &wire.contract {
+            Some(version) => Some(ContractVersion { effective: cycle(version.effective)?, hash: hash(&version.hash)? }),
+            None => None,
+        };
+        let difference = match &wire.difference {
+            Some(own) => Some(Difference {
+                interim: own.interim,
+                earlier: own.earlier.iter().map(|bytes| hash(bytes)).collect::<Result<_, _>>()?,
+            }),
+            None => None,
+        };
+        Ok(BillBody {
+            root: self.id(wire.root, AccountId::new)?,
+            payer: self.id(wire.payer, AccountId::new)?,
+            currency: self.id(wire.currency, Currency::new)?,
+            cycle: cycle(wire.cycle)?,
+            catalogue: CatalogueVersion {
+                name: self.id(wire.catalogue.name, CatalogueName::new)?,
+                effective: cycle(wire.catalogue.effective)?,
+                hash: hash(&wire.catalogue.hash)?,
+            },
+            contract,
+            stages: wire.stages.iter().map(|number| stage(*number)).collect::<Result<_, _>>()?,
+            difference,
+            items,
+            pools,
+            lines,
+            unpriced,
+            total: Money(narrow(&wire.total)),
+            payable: Money(narrow(&wire.payable)),
+        })
+    }
+
+    fn dimensions(&self, wire: &wire::Dimensions) -> Result<Arc<Dimensions>, CodecError> {
+        let pairs = wire.attributes.chunks(2).map(|pair| match pair {
+            [name, value] => Ok((self.string(*name)?.to_owned(), self.string(*value)?.to_owned())),
+            _ => Err(malformed("an attribute has no value")),
+        });
+        Ok(Arc::new(Dimensions {
+            service: self.string(wire.service)?.to_owned(),
+            usage_type: self.string(wire.usage_type)?.to_owned(),
+            operation: self.string(wire.operation)?.to_owned(),
+            region: self.string(wire.region)?.to_owned(),
+            attributes: pairs.collect::<Result<_, _>>()?,
+        }))
+    }
+
+    fn series(&self, account: u32, place: u32, all: &[Arc<Dimensions>]) -> Result<SeriesKey, CodecError> {
+        let dimensions = all.get(place as usize).ok_or_else(|| malformed("dimensions are missing"))?.clone();
+        Ok(SeriesKey { account: self.id(account, AccountId::new)?, dimensions })
+    }
+
+    fn item(&self, wire: &wire::Item, dimensions: &[Arc<Dimensions>]) -> Result<Item, CodecError> {
+        Ok(Item {
+            series: self.series(wire.account, wire.dimensions, dimensions)?,
+            meter: self.id(wire.meter, MeterId::new)?,
+            sku: self.id(wire.sku, SkuId::new)?,
+            unit: self.string(wire.unit)?.into(),
+            counted: read_counted(&wire.counted)?,
+            quantity: Quantity(narrow(&wire.quantity)),
+        })
+    }
+
+    fn pool(&self, wire: &wire::Pool) -> Result<SharedPool, CodecError> {
+        let keys = wire.keys.chunks(2).map(|pair| match pair {
+            [key, value] => Ok((self.key(*key)?, self.string(*value)?.to_owned())),
+            _ => Err(malformed("a pool key has no value")),
+        });
+        let slices = wire.slices.iter().map(|slice| PoolSlice {
+            tier: read_tier(&slice.tier),
+            quantity: Quantity(narrow(&slice.quantity)),
+            rate: Rate(narrow(&slice.rate)),
+            amount: Money(narrow(&slice.amount)),
+        });
+        Ok(SharedPool {
+            id: self.id(wire.id, PriceId::new)?,
+            keys: keys.collect::<Result<_, _>>()?,
+            quantity: Quantity(narrow(&wire.quantity)),
+            slices: slices.collect(),
+        })
+    }
+
+    fn key(&self, number: u32) -> Result<SplitKey, CodecError> {
+        Ok(match number {
+            0 => SplitKey::Root,
+            1 => SplitKey::Payer,
+            2 => SplitKey::Group,
+            3 => SplitKey::Account,
+            4 => SplitKey::Region,
+            5 => SplitKey::Service,
+            6 => SplitKey::Sku,
+            number if number >= ATTRIBUTE_KEY => SplitKey::Attribute(self.string(number - ATTRIBUTE_KEY)?.into()),
+            _ => return Err(malformed("an unknown pool key")),
+        })
+    }
+
+    fn line(&self, wire: &wire::Line, id: u32) -> Result<Line, CodecError> {
+        let own = self.wire.sources.get(wire.source as usize).ok_or_else(|| malformed("a source is missing"))?;
+        let source = match own.kind {
+            1 => Source::FreeUnits { price: self.id(own.id, PriceId::new)? },
+            2 => Source::FreePool { pool: self.id(own.id, PriceId::new)? },
+            3 => Source::Price {
+                price: self.id(own.id, PriceId::new)?,
+                tier: read_tier(own.tier.as_ref().ok_or_else(|| malformed("a price has no tier"))?),
+                package: own.package.as_ref().map(|size| Quantity(narrow(size))),
+            },
+            4 => Source::Clause {
+                clause: self.id(own.id, ClauseId::new)?,
+                text: self.string(own.text)?.into(),
+                base: Money(narrow(wire.base.as_ref().ok_or_else(|| malformed("a clause has no base"))?)),
+            },
+            5 => Source::Rounding,
+            _ => return Err(malformed("an unknown source")),
+        };
+        let inside = |place: Option<u32>, count: usize| place.is_none_or(|place| (place as usize) < count);
+        let good = inside(wire.item, self.wire.items.len())
+            && inside(wire.pool, self.wire.pools.len())
+            && wire.from.iter().all(|from| (1..id).contains(from))
+            && (wire.item.is_some() || source == Source::Rounding);
+        if !good {
+            return Err(malformed("a line points to what is not there"));
+        }
+        Ok(Line {
+            id,
+            stage: stage(wire.stage)?,
+            item: wire.item,
+            source,
+            quantity: wire.quantity.as_ref().map(|quantity| Quantity(narrow(quantity))),
+            rate: own.rate.as_ref().map(|rate| Rate(narrow(rate))),
+            amount: Money(narrow(&wire.amount)),
+            pool: wire.pool,
+            from: wire.from.clone(),
+        })
+    }
+
+    fn unpriced(&self, wire: &wire::Unpriced, dimensions: &[Arc<Dimensions>]) -> Result<Unpriced, CodecError> {
+        Ok(Unpriced {
+            series: self.series(wire.account, wire.dimensions, dimensions)?,
+            meter: self.id(wire.meter, MeterId::new)?,
+            counted: read_counted(&wire.counted)?,
+            reason: match wire.reason {
+                1 => UnpricedReason::NoSku,
+                2 => UnpricedReason::BelowZero,
+                _ => return Err(malformed("an unknown reason")),
+            },
+        })
+    }
+}
+
+fn read_tier(tier: &wire::Tier) -> Tier {
+    let end = tier.end.as_ref().map(|end| Quantity(narrow(end)));
+    Tier { index: tier.index, begin: Quantity(narrow(&tier.begin)), end }
+}
+
+fn read_counted(counted: &wire::Counted) -> Result<Counted, CodecError> {
+    if counted.scale > crate::base::money::SCALE {
+        return Err(malformed("a counter has more than 12 decimals"));
+    }
+    Ok(Counted { value: narrow(&counted.value), scale: counted.scale, records: counted.records })
+}
+
+fn cycle(ordinal: u32) -> Result<CycleId, CodecError> {
+    CycleId::from_ordinal(ordinal).ok_or_else(|| malformed("a cycle is out of range"))
+}
+
+fn hash(bytes: &[u8]) -> Result<[u8; 32], CodecError> {
+    bytes.try_into().map_err(|_| malformed("a hash does not have 32 bytes"))
+}
+
+fn stage(number: u32) -> Result<Stage, CodecError> {
+    stage_of(number).ok_or_else(|| malformed("an unknown stage"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_of_any_size_and_sign_come_back() {
+        for value in [0, 1, -1, 63, -64, i128::from(u64::MAX), -i128::from(u64::MAX) - 1, i128::MAX, i128::MIN] {
+            assert_eq!(narrow(&wide(value)), value);
+        }
+    }
+
+    #[test]
+    fn stages_have_numbers_of_their_own() {
+        for stage in crate::pricing::order::DEFAULT_ORDER {
+            assert_eq!(stage_of(stage_number(stage)), Some(stage));
+        }
+        assert_eq!(stage_of(0), None);
+    }
+}

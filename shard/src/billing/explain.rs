@@ -1,0 +1,185 @@
+//! Why a line is what it is: the chain from the line back to the counters, as steps that a program can show and
+//! sentences that a person in finance can read. Everything comes from the body alone.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::bill::{BillBody, Line, LineKind, SharedPool, Source};
+use super::view::LineView;
+use crate::base::money::{Money, Rate, print_scaled};
+
+/// A line and where it came from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    pub line: LineView,
+    /// From the line back to what was counted; each line once.
+    pub steps: Vec<Step>,
+}
+
+/// One link of the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The line that it speaks of; absent for what was counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// How many links lie between it and the line explained.
+    pub depth: u32,
+    /// One sentence.
+    pub text: String,
+}
+
+/// The sentences, indented by depth.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            writeln!(f, "{:width$}{}", "", step.text, width = 2 * step.depth as usize)?;
+        }
+        Ok(())
+    }
+}
+
+/// Explains one line; `None` where the bill has no such line.
+pub fn explain(body: &BillBody, id: u32) -> Option<Explanation> {
+    let line = body.line(id)?;
+    let mut chain = Chain { body, steps: Vec::new(), told: BTreeSet::new(), counted: BTreeSet::new() };
+    chain.tell(line, 0);
+    Some(Explanation { line: LineView::new(body, line), steps: chain.steps })
+}
+
+struct Chain<'a> {
+    body: &'a BillBody,
+    steps: Vec<Step>,
+    told: BTreeSet<u32>,
+    counted: BTreeSet<u32>,
+}
+
+impl Chain<'_> {
+    fn tell(&mut self, line: &Line, depth: u32) {
+        if !self.told.insert(line.id) {
+            return;
+        }
+        self.say(Some(line.id), depth, sentence(self.body, line));
+        let body = self.body;
+        if let Some(pool) = body.pool(line) {
+            self.say(Some(line.id), depth + 1, pool_sentence(body, pool, line));
+        }
+        if line.from.is_empty() {
+            self.tell_counted(line, depth + 1);
+        }
+        for from in &line.from {
+            if let Some(from) = body.line(*from) {
+                self.tell(from, depth + 1);
+            }
+        }
+    }
+
+    /// What was measured, once a series.
+    fn tell_counted(&mut self, line: &Line, depth: u32) {
+        let (Some(index), Some(item)) = (line.item, self.body.item(line)) else { return };
+        if !self.counted.insert(index) {
+            return;
+        }
+        let used = &item.series.dimensions;
+        let mut place = format!("{} {}", used.service, used.usage_type);
+        for (word, value) in [("operation", &used.operation), ("region", &used.region)] {
+            if !value.is_empty() {
+                place += &format!(", {word} {value}");
+            }
+        }
+        for (name, value) in &used.attributes {
+            place += &format!(", {name} {value}");
+        }
+        let records = match item.counted.records {
+            1 => "1 record".to_owned(),
+            count => format!("{count} records"),
+        };
+        let text = format!(
+            "account {} used {place}: meter {} counted {} in {records}, which is {} {}",
+            item.series.account, item.meter, item.counted, item.quantity, item.unit
+        );
+        self.say(None, depth, text);
+    }
+
+    fn say(&mut self, line: Option<u32>, depth: u32, text: String) {
+        self.steps.push(Step { line, depth, text });
+    }
+}
+
+fn sentence(body: &BillBody, line: &Line) -> String {
+    let (currency, amount) = (body.currency, line.amount);
+    let item = body.item(line);
+    let unit = item.map_or("", |item| &*item.unit);
+    let sku = item.map_or("", |item| item.sku.as_str());
+    let quantity = line.quantity.unwrap_or_default();
+    let rate = line.rate.unwrap_or_default();
+    let catalogue = format!("catalogue {} from {}", body.catalogue.name, body.catalogue.effective);
+    let start = format!("line {}: {currency} {amount}", line.id);
+    match &line.source {
+        Source::FreeUnits { price } => {
+            format!("{start}: {quantity} {unit} of {sku} are free units of price {price} ({catalogue})")
+        }
+        Source::FreePool { pool } => {
+            format!("{start}: {quantity} {unit} of {sku} are free from pool {pool} ({catalogue})")
+        }
+        Source::Price { price, tier, package } => {
+            let range = match (tier.begin.is_zero(), tier.end) {
+                (true, None) => String::new(),
+                (_, None) => format!(", tier {} above {}", tier.index, tier.begin),
+                (_, Some(end)) => format!(", tier {} above {} up to {end}", tier.index, tier.begin),
+            };
+            let each = match package {
+                Some(size) => format!("at {rate} per started package of {size} {unit}"),
+                None => format!("at {rate} each"),
+            };
+            format!("{start} for {quantity} {unit} of {sku} {each}, price {price}{range} ({catalogue})")
+        }
+        Source::Clause { clause, text, base } => {
+            let contract = match &body.contract {
+                Some(contract) => format!("contract of {} from {}", body.root, contract.effective),
+                None => format!("contract of {}", body.root),
+            };
+            let what = if text.as_ref() == clause.as_str() { String::new() } else { format!(" \"{text}\"") };
+            let how = match line.quantity {
+                Some(quantity) => {
+                    format!("{quantity} {unit} of {sku} at {rate} each in place of {currency} {base}")
+                }
+                None => format!("{} percent of {currency} {base} left of {sku} by the lines below", percent(rate)),
+            };
+            let verb = if line.kind() == LineKind::Surcharge { "adds" } else { "takes off" };
+            format!("{start}: clause {clause}{what} {verb} {how} ({contract})")
+        }
+        Source::Rounding => format!(
+            "{start}: rounds the exact total {currency} {} to the payable {currency} {}",
+            body.total, body.payable
+        ),
+    }
+}
+
+fn pool_sentence(body: &BillBody, pool: &SharedPool, line: &Line) -> String {
+    let keys: Vec<String> = pool
+        .keys
+        .iter()
+        .map(|(key, value)| if value.is_empty() { format!("no {key}") } else { format!("{key} {value}") })
+        .collect();
+    let unit = body.item(line).map_or("", |item| &*item.unit);
+    let mut text = format!(
+        "it is a share of pool {} ({}), to which all members brought {} {unit}",
+        pool.id,
+        keys.join(", "),
+        pool.quantity
+    );
+    if let Source::Price { tier, .. } = &line.source
+        && let Some(slice) = pool.slices.iter().find(|slice| slice.tier == *tier)
+    {
+        let (currency, amount): (_, Money) = (body.currency, slice.amount);
+        text += &format!("; tier {} holds {} of them for {currency} {amount}", tier.index, slice.quantity);
+    }
+    text
+}
+
+/// A share of one as percent.
+fn percent(rate: Rate) -> String {
+    print_scaled(rate.0, crate::base::money::RATE_SCALE - 2)
+}

@@ -1,0 +1,260 @@
+//! Counters x catalogue x contract -> bills: one pure function for estimate, close, simulation and verification. It
+//! reads no clock and no state; the order in which counters come does not matter.
+
+use std::collections::BTreeMap;
+
+use super::bill::{BillBody, CatalogueVersion, ContractVersion, Counted, Item, Line, Source, Unpriced, UnpricedReason};
+use super::stage::{Draft, Terms};
+use super::usage_stage::{Charged, Used, charge};
+use crate::account::tree::Hierarchy;
+use crate::base::id::{AccountId, MeterId};
+use crate::base::money::{Money, Quantity, checked_sum};
+use crate::base::time::CycleId;
+use crate::contract::terms::Contract;
+use crate::pricing::catalogue::{Catalogue, MeterIndex, RoundingRule};
+use crate::pricing::order::Stage;
+use crate::usage::series::SeriesKey;
+
+/// Everything that a hierarchy's bills of one cycle follow from.
+#[derive(Clone, Debug)]
+pub struct FoldInput<'a> {
+    pub hierarchy: &'a Hierarchy,
+    pub cycle: CycleId,
+    pub catalogue: &'a Catalogue,
+    /// The version that governs the cycle; one that does not is left aside.
+    pub contract: Option<&'a Contract>,
+    /// In any order; at most one for each series and bucket.
+    pub counters: Vec<Counter<'a>>,
+}
+
+/// What one series counted in one bucket.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter<'a> {
+    pub series: &'a SeriesKey,
+    pub meter: MeterIndex,
+    /// Day or hour of the cycle, from 0; `None` for a month.
+    pub bucket: Option<u16>,
+    /// At the meter's scale; its magnitude is at most the meter's ceiling.
+    pub value: i128,
+    /// How many records were added.
+    pub records: u64,
+}
+
+/// Why there is no bill. The limits at push and apply keep overflow out of every fold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    #[error("{what} does not fit 128 bits; a counter must have passed its meter's ceiling")]
+    Overflow { what: String },
+    #[error("account '{0}' has usage but does not belong to the hierarchy")]
+    UnknownAccount(AccountId),
+}
+
+/// The bills of a hierarchy's cycle, one for each payer with usage, by payer.
+pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
+    let FoldInput { hierarchy, cycle, catalogue, .. } = *input;
+    let contract = input.contract.filter(|contract| contract.is_in_force(cycle));
+    let mut counters = input.counters.clone();
+    let (used, unpriced) = gather(input, &mut counters)?;
+    let charged = charge(catalogue, &hierarchy.root, cycle, &used, &counters)?;
+    let stages = contract.and_then(|contract| contract.stages.as_ref()).unwrap_or(&catalogue.stages);
+    let mut drafts = drafts(&used, &charged, unpriced.keys().copied())?;
+    if let Some(contract) = contract {
+        let terms = Terms { catalogue, contract, cycle, used: &used, quantities: &charged.quantities };
+        for stage in stages.iter().filter(|stage| !matches!(stage, Stage::Usage | Stage::Rounding)) {
+            terms.apply(*stage, &mut drafts)?;
+        }
+    }
+    let maker = Maker { input, contract, stages, used: &used, charged: &charged };
+    let mut unpriced = unpriced;
+    drafts.into_iter().map(|draft| maker.body(unpriced.remove(draft.payer).unwrap_or_default(), draft)).collect()
+}
+
+type UnpricedByPayer<'a> = BTreeMap<&'a AccountId, Vec<Unpriced>>;
+
+/// Sorts the counters, joins those of a series and finds out what prices it.
+fn gather<'a>(
+    input: &FoldInput<'a>,
+    counters: &mut [Counter<'a>],
+) -> Result<(Vec<Used<'a>>, UnpricedByPayer<'a>), FoldError> {
+    let FoldInput { hierarchy, cycle, catalogue, .. } = *input;
+    counters.sort_by(|a, b| a.series.cmp(b.series).then(a.bucket.cmp(&b.bucket)));
+    let mut used: Vec<Used<'a>> = Vec::with_capacity(counters.len());
+    let mut unpriced = UnpricedByPayer::new();
+    let mut known: Option<(&AccountId, &'a AccountId, Option<_>)> = None;
+    let mut at = 0;
+    while at < counters.len() {
+        let first = counters[at];
+        let end = at + counters[at..].iter().take_while(|counter| counter.series == first.series).count();
+        let account = &first.series.account;
+        let (payer, group) = match known {
+            Some((last, payer, group)) if last == account => (payer, group),
+            _ => {
+                let entry = hierarchy.account(account).ok_or_else(|| FoldError::UnknownAccount(account.clone()))?;
+                (hierarchy.payer_at(entry, cycle), hierarchy.group_at(entry, cycle))
+            }
+        };
+        known = Some((account, payer, group));
+        let mut sum = (0i128, 0u64);
+        for counter in &counters[at..end] {
+            let value = sum.0.checked_add(counter.value);
+            let what = || FoldError::Overflow { what: format!("the usage of account {account}") };
+            sum = (value.ok_or_else(what)?, sum.1.saturating_add(counter.records));
+        }
+        let meter = catalogue.meter(first.meter);
+        let sku =
+            catalogue.sku_of(first.meter, &first.series.operation, &first.series.region, &first.series.attributes);
+        let reason = match sku {
+            None => Some(UnpricedReason::NoSku),
+            Some(_) if sum.0 < 0 => Some(UnpricedReason::BelowZero),
+            Some(_) => None,
+        };
+        match (reason, sku) {
+            (None, Some(sku)) if sum.0 > 0 => {
+                let (series, meter, value, records) = (first.series, first.meter, sum.0, sum.1);
+                used.push(Used { series, meter, sku, payer, group, value, records, counters: at..end });
+            }
+            (Some(reason), _) if sum.0 != 0 => {
+                let counted = Counted { value: sum.0, scale: meter.scale, records: sum.1 };
+                let line = Unpriced { series: first.series.clone(), meter: meter.id.clone(), counted, reason };
+                unpriced.entry(payer).or_default().push(line);
+            }
+            // Nothing was used on balance.
+            _ => {}
+        }
+        at = end;
+    }
+    used.sort_by(|a, b| {
+        let sku = |used: &Used<'a>| &catalogue.sku(used.sku).id;
+        let by_account = a.series.account.cmp(&b.series.account);
+        by_account.then_with(|| sku(a).cmp(sku(b))).then_with(|| a.series.dimensions.cmp(&b.series.dimensions))
+    });
+    Ok((used, unpriced))
+}
+
+/// A draft for each payer, with its usage lines.
+fn drafts<'a>(
+    used: &[Used<'a>],
+    charged: &Charged,
+    others: impl Iterator<Item = &'a AccountId>,
+) -> Result<Vec<Draft<'a>>, FoldError> {
+    let mut drafts: BTreeMap<&'a AccountId, Draft<'a>> = BTreeMap::new();
+    let mut cells = charged.cells.iter().peekable();
+    for (index, used) in used.iter().enumerate() {
+        let draft = drafts.entry(used.payer).or_insert_with(|| Draft::new(used.payer));
+        draft.items.push(index);
+        draft.net.push(Money::ZERO);
+        draft.made.push(Vec::new());
+        let item = draft.items.len() - 1;
+        while let Some(cell) = cells.next_if(|cell| cell.item == index) {
+            let line = Line {
+                id: 0,
+                stage: Stage::Usage,
+                item: None,
+                source: cell.source.clone(),
+                quantity: Some(Quantity(cell.quantity)),
+                rate: Some(cell.rate),
+                amount: Money(cell.amount),
+                pool: cell.pool,
+                from: Vec::new(),
+            };
+            draft.add(item, line)?;
+        }
+    }
+    for payer in others {
+        drafts.entry(payer).or_insert_with(|| Draft::new(payer));
+    }
+    Ok(drafts.into_values().collect())
+}
+
+/// What all bodies of a hierarchy share.
+struct Maker<'a> {
+    input: &'a FoldInput<'a>,
+    contract: Option<&'a Contract>,
+    stages: &'a [Stage],
+    used: &'a [Used<'a>],
+    charged: &'a Charged,
+}
+
+impl Maker<'_> {
+    fn body(&self, unpriced: Vec<Unpriced>, draft: Draft<'_>) -> Result<BillBody, FoldError> {
+        let FoldInput { hierarchy, cycle, catalogue, .. } = *self.input;
+        let Draft { payer, items, mut lines, net, .. } = draft;
+        let overflow = || FoldError::Overflow { what: format!("the bill of payer {payer}") };
+        let total = checked_sum(lines.iter().map(|line| line.amount)).ok_or_else(overflow)?;
+        let by_item = checked_sum(net).ok_or_else(overflow)?;
+        assert!(total == by_item, "lines and items sum to the same total");
+        let payable = round(total, &catalogue.rounding, &mut lines).ok_or_else(overflow)?;
+        let whole = checked_sum(lines.iter().map(|line| line.amount)).ok_or_else(overflow)?;
+        assert!(whole == payable, "all lines sum to the payable");
+        let mut pools = Vec::new();
+        let mut places = BTreeMap::new();
+        for line in &mut lines {
+            line.pool = line.pool.map(|pool| {
+                *places.entry(pool).or_insert_with(|| {
+                    pools.push(self.charged.pools[pool as usize].clone());
+                    pools.len() as u32 - 1
+                })
+            });
+        }
+        Ok(BillBody {
+            root: hierarchy.root.clone(),
+            payer: payer.clone(),
+            currency: catalogue.currency,
+            cycle,
+            catalogue: CatalogueVersion {
+                name: catalogue.name.clone(),
+                effective: catalogue.effective,
+                hash: catalogue.hash,
+            },
+            contract: self
+                .contract
+                .map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
+            stages: self.stages.to_vec(),
+            difference: None,
+            items: items.into_iter().map(|index| self.item(index)).collect(),
+            pools,
+            lines,
+            unpriced,
+            total,
+            payable,
+        })
+    }
+
+    fn item(&self, index: usize) -> Item {
+        let used = &self.used[index];
+        let (meter, sku) = (self.input.catalogue.meter(used.meter), self.input.catalogue.sku(used.sku));
+        let id: &MeterId = &meter.id;
+        Item {
+            series: used.series.clone(),
+            meter: id.clone(),
+            sku: sku.id.clone(),
+            unit: sku.unit.clone(),
+            counted: Counted { value: used.value, scale: meter.scale, records: used.records },
+            quantity: Quantity(self.charged.quantities[index]),
+        }
+    }
+}
+
+/// The last stage: from the exact total to the payable, by a line of its own where they differ.
+fn round(total: Money, rule: &RoundingRule, lines: &mut Vec<Line>) -> Option<Money> {
+    let payable = rule.round(total)?;
+    let amount = payable.checked_sub(total)?;
+    if !amount.is_zero() {
+        lines.push(Line {
+            id: lines.len() as u32 + 1,
+            stage: Stage::Rounding,
+            item: None,
+            source: Source::Rounding,
+            quantity: None,
+            rate: None,
+            amount,
+            pool: None,
+            from: Vec::new(),
+        });
+    }
+    Some(payable)
+}
+
+#[cfg(test)]
+#[path = "fold_test.rs"]
+mod tests;

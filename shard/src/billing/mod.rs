@@ -1,0 +1,18 @@
+//! From counters, a catalogue and a contract to bills: the stages, the lines they make, and what can be read from them;
+//! and how a cycle comes to be billed.
+
+pub mod attribute;
+pub mod bill;
+pub mod blend;
+pub mod codec;
+pub mod cycle;
+pub mod difference;
+pub mod explain;
+pub mod fold;
+pub mod simulate;
+pub mod stage;
+pub mod usage_stage;
+pub mod view;
+
+#[cfg(test)]
+mod case;

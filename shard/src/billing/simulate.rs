@@ -1,0 +1,199 @@
+//! What a catalogue, a contract and a hierarchy would make of usage rows: documents and rows in, bills out, through the
+//! same fold as any bill. Nothing is stored and nobody is asked; repeats are recognised by their ids within the rows.
+
+use std::collections::BTreeMap;
+
+use super::bill::BillBody;
+use super::difference::difference;
+use super::fold::{Counter, FoldError, FoldInput, fold};
+use crate::account::document::HierarchyDocument;
+use crate::account::tree::Hierarchy;
+use crate::base::money::print_scaled;
+use crate::base::problem::Problem;
+use crate::base::refusal::{Reason, Refusal};
+use crate::base::time::{CycleId, DAY, HOUR};
+use crate::contract::document::ContractDocument;
+use crate::contract::terms::Contract;
+use crate::pricing::catalogue::{Catalogue, MeterError, MeterIndex};
+use crate::pricing::document::{Aggregation, Bucket, CatalogueDocument};
+use crate::usage::record::UsageRecord;
+use crate::usage::series::SeriesKey;
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug)]
+pub struct Simulation<'a> {
+    pub catalogue: &'a CatalogueDocument,
+    pub contract: Option<&'a ContractDocument>,
+    pub hierarchy: &'a HierarchyDocument,
+    pub records: &'a [UsageRecord],
+    pub cycle: CycleId,
+    /// Bills of the cycle that were issued already, oldest first, of any payer: the result is then the difference.
+    pub billed: &'a [BillBody],
+    /// Whether the cycle still counts; only told on a difference.
+    pub interim: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Simulated {
+    /// One for each payer with usage, by payer.
+    pub bodies: Vec<BillBody>,
+    pub counted: usize,
+    /// Rows that repeat an earlier one word for word.
+    pub duplicates: usize,
+    /// Rows of other cycles.
+    pub elsewhere: usize,
+    /// Rows that were not counted, by their place, with the reason.
+    pub refused: Vec<(usize, Refusal)>,
+}
+
+/// Why nothing could be simulated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SimulateError {
+    #[error("the catalogue has problems")]
+    Catalogue(Vec<Problem>),
+    #[error("the contract has problems")]
+    Contract(Vec<Problem>),
+    #[error("the hierarchy has problems")]
+    Hierarchy(Vec<Problem>),
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+}
+
+/// Counts the rows and folds them.
+pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError> {
+    let catalogue = Catalogue::compile(simulation.catalogue).map_err(SimulateError::Catalogue)?;
+    let problems = simulation.hierarchy.check();
+    if problems.iter().any(Problem::is_error) {
+        return Err(SimulateError::Hierarchy(problems));
+    }
+    let contract = simulation.contract.map(|document| Contract::compile(document, Some(&catalogue)));
+    let contract = contract.transpose().map_err(SimulateError::Contract)?;
+    let mut counting = Counting {
+        catalogue: &catalogue,
+        hierarchy: Hierarchy::create(simulation.hierarchy),
+        cycle: simulation.cycle,
+        seen: BTreeMap::new(),
+        counters: BTreeMap::new(),
+    };
+    let mut simulated = Simulated { bodies: Vec::new(), counted: 0, duplicates: 0, elsewhere: 0, refused: Vec::new() };
+    for (index, record) in simulation.records.iter().enumerate() {
+        match counting.count(record) {
+            Ok(Row::Counted) => simulated.counted += 1,
+            Ok(Row::Duplicate) => simulated.duplicates += 1,
+            Ok(Row::Elsewhere) => simulated.elsewhere += 1,
+            Err(refusal) => simulated.refused.push((index, refusal)),
+        }
+    }
+    let counters = counting.counters.iter().map(|((series, bucket), counted)| Counter {
+        series,
+        meter: counted.meter,
+        bucket: *bucket,
+        value: counted.value,
+        records: counted.records,
+    });
+    let input = FoldInput {
+        hierarchy: &counting.hierarchy,
+        cycle: simulation.cycle,
+        catalogue: &catalogue,
+        contract: contract.as_ref(),
+        counters: counters.collect(),
+    };
+    for body in fold(&input)? {
+        let same = |billed: &&BillBody| billed.payer == body.payer && billed.cycle == body.cycle;
+        let earlier: Vec<BillBody> = simulation.billed.iter().filter(same).cloned().collect();
+        simulated.bodies.push(match earlier.as_slice() {
+            [] => body,
+            earlier => difference(&body, earlier, simulation.interim)?,
+        });
+    }
+    Ok(simulated)
+}
+
+enum Row {
+    Counted,
+    Duplicate,
+    Elsewhere,
+}
+
+struct Counted {
+    meter: MeterIndex,
+    value: i128,
+    records: u64,
+}
+
+struct Counting<'a> {
+    catalogue: &'a Catalogue,
+    hierarchy: Hierarchy,
+    cycle: CycleId,
+    /// Records by their ids.
+    seen: BTreeMap<&'a str, &'a UsageRecord>,
+    counters: BTreeMap<(SeriesKey, Option<u16>), Counted>,
+}
+
+impl<'a> Counting<'a> {
+    fn count(&mut self, record: &'a UsageRecord) -> Result<Row, Refusal> {
+        record.check()?;
+        if let Some(first) = self.seen.get(record.id.as_str()).filter(|_| !record.id.is_empty()) {
+            if *first == record {
+                return Ok(Row::Duplicate);
+            }
+            let detail = format!("id '{}' was used by another record before; give each record its own", record.id);
+            return Err(Refusal::new(Reason::IdReused, detail));
+        }
+        if record.start.cycle() != self.cycle {
+            return Ok(Row::Elsewhere);
+        }
+        let account = self.hierarchy.account(&record.account);
+        if !account.is_some_and(|account| account.is_member_at(record.start)) {
+            let detail = format!(
+                "account '{}' does not belong to hierarchy '{}' at {}; add it to the hierarchy",
+                record.account, self.hierarchy.root, record.start
+            );
+            return Err(Refusal::new(Reason::UnknownAccount, detail));
+        }
+        let key = record.series();
+        let found =
+            self.catalogue.meter_of(&key.service, &key.usage_type, &key.operation, &key.region, &key.attributes);
+        let index = found.map_err(|error| {
+            let reason = match error {
+                MeterError::UnknownMeter => Reason::UnknownMeter,
+                MeterError::UnknownAttribute(_) => Reason::UnknownAttribute,
+            };
+            Refusal::new(reason, error.to_string())
+        })?;
+        let meter = self.catalogue.meter(index);
+        let quantity = match meter.aggregation {
+            Aggregation::Sum => record.scaled(meter.scale)?,
+            Aggregation::Count => 1,
+        };
+        let offset = record.start.0 - self.cycle.start().0;
+        let bucket = match meter.bucket {
+            Bucket::Month => None,
+            // A month has at most 744 hours.
+            Bucket::Day => Some((offset / DAY) as u16),
+            Bucket::Hour => Some((offset / HOUR) as u16),
+        };
+        let (ceiling, scale, id) = (meter.ceiling, meter.scale, meter.id.clone());
+        let counted = self.counters.entry((key, bucket)).or_insert(Counted { meter: index, value: 0, records: 0 });
+        let value = counted.value.checked_add(quantity).filter(|value| value.abs() <= ceiling);
+        let Some(value) = value else {
+            let ceiling = print_scaled(ceiling, scale);
+            let detail = format!(
+                "quantity {} would take the counter from {} past {ceiling}, the most that meter {id} can hold at its prices",
+                record.quantity,
+                print_scaled(counted.value, scale)
+            );
+            return Err(Refusal::new(Reason::QuantityTooLarge, detail));
+        };
+        (counted.value, counted.records) = (value, counted.records + 1);
+        if !record.id.is_empty() {
+            self.seen.insert(&record.id, record);
+        }
+        Ok(Row::Counted)
+    }
+}
+
+#[cfg(test)]
+#[path = "simulate_test.rs"]
+mod tests;

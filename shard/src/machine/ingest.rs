@@ -1,0 +1,738 @@
+//! A batch of usage into the counters: each segment is admitted or refused whole, then every record is a duplicate,
+//! refused, or one add at a known address. The tables themselves live in `usage`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::command::{BatchVerdict, NO_SERIES, SegmentVerdict, Verdict, VerdictRange};
+use super::state::{CatalogueVersion, IdBudget, LiveSlot, MeterRow, State};
+use crate::base::hash::Hash;
+use crate::base::id::{CatalogueName, Slot};
+use crate::base::refusal::{Reason, Refusal};
+use crate::base::time::{CycleId, DAY, HOUR, Timestamp};
+use crate::base::wide::power_of_ten;
+use crate::pricing::catalogue::{Catalogue, MeterError};
+use crate::pricing::document::{Aggregation, Bucket};
+use crate::usage::counter::{BUCKET_LOTS_MAX, LATE_LOTS_MAX, Meta, SideKey, add, lane_of};
+use crate::usage::ids::{ID_BYTES, IdEntry, Known, hour_of, key_of_id, key_of_number};
+use crate::usage::record::{check_dimensions, check_sign, check_times};
+use crate::usage::repeats::{Mark, Seen};
+use crate::usage::segment::{Batch, Definition, Mode, Reference, Segment, signed};
+use crate::usage::series::{SERIES_PER_ROOT_MAX, TableFull};
+
+/// Records decoded at once: their columns fit the first-level cache, and their adds overlap in flight.
+const BLOCK: usize = 128;
+
+/// What a definition came to.
+type Defined = Result<u32, Refusal>;
+
+impl State {
+    /// Counts a batch, segment by segment.
+    pub(super) fn ingest(&mut self, bytes: &[u8], generation: u32) -> BatchVerdict {
+        let slot_epoch = self.identity.as_ref().map_or(0, |identity| identity.epoch);
+        let batch = match Batch::read(bytes) {
+            Ok(batch) => batch,
+            Err(refusal) => return BatchVerdict { refused: Some(refusal), slot_epoch, segments: Vec::new() },
+        };
+        let mut verdict = BatchVerdict { refused: None, slot_epoch, segments: Vec::new() };
+        let mut window = Window::default();
+        for (at, segment) in batch.segments.iter().enumerate() {
+            let counted = self.ingest_segment(segment, generation, &mut window);
+            let live = self.slots[usize::from(segment.slot.0)].as_ref();
+            let table = live.map_or(0, |live| live.data.series.generation);
+            let epoch = live.map_or(slot_epoch, |live| live.data.epoch);
+            let (whole, series, ranges) = match counted {
+                Ok(counted) => (None, counted.series, counted.ranges.0),
+                Err(refusal) => (Some(refusal), Vec::new(), Vec::new()),
+            };
+            let is_accepted = ranges.iter().all(|range| range.verdict == Verdict::Accepted { late: false });
+            let is_plain = whole.is_none()
+                && series.is_empty()
+                && is_accepted
+                && epoch == slot_epoch
+                && (segment.generation == table || segment.generation == 0);
+            if !is_plain {
+                let at = at as u32;
+                let (slot, generation) = (segment.slot, table);
+                verdict.segments.push(SegmentVerdict {
+                    at,
+                    slot,
+                    slot_epoch: epoch,
+                    generation,
+                    series,
+                    whole,
+                    ranges,
+                });
+            }
+        }
+        verdict
+    }
+
+    fn ingest_segment(
+        &mut self,
+        segment: &Segment<'_>,
+        generation: u32,
+        window: &mut Window,
+    ) -> Result<Counted, Refusal> {
+        self.check_owned(segment.slot)?;
+        let table = self.slots[usize::from(segment.slot.0)].as_ref().map_or(0, |live| live.data.series.generation);
+        check_generation(segment, table)?;
+        let by_id = matches!(segment.mode, Mode::ById | Mode::Strays { .. });
+        if by_id {
+            self.check_id_room(segment.records)?;
+        }
+        let live = self.slot_mut(segment.slot, generation)?;
+        // A segment of definitions alone has nothing that could be a repeat, and moves nothing.
+        if segment.records > 0 {
+            live.data.producers.admit(segment.producer, &segment.mode)?;
+        }
+        if by_id {
+            self.make_id_room(segment.records);
+        }
+        let live = self.slots[usize::from(segment.slot.0)].as_deref_mut().expect("the slot was made just before");
+        let catalogues = Catalogues { versions: &self.catalogues, compiled: &self.compiled };
+        let defined: Vec<Defined> =
+            segment.definitions.iter().map(|definition| define(live, &catalogues, definition)).collect();
+        let mut counting = Counting { live, window, ranges: Ranges::default() };
+        match segment.mode {
+            Mode::Sequenced { first, .. } => counting.sequenced(segment, first, &defined),
+            Mode::ById => counting.by_id(segment, None, &defined, &mut self.id_budget),
+            Mode::Strays { first, .. } => counting.by_id(segment, Some(first), &defined, &mut self.id_budget),
+        }
+        let series = defined.iter().map(|defined| *defined.as_ref().unwrap_or(&NO_SERIES)).collect();
+        Ok(Counted { series, ranges: counting.ranges })
+    }
+
+    /// Whether the ids of a segment fit once older hours are dropped; nothing is dropped yet.
+    fn check_id_room(&self, records: u32) -> Result<(), Refusal> {
+        let max = self.identity.as_ref().map_or(0, |identity| identity.ids_bytes_max);
+        let newest = self.id_budget.hours.last_key_value().map_or(0, |(_, count)| *count);
+        if (newest + u64::from(records)).saturating_mul(ID_BYTES) > max {
+            let detail = format!(
+                "one hour of usage time alone has {newest} ids, and the shard keeps {max} bytes of ids at {ID_BYTES} each; \
+                 wait for the next hour, or number the records"
+            );
+            return Err(Refusal::new(Reason::ResourceExhausted, detail));
+        }
+        Ok(())
+    }
+
+    /// Drops whole hours, oldest first, until the ids of a segment fit.
+    fn make_id_room(&mut self, records: u32) {
+        let max = self.identity.as_ref().map_or(0, |identity| identity.ids_bytes_max);
+        while (self.id_budget.count + u64::from(records)).saturating_mul(ID_BYTES) > max {
+            let Some((hour, count)) = self.id_budget.hours.pop_first() else {
+                return;
+            };
+            self.id_budget.count -= count;
+            self.id_budget.oldest = Some(hour + 1);
+            for live in self.slots.iter_mut().flatten() {
+                if live.data.ids.hours.contains_key(&hour) {
+                    live.thaw();
+                    live.data.ids.drop_hour(&mut live.id_index, hour);
+                }
+            }
+        }
+    }
+}
+
+/// Numbers of another table mean other series: such a segment is refused before anything moves.
+fn check_generation(segment: &Segment<'_>, table: u32) -> Result<(), Refusal> {
+    let definitions = segment.definitions.len() as u64;
+    let is_stale = match segment.generation {
+        0 => (0..segment.records as usize).any(|index| segment.series.get(index) as u64 >= definitions),
+        generation => generation != table,
+    };
+    if is_stale {
+        let detail = format!(
+            "the series numbers are of generation {}, slot {} is at {table}; define the series again",
+            segment.generation, segment.slot
+        );
+        return Err(Refusal::new(Reason::StaleSeries, detail));
+    }
+    Ok(())
+}
+
+/// A segment that was not refused whole.
+struct Counted {
+    series: Vec<u32>,
+    ranges: Ranges,
+}
+
+/// Runs of equal verdicts.
+#[derive(Default)]
+struct Ranges(Vec<VerdictRange>);
+
+impl Ranges {
+    fn push(&mut self, count: u32, verdict: Verdict) {
+        if count == 0 {
+            return;
+        }
+        match self.0.last_mut() {
+            Some(last) if last.verdict == verdict => last.count += count,
+            last => {
+                let first = last.map_or(0, |last| last.first + last.count);
+                self.0.push(VerdictRange { first, count, verdict });
+            }
+        }
+    }
+}
+
+/// The calendar month of the latest time seen: a batch's times rarely leave it.
+#[derive(Clone, Copy)]
+struct Window {
+    from: i64,
+    until: i64,
+    ordinal: u32,
+}
+
+impl Default for Window {
+    fn default() -> Window {
+        Window { from: 0, until: 0, ordinal: 0 }
+    }
+}
+
+impl Window {
+    #[inline]
+    fn ordinal_of(&mut self, start: Timestamp) -> u32 {
+        if start.0 < self.from || start.0 >= self.until {
+            self.turn(start);
+        }
+        self.ordinal
+    }
+
+    #[cold]
+    fn turn(&mut self, start: Timestamp) {
+        // Beyond these years lies no cycle that could count; any ordinal outside them says so.
+        let first = CycleId { year: 1970, month: 1 }.start().0;
+        let last = CycleId { year: 2200, month: 12 }.end().0;
+        *self = if start.0 < first {
+            Window { from: i64::MIN, until: first, ordinal: 0 }
+        } else if start.0 >= last {
+            Window { from: last, until: i64::MAX, ordinal: u32::MAX / 2 }
+        } else {
+            let cycle = start.cycle();
+            Window { from: cycle.start().0, until: cycle.end().0, ordinal: cycle.ordinal() }
+        };
+    }
+}
+
+/// The catalogue versions in use, with their compiled forms.
+struct Catalogues<'a> {
+    versions: &'a BTreeMap<CatalogueName, Vec<CatalogueVersion>>,
+    compiled: &'a BTreeMap<Hash, Arc<Catalogue>>,
+}
+
+/// The number of a series, new or known.
+fn define(live: &mut LiveSlot, catalogues: &Catalogues<'_>, definition: &Definition<'_>) -> Defined {
+    let LiveSlot { data, series_index: index, .. } = live;
+    let Some(member) = data.series.member_of(index, definition.account) else {
+        return Err(unknown_account(definition.account, data.slot));
+    };
+    let root = data.series.members[member as usize].root;
+    let catalogue = data.roots[root as usize].catalogue;
+    let thing = match data.series.thing_of(index, catalogue, definition) {
+        Some(thing) => thing,
+        None => {
+            let attributes = &definition.attributes;
+            let (service, usage_type) = (definition.service, definition.usage_type);
+            check_dimensions(service, usage_type, definition.operation, definition.region, attributes)?;
+            let meter = meter_number(live, catalogues, catalogue, definition)?;
+            let LiveSlot { data, series_index: index, .. } = live;
+            data.series.add_thing(index, catalogue, meter, definition).map_err(full)?
+        }
+    };
+    let data = &live.data;
+    let meter = &data.meters[usize::from(data.series.things[thing as usize].meter)];
+    if u32::from(definition.scale) != meter.scale {
+        let detail = format!(
+            "quantities are scaled to {} decimals, meter {} keeps {}; scale them to that",
+            definition.scale, meter.id, meter.scale
+        );
+        return Err(Refusal::new(Reason::InvalidValue, detail));
+    }
+    series_number(live, member, thing)
+}
+
+/// The number of a member's series, made where it is new.
+fn series_number(live: &mut LiveSlot, member: u32, thing: u32) -> Defined {
+    let LiveSlot { data, series_index: index, .. } = live;
+    if let Some(number) = data.series.row_of(index, member, thing) {
+        return Ok(number);
+    }
+    let root = data.series.members[member as usize].root as usize;
+    if data.roots[root].series >= SERIES_PER_ROOT_MAX {
+        return Err(full(TableFull { what: "series of one hierarchy", max: SERIES_PER_ROOT_MAX as usize }));
+    }
+    let number = data.series.add_row(index, member, thing).map_err(full)?;
+    data.roots[root].series += 1;
+    Ok(number)
+}
+
+/// The slot's number of the one meter that measures such records under the newest version of a catalogue.
+fn meter_number(
+    live: &mut LiveSlot,
+    catalogues: &Catalogues<'_>,
+    catalogue: u16,
+    definition: &Definition<'_>,
+) -> Result<u16, Refusal> {
+    let name = &live.data.catalogues[usize::from(catalogue)];
+    let versions = catalogues.versions.get(name).expect("a hierarchy's catalogue is in use");
+    let newest = versions.last().expect("a catalogue in use has a version");
+    let compiled = |version: &CatalogueVersion| -> &Catalogue {
+        catalogues.compiled.get(&version.hash).expect("every version in use was loaded before the entry")
+    };
+    let Definition { service, usage_type, operation, region, attributes, .. } = definition;
+    let found = compiled(newest).meter_of(service, usage_type, operation, region, attributes);
+    let meter = compiled(newest).meter(found.map_err(|error| {
+        let reason = match &error {
+            MeterError::UnknownMeter => Reason::UnknownMeter,
+            MeterError::UnknownAttribute(_) => Reason::UnknownAttribute,
+        };
+        let what =
+            format!("service '{service}', usage type '{usage_type}', operation '{operation}', region '{region}'");
+        Refusal::new(reason, format!("{what}: {error}"))
+    })?);
+    let is_known = |row: &MeterRow| row.catalogue == catalogue && row.id == meter.id;
+    if let Some(known) = live.data.meters.iter().position(is_known) {
+        return Ok(known as u16);
+    }
+    if live.data.meters.len() >= Meta::METERS_MAX {
+        return Err(full(TableFull { what: "meters", max: Meta::METERS_MAX }));
+    }
+    // A meter is never removed from a catalogue, so the first version that has it begins its time.
+    let has = |version: &&CatalogueVersion| compiled(version).meter_by_id(meter.id.as_str()).is_some();
+    let since = versions.iter().find(has).map_or(0, |version| version.effective.ordinal());
+    let ceilings = versions.iter().filter_map(|version| {
+        let compiled = compiled(version);
+        compiled.meter_by_id(meter.id.as_str()).map(|index| compiled.meter(index).ceiling)
+    });
+    let row = MeterRow {
+        catalogue,
+        id: meter.id.clone(),
+        scale: meter.scale,
+        bucket: meter.bucket,
+        aggregation: meter.aggregation,
+        since,
+        ceiling: ceilings.min().unwrap_or(meter.ceiling),
+    };
+    let meters = Arc::make_mut(&mut live.data.meters);
+    meters.push(row);
+    Ok((meters.len() - 1) as u16)
+}
+
+fn unknown_account(account: &str, slot: Slot) -> Refusal {
+    let detail = format!("account '{account}' is in no hierarchy of slot {slot}; add it to one, or resolve it again");
+    Refusal::new(Reason::UnknownAccount, detail)
+}
+
+fn full(full: TableFull) -> Refusal {
+    let detail = format!("the slot has {} {}, which is all it may; split the hierarchy", full.max, full.what);
+    Refusal::new(Reason::SeriesLimit, detail)
+}
+
+/// One record, decoded.
+struct Record {
+    series: u32,
+    quantity: i128,
+    start: Timestamp,
+    end: Option<Timestamp>,
+    has_amount: bool,
+    corrects: bool,
+}
+
+/// Counting one segment.
+struct Counting<'a> {
+    live: &'a mut LiveSlot,
+    window: &'a mut Window,
+    ranges: Ranges,
+}
+
+impl Counting<'_> {
+    /// Records by number: at or under the mark a duplicate, above it new.
+    fn sequenced(&mut self, segment: &Segment<'_>, first: u64, defined: &[Defined]) {
+        if segment.records == 0 {
+            return;
+        }
+        let Some(Seen::Sequenced(mark)) = self.live.data.producers.get_mut(segment.producer) else {
+            unreachable!("the producer was admitted as sequenced");
+        };
+        let seen = match mark.last {
+            None => 0,
+            Some(last) => seen_records(segment, first, last, mark, &mut self.ranges),
+        };
+        if seen == segment.records as usize {
+            return;
+        }
+        let mut refused: Vec<(u64, Refusal)> = Vec::new();
+        let last = self.new_records(segment, seen, first, defined, &mut refused);
+        let Some(Seen::Sequenced(mark)) = self.live.data.producers.get_mut(segment.producer) else {
+            unreachable!("the producer was admitted as sequenced");
+        };
+        mark.last = Some(last);
+        for (number, refusal) in refused {
+            mark.refuse(number, refusal);
+        }
+    }
+
+    /// Counts the records from `from` on; answers the last number.
+    fn new_records(
+        &mut self,
+        segment: &Segment<'_>,
+        from: usize,
+        first: u64,
+        defined: &[Defined],
+        refused: &mut Vec<(u64, Refusal)>,
+    ) -> u64 {
+        let plain = segment.end.is_absent() && segment.amount.is_absent() && segment.corrects.is_none();
+        let wide = segment.quantity.width() > 8;
+        let records = segment.records as usize;
+        let mut corrects = segment.corrects.map(|texts| texts.iter().skip(from));
+        let skipped: u64 = (0..from).map(|index| segment.step.get(index) as u64).sum();
+        let mut next = first + from as u64 + skipped;
+        let [mut series, mut quantities, mut starts, mut steps] = [[0u64; BLOCK]; 4];
+        let mut block = from;
+        while block < records {
+            let count = BLOCK.min(records - block);
+            segment.series.fill(block, &mut series[..count]);
+            segment.start.fill(block, &mut starts[..count]);
+            segment.step.fill(block, &mut steps[..count]);
+            if !wide {
+                segment.quantity.fill(block, &mut quantities[..count]);
+            }
+            let mut accepted = 0;
+            for index in 0..count {
+                let number = next + steps[index];
+                next = number + 1;
+                let start = segment.start_of(starts[index]);
+                let quantity = match wide {
+                    false => i128::from((quantities[index] >> 1) as i64 ^ -((quantities[index] & 1) as i64)),
+                    true => signed(segment.quantity.get(block + index)),
+                };
+                let corrects = corrects.as_mut().and_then(Iterator::next).is_some_and(|id| !id.is_empty());
+                let reference = segment.reference(series[index]);
+                let known = match reference {
+                    Reference::Number(number) => number,
+                    Reference::Definition(index) => match &defined[index as usize] {
+                        Ok(number) => *number,
+                        Err(_) => NO_SERIES,
+                    },
+                };
+                if plain && self.count_plain(known, quantity, start) {
+                    accepted += 1;
+                    continue;
+                }
+                self.ranges.push(std::mem::take(&mut accepted), Verdict::Accepted { late: false });
+                let counted = match (reference, known) {
+                    (Reference::Definition(index), NO_SERIES) => Err(refusal_of(defined, index)),
+                    _ => self.count(&Record {
+                        series: known,
+                        quantity,
+                        start,
+                        end: segment.end_of(start, segment.end.get(block + index) as u64),
+                        has_amount: segment.amount.get(block + index) != 0,
+                        corrects,
+                    }),
+                };
+                match counted {
+                    Ok(late) => self.ranges.push(1, Verdict::Accepted { late }),
+                    Err(refusal) => {
+                        self.ranges.push(1, Verdict::Refused(refusal.clone()));
+                        refused.push((number, refusal));
+                    }
+                }
+            }
+            self.ranges.push(accepted, Verdict::Accepted { late: false });
+            block += count;
+        }
+        next - 1
+    }
+
+    /// The hot path: one add at a known address. False where anything is out of the ordinary, and nothing has changed.
+    #[inline]
+    fn count_plain(&mut self, series: u32, quantity: i128, start: Timestamp) -> bool {
+        let ordinal = self.window.ordinal_of(start);
+        let data = &mut self.live.data;
+        let lane = &mut data.counters.lanes[lane_of(ordinal)];
+        let Some(lot) = lane.lot_mut(series) else {
+            return false;
+        };
+        let meta = lot.meta;
+        let meter = &data.meters[meta.meter()];
+        let counts = ordinal.wrapping_sub(self.live.opens[meta.root()]) <= 1;
+        if !counts || meta.checked() || !meter.is_plain() || ordinal < meter.since || quantity < 0 {
+            return false;
+        }
+        let Some(sum) = lot.value().checked_add(quantity).filter(|sum| *sum <= meter.ceiling) else {
+            return false;
+        };
+        if lot.count(sum) {
+            lane.first_or_carry(series);
+        }
+        true
+    }
+
+    /// Counts a record with every check; true = late.
+    fn count(&mut self, record: &Record) -> Result<bool, Refusal> {
+        check_times(record.start, record.end)?;
+        check_sign(record.quantity, record.corrects)?;
+        if record.has_amount {
+            let detail = "the record carries an amount, which no meter keeps; leave it out";
+            return Err(Refusal::new(Reason::InvalidValue, detail));
+        }
+        if record.series as usize >= self.live.data.series.rows.len() {
+            let detail = format!(
+                "series number {} is not in the table of slot {}; define the series",
+                record.series, self.live.data.slot
+            );
+            return Err(Refusal::new(Reason::InvalidValue, detail));
+        }
+        let series = self.member_series(record)?;
+        let ordinal = self.window.ordinal_of(record.start);
+        let data = &mut self.live.data;
+        let row = data.series.rows[series as usize];
+        let root = data.series.members[row.member as usize].root as usize;
+        let meter = &data.meters[usize::from(data.series.things[row.thing as usize].meter)];
+        let late = is_late(&data.roots[root], ordinal, record.start)?;
+        if ordinal < meter.since {
+            let first = CycleId::from_ordinal(meter.since).map_or(String::new(), |cycle| cycle.to_string());
+            let detail = format!("meter {} is declared from cycle {first} on; usage before has no meter", meter.id);
+            return Err(Refusal::new(Reason::UnknownMeter, detail));
+        }
+        let quantity = match meter.aggregation {
+            Aggregation::Sum => record.quantity,
+            Aggregation::Count if record.quantity < 0 => -power_of_ten(meter.scale),
+            Aggregation::Count => power_of_ten(meter.scale),
+        };
+        let bucket = bucket_of(meter.bucket, record.start);
+        let key = SideKey { number: series, cycle: ordinal, bucket };
+        if late {
+            data.counters.late.add(key, quantity, meter.ceiling, LATE_LOTS_MAX)?;
+        } else if bucket.is_some() {
+            data.counters.buckets.add(key, quantity, meter.ceiling, BUCKET_LOTS_MAX)?;
+        } else {
+            let lane = &mut data.counters.lanes[lane_of(ordinal)];
+            let sum = add(lane.read(series).0, quantity, meter.ceiling)?;
+            if lane.lot_mut(series).is_none() {
+                let (series_table, count) = (&data.series, data.series.rows.len());
+                lane.cover(series, count, &|number| series_table.meta_of(number));
+            }
+            let lot = lane.lot_mut(series).expect("the lot's chunk was covered just before");
+            if lot.count(sum) {
+                lane.first_or_carry(series);
+            }
+        }
+        Ok(late)
+    }
+
+    /// The series that a record counts in: of the root that has the account at that time.
+    fn member_series(&mut self, record: &Record) -> Result<u32, Refusal> {
+        let data = &self.live.data;
+        let row = data.series.rows[record.series as usize];
+        let member = &data.series.members[row.member as usize];
+        if !member.checked {
+            return Ok(record.series);
+        }
+        let newest = data.series.member_of(&self.live.series_index, member.account.as_str());
+        let is_member = |number: &u32| {
+            let root = data.series.members[*number as usize].root as usize;
+            let account = data.roots[root].hierarchy.account(&member.account);
+            account.is_some_and(|account| account.is_member_at(record.start))
+        };
+        let Some(owner) = data.series.twins(newest).find(is_member) else {
+            let detail = format!("account '{}' belongs to no hierarchy here at {}", member.account, record.start);
+            return Err(Refusal::new(Reason::UnknownAccount, format!("{detail}; resolve it for that time")));
+        };
+        if owner == row.member {
+            return Ok(record.series);
+        }
+        // The same account under another root of this slot: the same dimensions there, if its catalogue is the same.
+        let thing = &data.series.things[row.thing as usize];
+        let root = data.series.members[owner as usize].root as usize;
+        if data.roots[root].catalogue != thing.catalogue {
+            let detail = format!(
+                "account '{}' belongs to '{}' at {}, under another catalogue; define the series again",
+                member.account, data.roots[root].hierarchy.root, record.start
+            );
+            return Err(Refusal::new(Reason::UnknownMeter, detail));
+        }
+        series_number(self.live, owner, row.thing)
+    }
+
+    /// Records by id, or strays by number: recognised in the id tables.
+    fn by_id(&mut self, segment: &Segment<'_>, first: Option<u64>, defined: &[Defined], budget: &mut IdBudget) {
+        let mut ids = segment.ids.map(|texts| texts.iter());
+        let mut corrects = segment.corrects.map(|texts| texts.iter());
+        let mut next = first.unwrap_or(0);
+        let mut inserted = Inserted::default();
+        for index in 0..segment.records as usize {
+            let number = next.wrapping_add(segment.step.get(index) as u64);
+            next = number.wrapping_add(1);
+            let key = match ids.as_mut().and_then(Iterator::next) {
+                Some(id) => key_of_id(segment.producer, id),
+                None => key_of_number(segment.producer, number),
+            };
+            let start = segment.start_of(segment.start.get(index) as u64);
+            let corrects = corrects.as_mut().and_then(Iterator::next).unwrap_or(&[]);
+            let reference = segment.reference(segment.series.get(index) as u64);
+            let series = match reference {
+                Reference::Number(number) => Ok(number),
+                Reference::Definition(index) => defined[index as usize].clone(),
+            };
+            let record = series.map(|series| Record {
+                series,
+                quantity: signed(segment.quantity.get(index)),
+                start,
+                end: segment.end_of(start, segment.end.get(index) as u64),
+                has_amount: segment.amount.get(index) != 0,
+                corrects: !corrects.is_empty(),
+            });
+            let verdict = record.and_then(|record| {
+                self.count_by_id(&record, key, segment.amount.get(index), corrects, budget.oldest, &mut inserted)
+            });
+            self.ranges.push(1, verdict.unwrap_or_else(Verdict::Refused));
+        }
+        inserted.flush(budget);
+    }
+
+    fn count_by_id(
+        &mut self,
+        record: &Record,
+        key: [u64; 2],
+        amount: u128,
+        corrects: &[u8],
+        oldest: Option<i64>,
+        inserted: &mut Inserted,
+    ) -> Result<Verdict, Refusal> {
+        let hour = hour_of(record.start);
+        if let Some(oldest) = oldest.filter(|oldest| hour < *oldest) {
+            let detail = format!(
+                "ids are remembered for usage from {} on, the record is of {}; send it under a sequence",
+                Timestamp(oldest.saturating_mul(HOUR)),
+                record.start
+            );
+            return Err(Refusal::new(Reason::IdTooOld, detail));
+        }
+        if (record.series as usize) < self.live.data.series.rows.len() {
+            let name = self.live.data.series.key_hash(record.series);
+            let entry = IdEntry { key, body: body_hash(name, record, amount, corrects) };
+            match self.live.data.ids.find(&self.live.id_index, &entry) {
+                Known::Same => return Ok(Verdict::Duplicate),
+                Known::Other => {
+                    let detail = "a record with this id and another content was counted before, and the first stands; \
+                                  send a correction under a new id";
+                    return Err(Refusal::new(Reason::IdReused, detail));
+                }
+                Known::New => {}
+            }
+            let late = self.count(record)?;
+            self.live.data.ids.insert(&mut self.live.id_index, hour, entry);
+            inserted.add(hour);
+            return Ok(Verdict::Accepted { late });
+        }
+        self.count(record).map(|late| Verdict::Accepted { late })
+    }
+}
+
+/// Ids remembered by one segment, counted by hour without touching the shard's table for each.
+#[derive(Default)]
+struct Inserted {
+    hours: BTreeMap<i64, u64>,
+    hour: i64,
+    count: u64,
+}
+
+impl Inserted {
+    fn add(&mut self, hour: i64) {
+        if hour != self.hour {
+            self.settle();
+            self.hour = hour;
+        }
+        self.count += 1;
+    }
+
+    fn settle(&mut self) {
+        if self.count > 0 {
+            *self.hours.entry(self.hour).or_default() += std::mem::take(&mut self.count);
+        }
+    }
+
+    fn flush(mut self, budget: &mut IdBudget) {
+        self.settle();
+        for (hour, count) in self.hours {
+            *budget.hours.entry(hour).or_default() += count;
+            budget.count += count;
+        }
+    }
+}
+
+/// Verdicts of the records at or under the mark; answers how many there are.
+fn seen_records(segment: &Segment<'_>, first: u64, last: u64, mark: &Mark, ranges: &mut Ranges) -> usize {
+    if first > last {
+        return 0;
+    }
+    let records = segment.records as usize;
+    if segment.step.is_absent() && mark.refusals.is_empty() {
+        let seen = records.min(usize::try_from(last - first + 1).unwrap_or(records));
+        ranges.push(seen as u32, Verdict::Duplicate);
+        return seen;
+    }
+    let mut next = first;
+    for index in 0..records {
+        let number = next + segment.step.get(index) as u64;
+        if number > last {
+            return index;
+        }
+        let refusal = mark.refusal(number).cloned();
+        ranges.push(1, refusal.map_or(Verdict::Duplicate, Verdict::Refused));
+        next = number + 1;
+    }
+    records
+}
+
+fn refusal_of(defined: &[Defined], index: u32) -> Refusal {
+    match &defined[index as usize] {
+        Err(refusal) => refusal.clone(),
+        Ok(_) => unreachable!("only a refused definition has no number"),
+    }
+}
+
+/// Whether usage of that cycle is late; refused where the cycle does not count.
+fn is_late(row: &super::state::RootRow, ordinal: u32, start: Timestamp) -> Result<bool, Refusal> {
+    let cycles = &row.cycles;
+    let root = &row.hierarchy.root;
+    if ordinal < cycles.first.ordinal() {
+        let detail = format!("usage of {start} is before the first cycle of '{root}', {}", cycles.first);
+        return Err(Refusal::new(Reason::TooEarly, detail));
+    }
+    if ordinal > cycles.open.next().ordinal() {
+        let (open, next) = (cycles.open, cycles.open.next());
+        let detail = format!("usage of {start} is after cycle {next}: only {open} and {next} of '{root}' count");
+        return Err(Refusal::new(Reason::TooFarAhead, format!("{detail}; close {open} first")));
+    }
+    Ok(ordinal < cycles.open.ordinal())
+}
+
+/// Ordinal of the day or hour within the cycle.
+fn bucket_of(bucket: Bucket, start: Timestamp) -> Option<u16> {
+    let length = match bucket {
+        Bucket::Month => return None,
+        Bucket::Day => DAY,
+        Bucket::Hour => HOUR,
+    };
+    Some(((start.0 - start.cycle().start().0) / length) as u16)
+}
+
+/// Hash of a record's content, time included; the series counts by its name, which outlives its number.
+fn body_hash(name: u64, record: &Record, amount: u128, corrects: &[u8]) -> u64 {
+    let mut bytes = [0; 16 + 8 + 9 + 16 + 128];
+    bytes[..16].copy_from_slice(&record.quantity.to_le_bytes());
+    bytes[16..24].copy_from_slice(&record.start.0.to_le_bytes());
+    if let Some(end) = record.end {
+        bytes[24] = 1;
+        bytes[25..33].copy_from_slice(&end.0.to_le_bytes());
+    }
+    bytes[33..49].copy_from_slice(&amount.to_le_bytes());
+    bytes[49..49 + corrects.len()].copy_from_slice(corrects);
+    xxhash_rust::xxh3::xxh3_64_with_seed(&bytes[..49 + corrects.len()], name)
+}

@@ -1,0 +1,15 @@
+//! The machine: `(state, stamped entry, the blobs it names) -> outcomes`. Entries and outcomes as data and as bytes, the
+//! state, its views and snapshots.
+
+pub mod apply;
+pub mod catalogues;
+pub mod codec;
+pub mod command;
+pub mod cycles;
+pub mod hierarchies;
+pub mod ingest;
+pub mod producers;
+pub mod query;
+pub mod snapshot;
+pub mod state;
+pub mod wire;

@@ -1,0 +1,407 @@
+//! Read-only answers from a view: who belongs where, what was counted, where cycles stand, what is due, and the input of
+//! a fold. A view is immutable and may be read on any thread while the shard goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::state::{
+    Blobs, CatalogueVersion, ContractVersion, Home, Identity, RootRow, SlotData, governing, unknown_root,
+};
+use super::wire;
+use crate::account::tree::Hierarchy;
+use crate::base::hash::Hash;
+use crate::base::id::{AccountId, CatalogueName, MeterId, ProducerId, ShardId, Slot};
+use crate::base::refusal::{Reason, Refusal};
+use crate::base::time::{CycleId, Timestamp};
+use crate::billing::cycle::{Cycles, Phase, Status};
+use crate::contract::document::ContractDocument;
+use crate::contract::terms::Contract;
+use crate::placement::slot_of;
+use crate::pricing::catalogue::{Catalogue, MeterIndex};
+use crate::usage::counter::{SideKey, SideLot, lane_of};
+use crate::usage::repeats::Seen;
+use crate::usage::series::SeriesKey;
+
+/// The shard at one index.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub shard: ShardId,
+    pub identity: Option<Identity>,
+    pub index: u64,
+    pub stamp: Timestamp,
+    pub catalogues: Arc<BTreeMap<CatalogueName, Vec<CatalogueVersion>>>,
+    /// Hours of usage time before this one have no ids any more.
+    pub oldest_id_hour: Option<i64>,
+    /// By slot number; those that were ever written, or the one asked for.
+    pub slots: BTreeMap<u16, Arc<SlotData>>,
+}
+
+/// One counter of a hierarchy's cycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageLine {
+    pub series: SeriesKey,
+    pub meter: MeterId,
+    /// Decimals of the values.
+    pub scale: u32,
+    /// Ordinal of the hour or day in the cycle; `None` for a month.
+    pub bucket: Option<u16>,
+    pub value: i128,
+    pub records: u64,
+    /// Accepted after the cycle's cut; not in `value`.
+    pub late_value: i128,
+    pub late_records: u64,
+}
+
+/// A counter as a fold takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoldCounter {
+    pub series: SeriesKey,
+    pub meter: MeterIndex,
+    pub bucket: Option<u16>,
+    pub value: i128,
+    pub records: u64,
+}
+
+/// Everything that a fold of one cycle needs, owned.
+#[derive(Clone, Debug)]
+pub struct FoldSource {
+    pub hierarchy: Arc<Hierarchy>,
+    pub cycle: CycleId,
+    pub version: CatalogueVersion,
+    pub catalogue: Arc<Catalogue>,
+    pub contract: Option<FoldContract>,
+    /// Sorted by account, then dimensions, then bucket.
+    pub counters: Vec<FoldCounter>,
+}
+
+/// The contract version of a fold.
+#[derive(Clone, Debug)]
+pub struct FoldContract {
+    pub version: u32,
+    pub hash: Hash,
+    pub contract: Arc<Contract>,
+}
+
+/// Why a fold has no input.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSource {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The blob is not here yet.
+    #[error("catalogue blob {} is not here; fetch it from a peer", crate::base::hash::hex(.0))]
+    BlobMissing(Hash),
+}
+
+/// What can be done for a cycle now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DueStep {
+    /// Its grace is over and nobody has to be asked.
+    Cut,
+    /// Cut: fold and agree.
+    Bill,
+    /// Agreed: give numbers.
+    Issue,
+    /// Issued: archive the counters, then let them leave memory.
+    Archive,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    pub slot: Slot,
+    pub root: AccountId,
+    pub cycle: CycleId,
+    pub step: DueStep,
+}
+
+impl SlotData {
+    fn root_row(&self, root: &AccountId) -> Result<&RootRow, Refusal> {
+        Ok(&self.roots[self.root_number(root)? as usize])
+    }
+
+    /// What is due for a hierarchy, oldest cycle first.
+    fn due_of(&self, row: &RootRow, stamp: Timestamp, due: &mut Vec<Due>) {
+        let mut push = |cycle, step| due.push(Due { slot: self.slot, root: row.hierarchy.root.clone(), cycle, step });
+        // Only the latest cut cycle can still be on its way.
+        if let Some(cut) = row.cycles.cut.last() {
+            match cut.phase {
+                Phase::Closing => return push(cut.cycle, DueStep::Bill),
+                Phase::Closed(_) => return push(cut.cycle, DueStep::Issue),
+                Phase::Issued(_) => return push(cut.cycle, DueStep::Archive),
+                Phase::Archived(..) => {}
+            }
+        }
+        let due_at = row.cycles.due_at(row.hierarchy.close, row.hierarchy.grace);
+        if due_at.is_some_and(|due_at| due_at <= stamp) {
+            push(row.cycles.open, DueStep::Cut);
+        }
+    }
+
+    /// Series numbers of a hierarchy, sorted by account, then dimensions.
+    fn series_of(&self, row: &RootRow) -> Vec<u32> {
+        let mut members: Vec<u32> = self.series.members_from(row.newest).collect();
+        members.sort_by(|one, other| {
+            self.series.members[*one as usize].account.cmp(&self.series.members[*other as usize].account)
+        });
+        let mut all = Vec::new();
+        for member in members {
+            let from = all.len();
+            all.extend(self.series.series_of(member));
+            all[from..].sort_by(|one: &u32, other: &u32| self.dimensions(*one).cmp(self.dimensions(*other)));
+        }
+        all
+    }
+
+    fn dimensions(&self, number: u32) -> &crate::usage::series::Dimensions {
+        &self.series.things[self.series.rows[number as usize].thing as usize].dimensions
+    }
+
+    /// What a series counted in a cycle that is in memory, by bucket.
+    fn counted(&self, number: u32, ordinal: u32) -> Vec<(Option<u16>, SideLot)> {
+        let mut lots = Vec::new();
+        let (value, records) = self.counters.lanes[lane_of(ordinal)].read(number);
+        if records > 0 {
+            lots.push((None, SideLot { value, records }));
+        }
+        lots.extend(self.counters.buckets.of(number, ordinal).map(|(key, lot)| (key.bucket, lot)));
+        lots
+    }
+}
+
+impl View {
+    pub fn slot(&self, slot: Slot) -> Option<&Arc<SlotData>> {
+        self.slots.get(&slot.0)
+    }
+
+    fn slot_of_root(&self, root: &AccountId) -> Result<&Arc<SlotData>, Refusal> {
+        self.slot(slot_of(root.as_str())).ok_or_else(|| unknown_root(root))
+    }
+
+    /// The root that has the account at that instant, and its slot, as the directory here knows it.
+    pub fn resolve(&self, account: &AccountId, at: Timestamp) -> Option<(AccountId, Slot)> {
+        let slot = self.slot(slot_of(account.as_str()))?;
+        let root = slot.directory.resolve(account, at)?.clone();
+        let slot = slot_of(root.as_str());
+        Some((root, slot))
+    }
+
+    /// A hierarchy whose root's slot is here.
+    pub fn hierarchy(&self, root: &AccountId) -> Result<Arc<Hierarchy>, Refusal> {
+        Ok(self.slot_of_root(root)?.root_row(root)?.hierarchy.clone())
+    }
+
+    /// Every root here, with its slot, by slot and name.
+    pub fn roots(&self) -> impl Iterator<Item = (Slot, &AccountId)> {
+        self.slots.values().flat_map(|slot| slot.root_numbers.keys().map(move |root| (slot.slot, root)))
+    }
+
+    /// The cycles of a hierarchy: what is open, what was cut, its bills, its balances.
+    pub fn cycles(&self, root: &AccountId) -> Result<Arc<Cycles>, Refusal> {
+        Ok(self.slot_of_root(root)?.root_row(root)?.cycles.clone())
+    }
+
+    /// Where a cycle stands at the shard's time.
+    pub fn cycle_status(&self, root: &AccountId, cycle: CycleId) -> Result<Status, Refusal> {
+        Ok(self.cycles(root)?.status(cycle, self.stamp))
+    }
+
+    /// The contract versions of a hierarchy, oldest first.
+    pub fn contracts(&self, root: &AccountId) -> Result<Arc<Vec<ContractVersion>>, Refusal> {
+        Ok(self.slot_of_root(root)?.root_row(root)?.contracts.clone())
+    }
+
+    /// A producer at home.
+    pub fn producer(&self, producer: &ProducerId) -> Option<Home> {
+        self.slot(slot_of(producer.as_str()))?.homes.get(producer).copied()
+    }
+
+    /// The producers that pushed to a slot, by name.
+    pub fn producers(&self, slot: Slot) -> Vec<(String, Seen)> {
+        let producers = self.slot(slot).map(|slot| slot.producers.iter()).into_iter().flatten();
+        producers.map(|(name, seen)| (name.to_owned(), seen.clone())).collect()
+    }
+
+    /// What is due at a stamp, over all hierarchies here.
+    pub fn due(&self, stamp: Timestamp) -> Vec<Due> {
+        let mut due = Vec::new();
+        for slot in self.slots.values() {
+            for row in slot.roots.iter() {
+                slot.due_of(row, stamp, &mut due);
+            }
+        }
+        due
+    }
+
+    /// What a hierarchy counted in a cycle, sorted by account, dimensions and bucket. Counters of an archived cycle are
+    /// in its archive; what came late is always here.
+    pub fn usage(&self, root: &AccountId, cycle: CycleId) -> Result<Vec<UsageLine>, Refusal> {
+        let slot = self.slot_of_root(root)?;
+        let row = slot.root_row(root)?;
+        let ordinal = cycle.ordinal();
+        let in_memory =
+            !matches!(row.cycles.status(cycle, self.stamp), Status::Never | Status::Ahead | Status::Archived);
+        let mut lines = Vec::new();
+        for series in slot.series_of(row) {
+            let mut buckets: BTreeMap<Option<u16>, (SideLot, SideLot)> = BTreeMap::new();
+            for (bucket, lot) in slot.counted(series, ordinal).into_iter().filter(|_| in_memory) {
+                buckets.entry(bucket).or_default().0 = lot;
+            }
+            for (SideKey { bucket, .. }, lot) in slot.counters.late.of(series, ordinal) {
+                buckets.entry(bucket).or_default().1 = lot;
+            }
+            let thing = slot.series.rows[series as usize].thing as usize;
+            let meter = &slot.meters[usize::from(slot.series.things[thing].meter)];
+            lines.extend(buckets.into_iter().map(|(bucket, (on_time, late))| UsageLine {
+                series: slot.series.key_of(series),
+                meter: meter.id.clone(),
+                scale: meter.scale,
+                bucket,
+                value: on_time.value,
+                records: on_time.records,
+                late_value: late.value,
+                late_records: late.records,
+            }));
+        }
+        Ok(lines)
+    }
+
+    /// The input of a fold: of a cut cycle the versions that the cut fixed, else those that govern now. Usage that came
+    /// late is not in it.
+    pub fn fold_source(&self, root: &AccountId, cycle: CycleId, blobs: &dyn Blobs) -> Result<FoldSource, NoSource> {
+        let slot = self.slot_of_root(root)?;
+        let row = slot.root_row(root)?;
+        let status = row.cycles.status(cycle, self.stamp);
+        if matches!(status, Status::Never | Status::Ahead | Status::Archived) {
+            let (detail, reason) = match status {
+                Status::Archived => ("is archived; read its bills, or its archive".to_owned(), Reason::CycleClosed),
+                _ => (format!("does not count; {} and the next do", row.cycles.open), Reason::CycleNotOpen),
+            };
+            return Err(Refusal::new(reason, format!("cycle {cycle} of '{root}' {detail}")).into());
+        }
+        let (version, contract) = self.inputs(row, cycle)?;
+        let catalogue = blobs.catalogue(&version.hash).ok_or(NoSource::BlobMissing(version.hash))?;
+        let contract = contract.map(|contract| compile(contract, &catalogue)).transpose()?;
+        let ordinal = cycle.ordinal();
+        let mut counters = Vec::new();
+        for series in slot.series_of(row) {
+            let lots = slot.counted(series, ordinal);
+            if lots.is_empty() {
+                continue;
+            }
+            let thing = slot.series.rows[series as usize].thing as usize;
+            let id = &slot.meters[usize::from(slot.series.things[thing].meter)].id;
+            let meter = catalogue.meter_by_id(id.as_str());
+            let meter = meter.expect("usage is counted only in cycles whose catalogue version has its meter");
+            let key = slot.series.key_of(series);
+            counters.extend(lots.into_iter().map(|(bucket, lot)| FoldCounter {
+                series: key.clone(),
+                meter,
+                bucket,
+                value: lot.value,
+                records: lot.records,
+            }));
+        }
+        Ok(FoldSource { hierarchy: row.hierarchy.clone(), cycle, version, catalogue, contract, counters })
+    }
+
+    /// Catalogue and contract versions of a cycle.
+    fn inputs<'a>(
+        &self,
+        row: &'a RootRow,
+        cycle: CycleId,
+    ) -> Result<(CatalogueVersion, Option<&'a ContractVersion>), Refusal> {
+        let versions = self.catalogues.get(&row.hierarchy.catalogue).map_or(&[][..], Vec::as_slice);
+        let missing = || {
+            let detail = format!("catalogue '{}' has no version for cycle {cycle}; apply one", row.hierarchy.catalogue);
+            Refusal::new(Reason::UnknownCatalogue, detail)
+        };
+        let Some(cut) = row.cycles.find(cycle) else {
+            return Ok((governing(versions, cycle).ok_or_else(missing)?.clone(), row.contract_at(cycle)));
+        };
+        let version = versions.iter().find(|version| version.hash == cut.inputs.catalogue_hash);
+        let contract = cut
+            .inputs
+            .contract
+            .as_ref()
+            .and_then(|(version, _)| row.contracts.iter().find(|contract| contract.version == *version));
+        Ok((version.ok_or_else(missing)?.clone(), contract))
+    }
+
+    /// The counters of a cut cycle as bytes, to be kept beside its bills; the hash is blake3 of them.
+    pub fn archive(&self, root: &AccountId, cycle: CycleId) -> Result<Vec<u8>, Refusal> {
+        let slot = self.slot_of_root(root)?;
+        let row = slot.root_row(root)?;
+        match row.cycles.status(cycle, self.stamp) {
+            Status::Closing | Status::Closed | Status::Issued => {}
+            status => {
+                let detail = format!("cycle {cycle} of '{root}' is {status:?}, only a cut cycle is archived");
+                return Err(Refusal::new(Reason::CycleNotOpen, detail));
+            }
+        }
+        let mut archive = wire::Archive {
+            format: ARCHIVE_FORMAT,
+            root: root.to_string(),
+            cycle: cycle.ordinal(),
+            ..wire::Archive::default()
+        };
+        for series in slot.series_of(row) {
+            let lots = slot.counted(series, cycle.ordinal());
+            if lots.is_empty() {
+                continue;
+            }
+            let key = slot.series.key_of(series);
+            let thing = slot.series.rows[series as usize].thing as usize;
+            archive.series.push(wire::ArchivedSeries {
+                account: key.account.to_string(),
+                dimensions: Some(super::snapshot::dimensions_to_wire(&key.dimensions)),
+                meter: slot.meters[usize::from(slot.series.things[thing].meter)].id.to_string(),
+                lots: lots.iter().map(|(bucket, lot)| super::snapshot::lot_to_wire(*bucket, lot)).collect(),
+            });
+        }
+        Ok(archive.encode_to_vec())
+    }
+}
+
+/// First field of an archive.
+pub const ARCHIVE_FORMAT: u32 = 1;
+
+/// The counters of an archive, as a fold takes them under a catalogue; the error says what is wrong with the bytes.
+pub fn read_archive(bytes: &[u8], catalogue: &Catalogue) -> Result<Vec<FoldCounter>, String> {
+    let archive = wire::Archive::decode(bytes).map_err(|error| error.to_string())?;
+    if archive.format != ARCHIVE_FORMAT {
+        return Err(format!("its format is {}, this code reads {ARCHIVE_FORMAT}", archive.format));
+    }
+    let mut counters = Vec::new();
+    for series in &archive.series {
+        let dimensions = series.dimensions.as_ref().ok_or("a series has no dimensions")?;
+        let key = SeriesKey {
+            account: super::codec::account(&series.account)?,
+            dimensions: Arc::new(super::snapshot::dimensions_from_wire(dimensions)),
+        };
+        let meter = catalogue.meter_by_id(&series.meter);
+        let meter = meter.ok_or_else(|| format!("meter {} is not in the catalogue", series.meter))?;
+        for lot in &series.lots {
+            let (bucket, SideLot { value, records }) = super::snapshot::lot_from_wire(lot)?;
+            counters.push(FoldCounter { series: key.clone(), meter, bucket, value, records });
+        }
+    }
+    Ok(counters)
+}
+
+/// A stored contract was checked when it came in; a later catalogue version may have dropped what a clause names, and
+/// then the clause simply finds nothing.
+fn compile(version: &ContractVersion, catalogue: &Catalogue) -> Result<FoldContract, Refusal> {
+    let unreadable = |why: String| {
+        let detail = format!("contract version {} cannot be read: {why}", version.version);
+        Refusal::new(Reason::InvalidDocument, detail)
+    };
+    let document: ContractDocument =
+        serde_json::from_slice(&version.document).map_err(|error| unreadable(error.to_string()))?;
+    let compiled = Contract::compile(&document, Some(catalogue)).or_else(|_| Contract::compile(&document, None));
+    let contract = compiled.map_err(|problems| {
+        unreadable(problems.first().map_or_else(|| "no problem is told".to_owned(), ToString::to_string))
+    })?;
+    Ok(FoldContract { version: version.version, hash: version.hash, contract: Arc::new(contract) })
+}

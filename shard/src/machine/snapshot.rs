@@ -1,0 +1,726 @@
+//! State <-> bytes by slot. A section is one slot, or the shard's header; it is written in parts of bounded size, each with
+//! format number and checksum. Look-ups are rebuilt, not stored. Equal states write equal bytes, so the state's hash is
+//! that of its snapshot.
+//!
+//! ```text
+//! part = 1 (u8, format), crc32c of the rest (u32, little endian), ShardHeader or SlotPart (protobuf)
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::codec::{
+    account, bill_from_wire, bill_to_wire, cycle, file_from_wire, file_to_wire, hash, issued_from_wire, issued_to_wire,
+    period_from_wire, period_to_wire, posting_from_wire, posting_to_wire, refusal_from_wire, refusal_to_wire, slot,
+    text,
+};
+use super::query::View;
+use super::state::{
+    CatalogueVersion, ContractVersion, Home, Identity, LiveSlot, MACHINE_VERSION, MeterRow, RootRow, SlotData, State,
+};
+use super::wire;
+use crate::account::directory::Directory;
+use crate::account::document::{Close, Grace};
+use crate::account::tree::{AccountParts, Hierarchy, Parts, TermParts};
+use crate::base::hash::Hash;
+use crate::base::id::{AccountId, CatalogueName, Currency, GroupName, MeterId, ProducerId, ShardId};
+use crate::base::time::Timestamp;
+use crate::billing::cycle::{Chain, CutCycle, Cycles, Inputs, Phase};
+use crate::placement::{SLOTS, SlotRange};
+use crate::pricing::document::{Aggregation, Bucket};
+use crate::usage::counter::{LANES, Meta, SideKey, SideLot};
+use crate::usage::ids::IdEntry;
+use crate::usage::repeats::{Mark, Seen};
+use crate::usage::segment::Definition;
+use crate::usage::series::{Dimensions, NONE, SeriesIndex};
+
+/// First byte of a part.
+pub const FORMAT: u8 = 1;
+/// The section of the shard's header; slots are sections by their number.
+pub const HEADER_SECTION: u32 = SLOTS as u32;
+/// Rows of one list in one part: parts stay below about a megabyte.
+const PART_ROWS: usize = 8_192;
+
+/// Why a snapshot cannot be taken as a state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("snapshot section {section} cannot be read: {why}; restore from another copy")]
+pub struct BadSnapshot {
+    pub section: u32,
+    pub why: String,
+}
+
+impl View {
+    /// Writes the shard, part by part: header first, then each slot's parts in order.
+    pub fn write(&self, sink: &mut dyn FnMut(u32, &[u8])) {
+        sink(HEADER_SECTION, &seal(&self.header()));
+        for data in self.slots.values() {
+            write_slot(data, &mut |part| sink(u32::from(data.slot.0), &seal(part)));
+        }
+    }
+
+    /// blake3 over the snapshot: the same on every replica at the same index.
+    pub fn hash(&self) -> Hash {
+        let mut hasher = blake3::Hasher::new();
+        self.write(&mut |section, bytes| {
+            hasher.update(&section.to_le_bytes());
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        });
+        *hasher.finalize().as_bytes()
+    }
+
+    fn header(&self) -> wire::ShardHeader {
+        let version = |name: &CatalogueName, version: &CatalogueVersion| wire::ActivateCatalogue {
+            name: name.to_string(),
+            version: version.version,
+            hash: version.hash.to_vec(),
+            effective: version.effective.ordinal(),
+        };
+        let identity = self.identity.as_ref().map(|identity| wire::Genesis {
+            shard: self.shard.0,
+            slots: identity
+                .slots
+                .iter()
+                .map(|range| wire::SlotRange { first: range.first.into(), last: range.last.into() })
+                .collect(),
+            epoch: identity.epoch,
+            ids_bytes_max: identity.ids_bytes_max,
+        });
+        wire::ShardHeader {
+            machine_version: MACHINE_VERSION,
+            shard: self.shard.0,
+            identity,
+            index: self.index,
+            stamp: self.stamp.0,
+            catalogues: self
+                .catalogues
+                .iter()
+                .flat_map(|(name, versions)| versions.iter().map(|known| version(name, known)))
+                .collect(),
+            oldest_id_hour: self.oldest_id_hour,
+            slots: self.slots.len() as u32,
+        }
+    }
+}
+
+impl State {
+    /// The state's hash; costs a walk over all of it.
+    pub fn hash(&mut self) -> Hash {
+        self.view().hash()
+    }
+
+    /// Takes a snapshot's parts, each section's parts in order and together; sections in any order.
+    pub fn restore(parts: impl IntoIterator<Item = (u32, Vec<u8>)>) -> Result<State, BadSnapshot> {
+        let mut header: Option<wire::ShardHeader> = None;
+        let mut slots: Vec<Option<Box<LiveSlot>>> = (0..SLOTS).map(|_| None).collect();
+        let mut gathering: Option<Gathering> = None;
+        for (section, bytes) in parts {
+            let bad = |why: String| BadSnapshot { section, why };
+            let body = unseal(&bytes).map_err(bad)?;
+            if section == HEADER_SECTION {
+                header = Some(wire::ShardHeader::decode(body).map_err(|error| bad(error.to_string()))?);
+                continue;
+            }
+            if gathering.as_ref().is_none_or(|gathering| gathering.section != section) {
+                finish(gathering.take(), &mut slots)?;
+            }
+            let gathering = gathering.get_or_insert_with(|| Gathering::new(section));
+            gathering.part.merge(body).map_err(|error| bad(error.to_string()))?;
+            gathering.parts += 1;
+        }
+        finish(gathering, &mut slots)?;
+        let bad = |why: String| BadSnapshot { section: HEADER_SECTION, why };
+        let header = header.ok_or_else(|| bad("it is missing".to_owned()))?;
+        restore_shard(&header, slots).map_err(bad)
+    }
+}
+
+fn seal(message: &impl Message) -> Vec<u8> {
+    let mut bytes = vec![FORMAT, 0, 0, 0, 0];
+    message.encode(&mut bytes).expect("a vector takes any number of bytes");
+    let sum = crc32c::crc32c(&bytes[5..]);
+    bytes[1..5].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+fn unseal(bytes: &[u8]) -> Result<&[u8], String> {
+    let Some(([FORMAT, sum @ ..], body)) = bytes.split_first_chunk::<5>() else {
+        return Err(format!("a part of {} bytes does not begin with format {FORMAT}", bytes.len()));
+    };
+    if crc32c::crc32c(body).to_le_bytes() != *sum {
+        return Err("a part's checksum does not match".to_owned());
+    }
+    Ok(body)
+}
+
+/// A slot whose parts are being merged.
+struct Gathering {
+    section: u32,
+    part: wire::SlotPart,
+    parts: u32,
+}
+
+impl Gathering {
+    fn new(section: u32) -> Gathering {
+        Gathering { section, part: wire::SlotPart::default(), parts: 0 }
+    }
+}
+
+fn finish(gathering: Option<Gathering>, slots: &mut [Option<Box<LiveSlot>>]) -> Result<(), BadSnapshot> {
+    let Some(Gathering { section, part, parts }) = gathering else {
+        return Ok(());
+    };
+    let bad = |why: &str| BadSnapshot { section, why: why.to_owned() };
+    if part.parts != parts || part.slot != section {
+        return Err(bad("a part is missing or of another slot"));
+    }
+    let place = slots.get_mut(section as usize).ok_or_else(|| bad("there is no such slot"))?;
+    if place.is_some() {
+        return Err(bad("it comes twice"));
+    }
+    *place = Some(Box::new(restore_slot(part).map_err(|why| bad(&why))?));
+    Ok(())
+}
+
+fn restore_shard(header: &wire::ShardHeader, slots: Vec<Option<Box<LiveSlot>>>) -> Result<State, String> {
+    if header.machine_version != MACHINE_VERSION {
+        return Err(format!("its machine version is {}, this code has {MACHINE_VERSION}", header.machine_version));
+    }
+    let found = slots.iter().flatten().count();
+    if found != header.slots as usize {
+        return Err(format!("it names {} slots, {found} are here", header.slots));
+    }
+    let mut state = State::new(ShardId(header.shard));
+    state.identity = match &header.identity {
+        None => None,
+        Some(identity) => Some(Identity {
+            slots: identity
+                .slots
+                .iter()
+                .map(|range| Ok(SlotRange { first: slot(range.first)?.0, last: slot(range.last)?.0 }))
+                .collect::<Result<_, String>>()?,
+            epoch: identity.epoch,
+            ids_bytes_max: identity.ids_bytes_max,
+        }),
+    };
+    (state.index, state.stamp) = (header.index, Timestamp(header.stamp));
+    let mut catalogues: BTreeMap<CatalogueName, Vec<CatalogueVersion>> = BTreeMap::new();
+    for version in &header.catalogues {
+        catalogues.entry(CatalogueName::new(&version.name).map_err(text)?).or_default().push(CatalogueVersion {
+            version: version.version,
+            hash: hash(&version.hash)?,
+            effective: cycle(version.effective)?,
+        });
+    }
+    state.catalogues = Arc::new(catalogues);
+    state.id_budget.oldest = header.oldest_id_hour;
+    for live in slots.iter().flatten() {
+        for (hour, entries) in &live.data.ids.hours {
+            *state.id_budget.hours.entry(*hour).or_default() += entries.len() as u64;
+            state.id_budget.count += entries.len() as u64;
+        }
+        let names = |row: &RootRow| state.catalogues.contains_key(&row.hierarchy.catalogue);
+        if !live.data.roots.iter().all(names) {
+            return Err("a hierarchy's catalogue is missing".to_owned());
+        }
+    }
+    state.slots = slots;
+    Ok(state)
+}
+
+fn write_slot(data: &SlotData, sink: &mut dyn FnMut(&wire::SlotPart)) {
+    let mut parts = 1;
+    let mut put = |part: wire::SlotPart| {
+        parts += 1;
+        sink(&part);
+    };
+    write_lists(data, &mut put);
+    let head = wire::SlotPart {
+        slot: data.slot.0.into(),
+        epoch: data.epoch,
+        generation: data.series.generation,
+        catalogues: data.catalogues.iter().map(ToString::to_string).collect(),
+        meters: data.meters.iter().map(meter_to_wire).collect(),
+        parts,
+        ..wire::SlotPart::default()
+    };
+    sink(&head);
+}
+
+/// The long lists, in parts of [`PART_ROWS`].
+fn write_lists(data: &SlotData, put: &mut dyn FnMut(wire::SlotPart)) {
+    // A root may hold a million accounts, so each is a part of its own.
+    for row in data.roots.iter() {
+        put(wire::SlotPart { roots: vec![root_to_wire(row)], ..wire::SlotPart::default() });
+    }
+    in_parts(data.series.members.iter(), put, |part, member| {
+        let (account, root, checked) = (member.account.to_string(), member.root, member.checked);
+        part.members.push(wire::Member { account, root, checked });
+    });
+    in_parts(data.series.things.iter(), put, |part, thing| {
+        let dimensions = Some(dimensions_to_wire(&thing.dimensions));
+        part.things.push(wire::Thing { catalogue: thing.catalogue.into(), meter: thing.meter.into(), dimensions });
+    });
+    in_parts(data.series.rows.iter(), put, |part, row| part.rows.extend([row.member, row.thing]));
+    for (lane, lots) in data.counters.lanes.iter().enumerate() {
+        in_parts(lots.counted(), put, |part, (number, value, records)| {
+            let lot = lot_to_wire(None, &SideLot { value, records });
+            part.lots.push(wire::Lot { number, cycle: lane as u32, ..lot });
+        });
+    }
+    let side = |(key, lot): (SideKey, SideLot)| wire::Lot {
+        number: key.number,
+        cycle: key.cycle,
+        ..lot_to_wire(key.bucket, &lot)
+    };
+    in_parts(data.counters.buckets.iter(), put, |part, lot| part.buckets.push(side(lot)));
+    in_parts(data.counters.late.iter(), put, |part, lot| part.late.push(side(lot)));
+    for (name, seen) in data.producers.iter() {
+        put(wire::SlotPart { producers: vec![producer_to_wire(name, seen)], ..wire::SlotPart::default() });
+    }
+    for (hour, entries) in &data.ids.hours {
+        in_parts(entries.iter(), put, |part, entry| {
+            if part.hours.is_empty() {
+                part.hours.push(wire::IdHour { hour: *hour, entries: Vec::new() });
+            }
+            part.hours[0].entries.extend([entry.key[0], entry.key[1], entry.body]);
+        });
+    }
+    in_parts(data.homes.iter(), put, |part, (producer, home)| {
+        let (producer, file) = (producer.to_string(), home.file.as_ref().map(file_to_wire));
+        part.homes.push(wire::HomeOf { producer, epoch: home.epoch, file });
+    });
+    in_parts(data.directory.iter(), put, |part, (account, entries)| {
+        // One message a root, in the order of the entries; restoring sorts them again.
+        let mut roots: BTreeMap<&AccountId, Vec<wire::Period>> = BTreeMap::new();
+        for entry in entries {
+            roots.entry(&entry.root).or_default().push(period_to_wire(&entry.period));
+        }
+        part.directory.extend(roots.into_iter().map(|(root, periods)| wire::PutDirectory {
+            account: account.to_string(),
+            root: root.to_string(),
+            periods,
+        }));
+    });
+}
+
+fn in_parts<T>(
+    rows: impl Iterator<Item = T>,
+    put: &mut dyn FnMut(wire::SlotPart),
+    add: impl Fn(&mut wire::SlotPart, T),
+) {
+    let mut part = wire::SlotPart::default();
+    let mut count = 0;
+    for row in rows {
+        add(&mut part, row);
+        count += 1;
+        if count % PART_ROWS == 0 {
+            put(std::mem::take(&mut part));
+        }
+    }
+    if count % PART_ROWS != 0 {
+        put(part);
+    }
+}
+
+fn restore_slot(part: wire::SlotPart) -> Result<LiveSlot, String> {
+    let mut data = SlotData::new(slot(part.slot)?, part.epoch, part.generation);
+    let catalogues = part.catalogues.iter().map(|name| CatalogueName::new(name).map_err(text));
+    data.catalogues = Arc::new(catalogues.collect::<Result<_, _>>()?);
+    data.meters = Arc::new(part.meters.iter().map(meter_from_wire).collect::<Result<_, _>>()?);
+    let mut numbers = BTreeMap::new();
+    for root in &part.roots {
+        let row = root_from_wire(root)?;
+        if usize::from(row.catalogue) >= data.catalogues.len() || data.roots.len() >= Meta::ROOTS_MAX {
+            return Err("a root names a catalogue that is missing, or is one too many".to_owned());
+        }
+        numbers.insert(row.hierarchy.root.clone(), data.roots.len() as u32);
+        data.roots.push(row);
+    }
+    data.root_numbers = Arc::new(numbers);
+    restore_series(&mut data, &part)?;
+    restore_counters(&mut data, &part)?;
+    for producer in &part.producers {
+        data.producers.restore(&producer.name, producer_from_wire(producer)?);
+    }
+    for hour in &part.hours {
+        let entries = data.ids.hours.entry(hour.hour).or_default();
+        for entry in hour.entries.chunks_exact(3) {
+            entries.push(IdEntry { key: [entry[0], entry[1]], body: entry[2] });
+        }
+    }
+    let mut homes = BTreeMap::new();
+    for home in &part.homes {
+        let file = home.file.as_ref().map(file_from_wire).transpose()?;
+        homes.insert(ProducerId::new(&home.producer).map_err(text)?, Home { epoch: home.epoch, file });
+    }
+    data.homes = Arc::new(homes);
+    let mut directory = Directory::default();
+    for entry in &part.directory {
+        let periods: Vec<_> = entry.periods.iter().map(period_from_wire).collect();
+        directory.put(&account(&entry.account)?, &account(&entry.root)?, &periods).map_err(text)?;
+    }
+    data.directory = Arc::new(directory);
+    Ok(LiveSlot::new(data))
+}
+
+fn restore_series(data: &mut SlotData, part: &wire::SlotPart) -> Result<(), String> {
+    // Adding in the same order makes the same numbers and chains.
+    let mut index = SeriesIndex::default();
+    for member in &part.members {
+        let root = data.roots.get_mut(member.root as usize).ok_or("a member's root is missing")?;
+        let number = data.series.add_member(&mut index, &account(&member.account)?, member.root, &mut root.newest);
+        data.series.members[number as usize].checked = member.checked;
+    }
+    for thing in &part.things {
+        let (catalogue, meter) = (thing.catalogue as u16, thing.meter as u16);
+        if thing.meter as usize >= data.meters.len() {
+            return Err("a series' meter is missing".to_owned());
+        }
+        let dimensions = dimensions_from_wire(thing.dimensions.as_ref().ok_or("a series has no dimensions")?);
+        let definition = Definition {
+            scale: 0,
+            account: "",
+            service: &dimensions.service,
+            usage_type: &dimensions.usage_type,
+            operation: &dimensions.operation,
+            region: &dimensions.region,
+            attributes: dimensions.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        };
+        data.series.add_thing(&mut index, catalogue, meter, &definition).map_err(|full| full.what.to_owned())?;
+    }
+    for row in part.rows.chunks_exact(2) {
+        let (member, thing) = (row[0], row[1]);
+        if member as usize >= data.series.members.len() || thing as usize >= data.series.things.len() {
+            return Err("a series names an account or dimensions that are missing".to_owned());
+        }
+        data.series.add_row(&mut index, member, thing).map_err(|full| full.what.to_owned())?;
+        let root = data.series.members[member as usize].root;
+        data.roots[root as usize].series += 1;
+    }
+    Ok(())
+}
+
+fn restore_counters(data: &mut SlotData, part: &wire::SlotPart) -> Result<(), String> {
+    let series = data.series.rows.len();
+    let known =
+        |lot: &wire::Lot| if (lot.number as usize) < series { Ok(()) } else { Err("a counter's series is missing") };
+    for lot in &part.lots {
+        known(lot)?;
+        let lane = data.counters.lanes.get_mut(lot.cycle as usize);
+        let lane = lane.ok_or_else(|| format!("there are {LANES} lanes, a counter is in {}", lot.cycle))?;
+        let (_, SideLot { value, records }) = lot_from_wire(lot)?;
+        let table = &data.series;
+        lane.cover(lot.number, series, &|number| table.meta_of(number));
+        lane.restore(lot.number, value, records);
+    }
+    let side = |lot: &wire::Lot| -> Result<(SideKey, SideLot), String> {
+        known(lot)?;
+        let (bucket, counted) = lot_from_wire(lot)?;
+        Ok((SideKey { number: lot.number, cycle: lot.cycle, bucket }, counted))
+    };
+    for lot in &part.buckets {
+        let (key, lot) = side(lot)?;
+        data.counters.buckets.restore(key, lot);
+    }
+    for lot in &part.late {
+        let (key, lot) = side(lot)?;
+        data.counters.late.restore(key, lot);
+    }
+    Ok(())
+}
+
+pub(super) fn dimensions_to_wire(dimensions: &Dimensions) -> wire::Dimensions {
+    wire::Dimensions {
+        service: dimensions.service.clone(),
+        usage_type: dimensions.usage_type.clone(),
+        operation: dimensions.operation.clone(),
+        region: dimensions.region.clone(),
+        attributes: dimensions.attributes.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect(),
+    }
+}
+
+pub(super) fn dimensions_from_wire(dimensions: &wire::Dimensions) -> Dimensions {
+    Dimensions {
+        service: dimensions.service.clone(),
+        usage_type: dimensions.usage_type.clone(),
+        operation: dimensions.operation.clone(),
+        region: dimensions.region.clone(),
+        attributes: dimensions.attributes.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect(),
+    }
+}
+
+pub(super) fn lot_to_wire(bucket: Option<u16>, lot: &SideLot) -> wire::Lot {
+    let value = ((lot.value << 1) ^ (lot.value >> 127)) as u128;
+    wire::Lot {
+        bucket: bucket.map_or(0, |bucket| u32::from(bucket) + 1),
+        low: value as u64,
+        high: (value >> 64) as u64,
+        records: lot.records,
+        number: 0,
+        cycle: 0,
+    }
+}
+
+pub(super) fn lot_from_wire(lot: &wire::Lot) -> Result<(Option<u16>, SideLot), String> {
+    let bucket = match lot.bucket {
+        0 => None,
+        bucket => Some(u16::try_from(bucket - 1).map_err(|_| "a bucket is out of range")?),
+    };
+    let value = crate::usage::segment::signed(u128::from(lot.low) | u128::from(lot.high) << 64);
+    Ok((bucket, SideLot { value, records: lot.records }))
+}
+
+fn meter_to_wire(meter: &MeterRow) -> wire::Meter {
+    wire::Meter {
+        catalogue: meter.catalogue.into(),
+        id: meter.id.to_string(),
+        scale: meter.scale,
+        bucket: match meter.bucket {
+            Bucket::Month => 0,
+            Bucket::Day => 1,
+            Bucket::Hour => 2,
+        },
+        aggregation: match meter.aggregation {
+            Aggregation::Sum => 0,
+            Aggregation::Count => 1,
+        },
+        since: meter.since,
+        ceiling: meter.ceiling.to_le_bytes().to_vec(),
+    }
+}
+
+fn meter_from_wire(meter: &wire::Meter) -> Result<MeterRow, String> {
+    let ceiling = meter.ceiling.as_slice().try_into().map_err(|_| "a ceiling has not 16 bytes")?;
+    Ok(MeterRow {
+        catalogue: meter.catalogue as u16,
+        id: MeterId::new(&meter.id).map_err(text)?,
+        scale: Some(meter.scale).filter(|scale| *scale <= crate::base::money::SCALE).ok_or("a scale is above 12")?,
+        bucket: match meter.bucket {
+            0 => Bucket::Month,
+            1 => Bucket::Day,
+            2 => Bucket::Hour,
+            bucket => return Err(format!("bucket {bucket} is unknown")),
+        },
+        aggregation: match meter.aggregation {
+            0 => Aggregation::Sum,
+            1 => Aggregation::Count,
+            aggregation => return Err(format!("aggregation {aggregation} is unknown")),
+        },
+        since: meter.since,
+        ceiling: i128::from_le_bytes(ceiling),
+    })
+}
+
+fn producer_to_wire(name: &str, seen: &Seen) -> wire::Producer {
+    let (by_id, mark) = match seen {
+        Seen::ById => (true, Mark::default()),
+        Seen::Sequenced(mark) => (false, mark.clone()),
+    };
+    wire::Producer {
+        name: name.to_owned(),
+        by_id,
+        epoch: mark.epoch,
+        last: mark.last,
+        refused: mark.refusals.iter().map(|(number, _)| *number).collect(),
+        refusals: mark.refusals.iter().map(|(_, refusal)| refusal_to_wire(refusal)).collect(),
+    }
+}
+
+fn producer_from_wire(producer: &wire::Producer) -> Result<Seen, String> {
+    if producer.by_id {
+        return Ok(Seen::ById);
+    }
+    let refusals = producer.refusals.iter().cloned().map(refusal_from_wire);
+    let refusals: Vec<_> = refusals.collect::<Result<_, _>>()?;
+    let refusals: VecDeque<_> = producer.refused.iter().copied().zip(refusals).collect();
+    Ok(Seen::Sequenced(Mark { epoch: producer.epoch, last: producer.last, refusals: Arc::new(refusals) }))
+}
+
+fn root_to_wire(row: &RootRow) -> wire::Root {
+    wire::Root {
+        hierarchy: Some(hierarchy_to_wire(row.hierarchy.parts())),
+        document: row.document.to_vec(),
+        catalogue: row.catalogue.into(),
+        contracts: row
+            .contracts
+            .iter()
+            .map(|contract| wire::Contract {
+                version: contract.version,
+                hash: contract.hash.to_vec(),
+                effective: contract.effective.ordinal(),
+                until: contract.until.map(|until| until.ordinal()),
+                document: contract.document.to_vec(),
+            })
+            .collect(),
+        cycles: Some(cycles_to_wire(&row.cycles)),
+        jobs: row.jobs.iter().map(|job| job.to_vec()).collect(),
+    }
+}
+
+fn root_from_wire(root: &wire::Root) -> Result<RootRow, String> {
+    let hierarchy = hierarchy_from_wire(root.hierarchy.as_ref().ok_or("a root has no hierarchy")?)?;
+    let contract = |contract: &wire::Contract| {
+        Ok::<_, String>(ContractVersion {
+            version: contract.version,
+            hash: hash(&contract.hash)?,
+            effective: cycle(contract.effective)?,
+            until: contract.until.map(cycle).transpose()?,
+            document: contract.document.as_slice().into(),
+        })
+    };
+    let jobs = root.jobs.iter().map(|job| job.as_slice().try_into().map_err(|_| "a job has not 16 bytes"));
+    Ok(RootRow {
+        hierarchy: Arc::new(hierarchy),
+        document: hash(&root.document)?,
+        catalogue: root.catalogue as u16,
+        contracts: Arc::new(root.contracts.iter().map(contract).collect::<Result<_, _>>()?),
+        cycles: Arc::new(cycles_from_wire(root.cycles.as_ref().ok_or("a root has no cycles")?)?),
+        jobs: Arc::new(jobs.collect::<Result<_, _>>()?),
+        series: 0,
+        newest: NONE,
+    })
+}
+
+fn hierarchy_to_wire(parts: Parts) -> wire::Hierarchy {
+    let terms = |terms: &[TermParts]| {
+        let term = |term: &TermParts| {
+            [term.since.ordinal(), term.payer.into(), term.group.map_or(0, |group| u32::from(group) + 1)]
+        };
+        terms.iter().flat_map(term).collect()
+    };
+    wire::Hierarchy {
+        root: parts.root.to_string(),
+        catalogue: parts.catalogue.to_string(),
+        currency: parts.currency.map_or(String::new(), |currency| currency.to_string()),
+        first: parts.first.ordinal(),
+        manual: parts.close == Close::Manual,
+        grace_hours: parts.grace.hours,
+        payers: parts.payers.iter().map(ToString::to_string).collect(),
+        groups: parts.groups.iter().map(ToString::to_string).collect(),
+        accounts: parts
+            .accounts
+            .iter()
+            .map(|account| wire::Account {
+                id: account.id.to_string(),
+                bounded: account.periods.is_some(),
+                periods: account.periods.iter().flatten().map(period_to_wire).collect(),
+                terms: terms(&account.terms),
+            })
+            .collect(),
+    }
+}
+
+fn hierarchy_from_wire(hierarchy: &wire::Hierarchy) -> Result<Hierarchy, String> {
+    let term = |term: &[u32]| {
+        let group = term[2].checked_sub(1).map(u16::try_from).transpose().map_err(text)?;
+        Ok::<_, String>(TermParts { since: cycle(term[0])?, payer: u16::try_from(term[1]).map_err(text)?, group })
+    };
+    let member = |member: &wire::Account| {
+        Ok::<_, String>(AccountParts {
+            id: account(&member.id)?,
+            periods: member.bounded.then(|| member.periods.iter().map(period_from_wire).collect()),
+            terms: member.terms.chunks_exact(3).map(term).collect::<Result<_, _>>()?,
+        })
+    };
+    let currency = Some(hierarchy.currency.as_str()).filter(|code| !code.is_empty());
+    let groups = hierarchy.groups.iter().map(|group| GroupName::new(group).map_err(text));
+    let parts = Parts {
+        root: account(&hierarchy.root)?,
+        catalogue: CatalogueName::new(&hierarchy.catalogue).map_err(text)?,
+        currency: currency.map(Currency::new).transpose().map_err(text)?,
+        first: cycle(hierarchy.first)?,
+        close: if hierarchy.manual { Close::Manual } else { Close::Automatic },
+        grace: Grace { hours: hierarchy.grace_hours },
+        payers: hierarchy.payers.iter().map(|payer| account(payer)).collect::<Result<_, _>>()?,
+        groups: groups.collect::<Result<_, _>>()?,
+        accounts: hierarchy.accounts.iter().map(member).collect::<Result<_, _>>()?,
+    };
+    Hierarchy::from_parts(parts).ok_or_else(|| "a hierarchy's accounts do not fit its payers and groups".to_owned())
+}
+
+fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
+    let cut = |cut: &CutCycle| {
+        let (phase, bills, archive) = match &cut.phase {
+            Phase::Closing => (0, Vec::new(), Vec::new()),
+            Phase::Closed(bills) => (1, bills.iter().map(bill_to_wire).collect(), Vec::new()),
+            Phase::Issued(bills) => (2, bills.iter().map(issued_to_wire).collect(), Vec::new()),
+            Phase::Archived(bills, hash) => (3, bills.iter().map(issued_to_wire).collect(), hash.to_vec()),
+        };
+        let contract = cut.inputs.contract.as_ref();
+        wire::CutCycle {
+            cycle: cut.cycle.ordinal(),
+            index: cut.index,
+            at: cut.at.0,
+            ended_grace: cut.ended_grace,
+            catalogue_version: cut.inputs.catalogue_version,
+            catalogue_hash: cut.inputs.catalogue_hash.to_vec(),
+            contract_version: contract.map_or(0, |(version, _)| *version),
+            contract_hash: contract.map_or(Vec::new(), |(_, hash)| hash.to_vec()),
+            postings: cut.postings.iter().map(posting_to_wire).collect(),
+            phase,
+            bills,
+            archive,
+        }
+    };
+    let chain = |(payer, chain): (&AccountId, &Chain)| wire::Bill {
+        payer: payer.to_string(),
+        number: chain.count,
+        hash: chain.last.to_vec(),
+        ..wire::Bill::default()
+    };
+    let balance = |(name, amount): (&String, &crate::base::money::Money)| wire::Posting {
+        balance: name.clone(),
+        amount: amount.0.to_le_bytes().to_vec(),
+    };
+    wire::Cycles {
+        first: cycles.first.ordinal(),
+        open: cycles.open.ordinal(),
+        cut: cycles.cut.iter().map(cut).collect(),
+        chains: cycles.chains.iter().map(chain).collect(),
+        balances: cycles.balances.iter().map(balance).collect(),
+    }
+}
+
+fn cycles_from_wire(cycles: &wire::Cycles) -> Result<Cycles, String> {
+    let issued = |bills: &[wire::Bill]| bills.iter().map(issued_from_wire).collect::<Result<Vec<_>, _>>();
+    let cut = |cut: &wire::CutCycle| {
+        let phase = match cut.phase {
+            0 => Phase::Closing,
+            1 => Phase::Closed(cut.bills.iter().map(bill_from_wire).collect::<Result<_, _>>()?),
+            2 => Phase::Issued(issued(&cut.bills)?),
+            3 => Phase::Archived(issued(&cut.bills)?, hash(&cut.archive)?),
+            phase => return Err(format!("phase {phase} is unknown")),
+        };
+        let contract = match cut.contract_version {
+            0 => None,
+            version => Some((version, hash(&cut.contract_hash)?)),
+        };
+        Ok::<_, String>(CutCycle {
+            cycle: cycle(cut.cycle)?,
+            index: cut.index,
+            at: Timestamp(cut.at),
+            ended_grace: cut.ended_grace,
+            inputs: Inputs {
+                catalogue_version: cut.catalogue_version,
+                catalogue_hash: hash(&cut.catalogue_hash)?,
+                contract,
+            },
+            postings: cut.postings.iter().map(posting_from_wire).collect::<Result<_, _>>()?,
+            phase,
+        })
+    };
+    let mut restored = Cycles::new(cycle(cycles.first)?);
+    restored.open = cycle(cycles.open)?;
+    restored.cut = cycles.cut.iter().map(cut).collect::<Result<_, _>>()?;
+    for chain in &cycles.chains {
+        restored.chains.insert(account(&chain.payer)?, Chain { count: chain.number, last: hash(&chain.hash)? });
+    }
+    for balance in &cycles.balances {
+        let posting = posting_from_wire(balance)?;
+        restored.balances.insert(posting.balance, posting.amount);
+    }
+    Ok(restored)
+}

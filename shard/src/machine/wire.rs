@@ -1,0 +1,631 @@
+//! Commands and outcomes as protobuf messages: what is in the log and in replies. Fields are only ever added. What they
+//! mean is said at the domain types; the way between both lives in [`super::codec`].
+
+use prost::{Message, Oneof};
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Commands {
+    #[prost(message, repeated, tag = "1")]
+    pub commands: Vec<Command>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Command {
+    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    pub kind: Option<command::Kind>,
+}
+
+pub mod command {
+    #[derive(Clone, PartialEq, super::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Genesis(super::Genesis),
+        #[prost(message, tag = "2")]
+        OpenProducer(super::OpenProducer),
+        #[prost(message, tag = "3")]
+        PutHierarchy(super::PutDocument),
+        #[prost(message, tag = "4")]
+        PutDirectory(super::PutDirectory),
+        #[prost(message, tag = "5")]
+        PutContract(super::PutDocument),
+        #[prost(message, tag = "6")]
+        ActivateCatalogue(super::ActivateCatalogue),
+        #[prost(message, tag = "7")]
+        Cut(super::Cut),
+        #[prost(message, tag = "8")]
+        Billed(super::Billed),
+        #[prost(message, tag = "9")]
+        Issue(super::RootCycle),
+        #[prost(message, tag = "10")]
+        Archived(super::Archived),
+        #[prost(message, tag = "11")]
+        Tick(super::Empty),
+        #[prost(message, tag = "12")]
+        Digest(super::Empty),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Empty {}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Genesis {
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub slots: Vec<SlotRange>,
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "4")]
+    pub ids_bytes_max: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SlotRange {
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    #[prost(uint32, tag = "2")]
+    pub last: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct OpenProducer {
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    #[prost(string, tag = "2")]
+    pub producer: String,
+    #[prost(uint64, optional, tag = "3")]
+    pub epoch: Option<u64>,
+    #[prost(message, optional, tag = "4")]
+    pub file: Option<FileProgress>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct FileProgress {
+    #[prost(uint64, tag = "1")]
+    pub lines: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub digest: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct PutDocument {
+    #[prost(bytes = "vec", tag = "1")]
+    pub document: Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub job: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct PutDirectory {
+    #[prost(string, tag = "1")]
+    pub account: String,
+    #[prost(string, tag = "2")]
+    pub root: String,
+    #[prost(message, repeated, tag = "3")]
+    pub periods: Vec<Period>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Period {
+    #[prost(sint64, tag = "1")]
+    pub from: i64,
+    #[prost(sint64, tag = "2")]
+    pub until: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ActivateCatalogue {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    pub hash: Vec<u8>,
+    /// Ordinal of a cycle.
+    #[prost(uint32, tag = "4")]
+    pub effective: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Cut {
+    #[prost(string, tag = "1")]
+    pub root: String,
+    #[prost(uint32, tag = "2")]
+    pub cycle: u32,
+    #[prost(bool, tag = "3")]
+    pub manual: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Billed {
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub roots: Vec<BilledRoot>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct BilledRoot {
+    #[prost(string, tag = "1")]
+    pub root: String,
+    #[prost(uint32, tag = "2")]
+    pub cycle: u32,
+    #[prost(message, repeated, tag = "3")]
+    pub bills: Vec<Bill>,
+    #[prost(message, repeated, tag = "4")]
+    pub postings: Vec<Posting>,
+}
+
+/// A bill's content, and its envelope once it is issued.
+#[derive(Clone, PartialEq, Message)]
+pub struct Bill {
+    #[prost(string, tag = "1")]
+    pub payer: String,
+    #[prost(string, tag = "2")]
+    pub currency: String,
+    #[prost(bytes = "vec", tag = "3")]
+    pub body_hash: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub number: u64,
+    #[prost(sint64, tag = "5")]
+    pub issued_at: i64,
+    #[prost(bytes = "vec", tag = "6")]
+    pub previous: Vec<u8>,
+    #[prost(bytes = "vec", tag = "7")]
+    pub hash: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Posting {
+    #[prost(string, tag = "1")]
+    pub balance: String,
+    /// 16 bytes, little endian, at 12 decimals.
+    #[prost(bytes = "vec", tag = "2")]
+    pub amount: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct RootCycle {
+    #[prost(string, tag = "1")]
+    pub root: String,
+    #[prost(uint32, tag = "2")]
+    pub cycle: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Archived {
+    #[prost(string, tag = "1")]
+    pub root: String,
+    #[prost(uint32, tag = "2")]
+    pub cycle: u32,
+    #[prost(bytes = "vec", tag = "3")]
+    pub hash: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Outcome {
+    #[prost(oneof = "outcome::Kind", tags = "1, 2")]
+    pub kind: Option<outcome::Kind>,
+}
+
+pub mod outcome {
+    #[derive(Clone, PartialEq, super::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Usage(super::BatchVerdict),
+        #[prost(message, tag = "2")]
+        Commands(super::CommandOutcomes),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct CommandOutcomes {
+    #[prost(message, repeated, tag = "1")]
+    pub outcomes: Vec<CommandOutcome>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct CommandOutcome {
+    #[prost(oneof = "command_outcome::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    pub kind: Option<command_outcome::Kind>,
+}
+
+pub mod command_outcome {
+    #[derive(Clone, PartialEq, super::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Refused(super::Refusal),
+        #[prost(message, tag = "2")]
+        Unchanged(super::Empty),
+        #[prost(message, tag = "3")]
+        Changed(super::Empty),
+        #[prost(message, tag = "4")]
+        Producer(super::ProducerOpened),
+        #[prost(message, tag = "5")]
+        Cut(super::CutDone),
+        #[prost(message, tag = "6")]
+        Issued(super::Issued),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Refusal {
+    #[prost(uint32, tag = "1")]
+    pub reason: u32,
+    #[prost(string, tag = "2")]
+    pub detail: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ProducerOpened {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(message, optional, tag = "2")]
+    pub file: Option<FileProgress>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct CutDone {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(sint64, tag = "2")]
+    pub at: i64,
+    #[prost(bool, tag = "3")]
+    pub ended_grace: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Issued {
+    #[prost(message, repeated, tag = "1")]
+    pub bills: Vec<Bill>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct BatchVerdict {
+    #[prost(message, optional, tag = "1")]
+    pub refused: Option<Refusal>,
+    #[prost(uint64, tag = "2")]
+    pub slot_epoch: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub segments: Vec<SegmentVerdict>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SegmentVerdict {
+    #[prost(uint32, tag = "1")]
+    pub at: u32,
+    #[prost(uint32, tag = "2")]
+    pub slot: u32,
+    #[prost(uint64, tag = "3")]
+    pub slot_epoch: u64,
+    #[prost(uint32, tag = "4")]
+    pub generation: u32,
+    /// Differences to the number before plus 1, the first to 0: new series have consecutive numbers.
+    #[prost(sint64, repeated, tag = "5")]
+    pub series: Vec<i64>,
+    #[prost(message, optional, tag = "6")]
+    pub whole: Option<Refusal>,
+    #[prost(message, repeated, tag = "7")]
+    pub ranges: Vec<VerdictRange>,
+    /// What ranges refer to, each different refusal once.
+    #[prost(message, repeated, tag = "8")]
+    pub refusals: Vec<Refusal>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct VerdictRange {
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
+    /// 0 accepted, 1 late, 2 duplicate, from 3 on a refusal: its place plus 3.
+    #[prost(uint32, tag = "2")]
+    pub verdict: u32,
+}
+
+/// The counters of one cycle of one hierarchy.
+#[derive(Clone, PartialEq, Message)]
+pub struct Archive {
+    #[prost(uint32, tag = "1")]
+    pub format: u32,
+    #[prost(string, tag = "2")]
+    pub root: String,
+    #[prost(uint32, tag = "3")]
+    pub cycle: u32,
+    #[prost(message, repeated, tag = "4")]
+    pub series: Vec<ArchivedSeries>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ArchivedSeries {
+    #[prost(string, tag = "1")]
+    pub account: String,
+    #[prost(message, optional, tag = "2")]
+    pub dimensions: Option<Dimensions>,
+    #[prost(string, tag = "3")]
+    pub meter: String,
+    #[prost(message, repeated, tag = "4")]
+    pub lots: Vec<Lot>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Dimensions {
+    #[prost(string, tag = "1")]
+    pub service: String,
+    #[prost(string, tag = "2")]
+    pub usage_type: String,
+    #[prost(string, tag = "3")]
+    pub operation: String,
+    #[prost(string, tag = "4")]
+    pub region: String,
+    /// Keys and values in turn.
+    #[prost(string, repeated, tag = "5")]
+    pub attributes: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Lot {
+    /// Ordinal plus 1; 0 for a month.
+    #[prost(uint32, tag = "1")]
+    pub bucket: u32,
+    /// Zigzag, low and high half.
+    #[prost(uint64, tag = "2")]
+    pub low: u64,
+    #[prost(uint64, tag = "3")]
+    pub high: u64,
+    #[prost(uint64, tag = "4")]
+    pub records: u64,
+    /// Series number and cycle, in tables of several.
+    #[prost(uint32, tag = "5")]
+    pub number: u32,
+    #[prost(uint32, tag = "6")]
+    pub cycle: u32,
+}
+
+/// What a snapshot says of the shard as a whole.
+#[derive(Clone, PartialEq, Message)]
+pub struct ShardHeader {
+    #[prost(uint32, tag = "1")]
+    pub machine_version: u32,
+    #[prost(uint32, tag = "2")]
+    pub shard: u32,
+    #[prost(message, optional, tag = "3")]
+    pub identity: Option<Genesis>,
+    #[prost(uint64, tag = "4")]
+    pub index: u64,
+    #[prost(sint64, tag = "5")]
+    pub stamp: i64,
+    #[prost(message, repeated, tag = "6")]
+    pub catalogues: Vec<ActivateCatalogue>,
+    #[prost(sint64, optional, tag = "7")]
+    pub oldest_id_hour: Option<i64>,
+    /// Slots that follow.
+    #[prost(uint32, tag = "8")]
+    pub slots: u32,
+}
+
+/// A part of one slot; the parts of a slot are merged in order, lists growing.
+#[derive(Clone, PartialEq, Message)]
+pub struct SlotPart {
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(uint32, tag = "3")]
+    pub generation: u32,
+    #[prost(string, repeated, tag = "4")]
+    pub catalogues: Vec<String>,
+    #[prost(message, repeated, tag = "5")]
+    pub meters: Vec<Meter>,
+    #[prost(message, repeated, tag = "6")]
+    pub roots: Vec<Root>,
+    #[prost(message, repeated, tag = "7")]
+    pub members: Vec<Member>,
+    #[prost(message, repeated, tag = "8")]
+    pub things: Vec<Thing>,
+    /// Member and thing of each series in turn.
+    #[prost(uint32, repeated, tag = "9")]
+    pub rows: Vec<u32>,
+    /// Month lots; `cycle` is the lane.
+    #[prost(message, repeated, tag = "10")]
+    pub lots: Vec<Lot>,
+    #[prost(message, repeated, tag = "11")]
+    pub buckets: Vec<Lot>,
+    #[prost(message, repeated, tag = "12")]
+    pub late: Vec<Lot>,
+    #[prost(message, repeated, tag = "13")]
+    pub producers: Vec<Producer>,
+    #[prost(message, repeated, tag = "14")]
+    pub hours: Vec<IdHour>,
+    #[prost(message, repeated, tag = "15")]
+    pub homes: Vec<HomeOf>,
+    #[prost(message, repeated, tag = "16")]
+    pub directory: Vec<PutDirectory>,
+    /// In the last part: how many there are.
+    #[prost(uint32, tag = "17")]
+    pub parts: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Meter {
+    #[prost(uint32, tag = "1")]
+    pub catalogue: u32,
+    #[prost(string, tag = "2")]
+    pub id: String,
+    #[prost(uint32, tag = "3")]
+    pub scale: u32,
+    /// 0 month, 1 day, 2 hour.
+    #[prost(uint32, tag = "4")]
+    pub bucket: u32,
+    /// 0 sum, 1 count.
+    #[prost(uint32, tag = "5")]
+    pub aggregation: u32,
+    #[prost(uint32, tag = "6")]
+    pub since: u32,
+    /// 16 bytes, little endian.
+    #[prost(bytes = "vec", tag = "7")]
+    pub ceiling: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Root {
+    #[prost(message, optional, tag = "1")]
+    pub hierarchy: Option<Hierarchy>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub document: Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pub catalogue: u32,
+    #[prost(message, repeated, tag = "4")]
+    pub contracts: Vec<Contract>,
+    #[prost(message, optional, tag = "5")]
+    pub cycles: Option<Cycles>,
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub jobs: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Hierarchy {
+    #[prost(string, tag = "1")]
+    pub root: String,
+    #[prost(string, tag = "2")]
+    pub catalogue: String,
+    #[prost(string, tag = "3")]
+    pub currency: String,
+    #[prost(uint32, tag = "4")]
+    pub first: u32,
+    #[prost(bool, tag = "5")]
+    pub manual: bool,
+    #[prost(uint32, tag = "6")]
+    pub grace_hours: u32,
+    #[prost(string, repeated, tag = "7")]
+    pub payers: Vec<String>,
+    #[prost(string, repeated, tag = "8")]
+    pub groups: Vec<String>,
+    #[prost(message, repeated, tag = "9")]
+    pub accounts: Vec<Account>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Account {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(bool, tag = "2")]
+    pub bounded: bool,
+    #[prost(message, repeated, tag = "3")]
+    pub periods: Vec<Period>,
+    /// Cycle, payer, group (plus 1; 0 = none) of each term in turn.
+    #[prost(uint32, repeated, tag = "4")]
+    pub terms: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Contract {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub hash: Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pub effective: u32,
+    #[prost(uint32, optional, tag = "4")]
+    pub until: Option<u32>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub document: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Cycles {
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    #[prost(uint32, tag = "2")]
+    pub open: u32,
+    #[prost(message, repeated, tag = "3")]
+    pub cut: Vec<CutCycle>,
+    #[prost(message, repeated, tag = "4")]
+    pub chains: Vec<Bill>,
+    #[prost(message, repeated, tag = "5")]
+    pub balances: Vec<Posting>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct CutCycle {
+    #[prost(uint32, tag = "1")]
+    pub cycle: u32,
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    #[prost(sint64, tag = "3")]
+    pub at: i64,
+    #[prost(bool, tag = "4")]
+    pub ended_grace: bool,
+    #[prost(uint64, tag = "5")]
+    pub catalogue_version: u64,
+    #[prost(bytes = "vec", tag = "6")]
+    pub catalogue_hash: Vec<u8>,
+    /// 0 = none.
+    #[prost(uint32, tag = "7")]
+    pub contract_version: u32,
+    #[prost(bytes = "vec", tag = "8")]
+    pub contract_hash: Vec<u8>,
+    #[prost(message, repeated, tag = "9")]
+    pub postings: Vec<Posting>,
+    /// 0 closing, 1 closed, 2 issued, 3 archived.
+    #[prost(uint32, tag = "10")]
+    pub phase: u32,
+    #[prost(message, repeated, tag = "11")]
+    pub bills: Vec<Bill>,
+    #[prost(bytes = "vec", tag = "12")]
+    pub archive: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Member {
+    #[prost(string, tag = "1")]
+    pub account: String,
+    #[prost(uint32, tag = "2")]
+    pub root: u32,
+    #[prost(bool, tag = "3")]
+    pub checked: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Thing {
+    #[prost(uint32, tag = "1")]
+    pub catalogue: u32,
+    #[prost(uint32, tag = "2")]
+    pub meter: u32,
+    #[prost(message, optional, tag = "3")]
+    pub dimensions: Option<Dimensions>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Producer {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(bool, tag = "2")]
+    pub by_id: bool,
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+    #[prost(uint64, optional, tag = "4")]
+    pub last: Option<u64>,
+    #[prost(uint64, repeated, tag = "5")]
+    pub refused: Vec<u64>,
+    #[prost(message, repeated, tag = "6")]
+    pub refusals: Vec<Refusal>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct IdHour {
+    #[prost(sint64, tag = "1")]
+    pub hour: i64,
+    /// Both halves of a key and the body of each id in turn.
+    #[prost(fixed64, repeated, tag = "2")]
+    pub entries: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct HomeOf {
+    #[prost(string, tag = "1")]
+    pub producer: String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(message, optional, tag = "3")]
+    pub file: Option<FileProgress>,
+}

@@ -1,0 +1,10 @@
+//! What is measured and how it is counted: the record, its packed form, series and their numbers, the counters, and how
+//! repeats are recognised.
+
+pub mod chunks;
+pub mod counter;
+pub mod ids;
+pub mod record;
+pub mod repeats;
+pub mod segment;
+pub mod series;

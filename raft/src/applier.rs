@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::machine::{Committed, Frozen, Halt, Machine, Position, Workers, on_worker};
-use crate::store::pages::ChunkReader;
+use crate::store::pages::{ChunkReader, PageWriter};
 use crate::store::snapshot::{SnapshotStore, StoredSnapshot};
 use crate::types::{GroupId, LogId, Outcome, Snapshot, SnapshotMeta, StoredMembers, Types};
 use crate::wire;
@@ -37,10 +37,21 @@ pub(crate) struct Shared {
     pub halted: Mutex<Option<String>>,
 }
 
+impl Shared {
+    /// Makes `stored` the current snapshot unless a newer one came meanwhile.
+    pub fn advance_current(&self, stored: Arc<dyn StoredSnapshot>) {
+        let mut current = self.current.lock();
+        if current.as_ref().map(index_of) < Some(index_of(&stored)) {
+            *current = Some(stored);
+        }
+    }
+}
+
 /// The state at one entry, to be written as a snapshot.
 pub(crate) struct View {
     pub frozen: Box<dyn Frozen>,
-    pub applied: LogId,
+    /// The last applied entry; none before the first.
+    pub applied: Option<LogId>,
     pub members: StoredMembers,
 }
 
@@ -80,17 +91,14 @@ impl Applier {
         (applier, shared)
     }
 
-    /// A view of the machine at its last applied entry; `None` before the first one.
-    pub(crate) async fn freeze(&mut self) -> Result<Option<View>, Halt> {
-        let Some(applied) = self.applied else {
-            return Ok(None);
-        };
+    /// A view of the machine at its last applied entry.
+    pub(crate) async fn freeze(&mut self) -> Result<View, Halt> {
         let frozen = self.machine.get_mut().freeze().await?;
-        Ok(Some(View {
+        Ok(View {
             frozen,
-            applied,
+            applied: self.applied,
             members: self.members.clone(),
-        }))
+        })
     }
 
     fn halt(&self, halt: Halt) -> io::Error {
@@ -140,7 +148,7 @@ struct Gathered {
 
 impl RaftStateMachine<Types> for Applier {
     type SnapshotData = SnapshotData;
-    type SnapshotBuilder = Finished;
+    type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembers), io::Error> {
         Ok((self.applied, self.members.clone()))
@@ -180,13 +188,39 @@ impl RaftStateMachine<Types> for Applier {
         self.apply_gathered(&mut gathered).await
     }
 
-    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Finished> {
-        let current = self.shared.current.lock().clone()?;
-        Some(Finished(Some(current)))
+    /// Unless forced, the snapshot that the group has just written: openraft only has to note it.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        let current = self.shared.current.lock().clone();
+        if !force && current.is_none() {
+            return None;
+        }
+        let fresh = current
+            .as_ref()
+            .is_some_and(|stored| index_of(stored) >= self.applied.map(|id| id.index));
+        let view = if force && !fresh {
+            self.freeze().await.ok()
+        } else {
+            None
+        };
+        Some(Builder {
+            group: self.group,
+            current,
+            view: Mutex::new(view),
+            shared: self.shared.clone(),
+            store: self.store.clone(),
+            workers: self.workers.clone(),
+        })
     }
 
-    async fn get_snapshot_builder(&mut self) -> Finished {
-        Finished(self.shared.current.lock().clone())
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            group: self.group,
+            current: self.shared.current.lock().clone(),
+            view: Mutex::new(None),
+            shared: self.shared.clone(),
+            store: self.store.clone(),
+            workers: self.workers.clone(),
+        }
     }
 
     async fn install_snapshot(
@@ -220,20 +254,61 @@ impl RaftStateMachine<Types> for Applier {
     }
 }
 
-/// A snapshot that is already on disk, handed to openraft.
-pub struct Finished(Option<Arc<dyn StoredSnapshot>>);
+/// Hands openraft a snapshot that is already on disk, or writes one first where openraft cannot go on without.
+pub struct Builder {
+    group: GroupId,
+    current: Option<Arc<dyn StoredSnapshot>>,
+    view: Mutex<Option<View>>,
+    shared: Arc<Shared>,
+    store: Arc<dyn SnapshotStore>,
+    workers: Arc<dyn Workers>,
+}
 
-impl RaftSnapshotBuilder<Types> for Finished {
+impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        match self.0.take() {
+        let (group, store) = (self.group, self.store.clone());
+        if let Some(view) = self.view.get_mut().take() {
+            let stored = on_worker(self.workers.as_ref(), move || {
+                write_view(group, store.as_ref(), view)
+            })
+            .await?;
+            self.shared.advance_current(stored.clone());
+            return snapshot_of(stored);
+        }
+        match self.current.take() {
             Some(stored) => snapshot_of(stored),
-            None => Err(io::Error::other(
-                "the log was purged and no snapshot is left; rebuild this replica from its peers",
-            )),
+            None => Err(io::Error::other("there is nothing to take a snapshot of")),
         }
     }
+}
+
+/// Writes a frozen machine as the new current snapshot. Runs on a worker.
+pub(crate) fn write_view(
+    group: GroupId,
+    store: &dyn SnapshotStore,
+    view: View,
+) -> io::Result<Arc<dyn StoredSnapshot>> {
+    let attachments = view.frozen.attachments();
+    let mut writer = PageWriter::new(store.begin(group)?);
+    view.frozen.write(&mut writer)?;
+    let (writer, mut manifest) = writer.finish()?;
+    manifest.position = view.applied.as_ref().map(wire::position_out);
+    manifest.membership_position = view.members.log_id().as_ref().map(wire::position_out);
+    manifest.membership = Some(wire::members_out(view.members.membership()));
+    manifest.attachments = attachments
+        .iter()
+        .map(|hash| Bytes::copy_from_slice(hash))
+        .collect();
+    let stored = writer.seal(manifest)?;
+    store.adopt(group, &stored)?;
+    Ok(stored)
+}
+
+/// The entry at which a snapshot stands.
+pub(crate) fn index_of(stored: &Arc<dyn StoredSnapshot>) -> Option<u64> {
+    stored.manifest().position.as_ref().map(|at| at.index)
 }
 
 /// openraft's words for a stored snapshot.

@@ -16,15 +16,13 @@ use openraft::{ChangeMembers, ReadPolicy, ServerState};
 use tokio::sync::watch;
 use tokio::time::timeout as within;
 
-use crate::applier::{self, View, position};
+use crate::applier::{self, index_of, position};
 use crate::error::Error;
 use crate::host::Seeds;
 use crate::machine::{Position, Workers, on_worker};
 use crate::store::log::GroupLog;
-use crate::store::pages::PageWriter;
-use crate::store::snapshot::{SnapshotStore, StoredSnapshot};
+use crate::store::snapshot::SnapshotStore;
 use crate::types::{Data, GroupId, NodeId, Peer, Raft, Types};
-use crate::wire;
 
 /// How long openraft may take to note a snapshot that is already on disk.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -240,13 +238,16 @@ impl Group {
     /// [`Error::Storage`] when the disk refuses: nothing changed, try again later.
     pub async fn snapshot_now(&self) -> Result<(), Error> {
         let _one = self.inner.building.lock().await;
+        let applied = *self.inner.shared.applied_next.borrow();
+        if applied <= self.current_index().map_or(0, |index| index + 1) {
+            return Ok(());
+        }
         let raft = &self.inner.raft;
         let frozen = raft.with_state_machine(|applier: &mut applier::Applier| {
             Box::pin(async move { applier.freeze().await })
         });
         let view = match self.inner.seeds.scope(frozen).await {
-            Ok(Ok(Some(view))) => view,
-            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(view)) => view,
             Ok(Err(halt)) => {
                 *self.inner.shared.halted.lock() = Some(halt.reason.clone());
                 self.stop().await;
@@ -254,24 +255,20 @@ impl Group {
             }
             Err(fatal) => return Err(self.fatal(&fatal)),
         };
-        let index = view.applied.index;
+        let Some(index) = view.applied.map(|id| id.index) else {
+            return Ok(());
+        };
         let before = self.current_index();
         if before >= Some(index) {
             return Ok(());
         }
         let (group, store) = (self.inner.id, self.inner.snapshots.clone());
         let stored = on_worker(self.inner.workers.as_ref(), move || {
-            write_view(group, store.as_ref(), view)
+            applier::write_view(group, store.as_ref(), view)
         })
         .await
         .map_err(Error::storage)?;
-        {
-            let mut current = self.inner.shared.current.lock();
-            let newest = current.as_ref().and_then(index_of);
-            if newest < Some(index) {
-                *current = Some(stored);
-            }
-        }
+        self.inner.shared.advance_current(stored);
         self.note_snapshot(index).await?;
         match before {
             Some(older) => self.purge(older).await,
@@ -516,32 +513,6 @@ fn forwarded(forward: ForwardToLeader<Types>) -> Error {
         }
         _ => Error::NotLeader { leader },
     }
-}
-
-fn index_of(stored: &Arc<dyn StoredSnapshot>) -> Option<u64> {
-    stored.manifest().position.as_ref().map(|at| at.index)
-}
-
-/// Writes a frozen machine as the new current snapshot. Runs on a worker.
-fn write_view(
-    group: GroupId,
-    store: &dyn SnapshotStore,
-    view: View,
-) -> std::io::Result<Arc<dyn StoredSnapshot>> {
-    let attachments = view.frozen.attachments();
-    let mut writer = PageWriter::new(store.begin(group)?);
-    view.frozen.write(&mut writer)?;
-    let (writer, mut manifest) = writer.finish()?;
-    manifest.position = Some(wire::position_out(&view.applied));
-    manifest.membership_position = view.members.log_id().as_ref().map(wire::position_out);
-    manifest.membership = Some(wire::members_out(view.members.membership()));
-    manifest.attachments = attachments
-        .iter()
-        .map(|hash| Bytes::copy_from_slice(hash))
-        .collect();
-    let stored = writer.seal(manifest)?;
-    store.adopt(group, &stored)?;
-    Ok(stored)
 }
 
 fn status_of(

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use openraft_rt::deterministic_rng::DeterministicRng;
@@ -90,7 +90,7 @@ pub(crate) struct Inner {
     pub transfers: Transfers,
     budget: Arc<CacheBudget>,
     groups: Mutex<Groups>,
-    stopped: AtomicBool,
+    stopped: watch::Sender<bool>,
     keeper: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
@@ -137,7 +137,7 @@ impl Host {
                 transfers: Transfers::default(),
                 budget,
                 groups: Mutex::default(),
-                stopped: AtomicBool::new(false),
+                stopped: watch::Sender::new(false),
                 keeper: Mutex::new(None),
             }),
         }
@@ -244,7 +244,7 @@ impl Host {
 
     /// Stops every group, then the journal. Safe to repeat.
     pub async fn stop(&self) {
-        self.inner.stopped.store(true, Ordering::SeqCst);
+        self.inner.stopped.send_replace(true);
         if let Some(keeper) = self.inner.keeper.lock().take() {
             keeper.abort();
         }
@@ -263,8 +263,19 @@ impl Host {
         }
     }
 
+    /// Returns once [`Host::stop`] was called: then nobody here answers peers any more.
+    pub async fn until_stopped(&self) {
+        // The sender lives as long as this host.
+        let _ = self
+            .inner
+            .stopped
+            .subscribe()
+            .wait_for(|stopped| *stopped)
+            .await;
+    }
+
     fn reserve(&self, group: GroupId, closing: bool) -> Result<Busy, Error> {
-        if self.inner.stopped.load(Ordering::SeqCst) {
+        if *self.inner.stopped.borrow() {
             return Err(Error::stopped("the node is stopping"));
         }
         let mut groups = self.inner.groups.lock();

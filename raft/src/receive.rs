@@ -61,6 +61,14 @@ impl Transfers {
         }
     }
 
+    /// Forgets a transfer that was taken for good, unless another began meanwhile.
+    fn end(&self, group: GroupId) {
+        let mut open = self.open.lock();
+        if matches!(open.get(&group), Some(None)) {
+            open.remove(&group);
+        }
+    }
+
     /// Puts a transfer back, unless another began meanwhile.
     fn put_back(&self, group: GroupId, transfer: Transfer) {
         let mut open = self.open.lock();
@@ -270,7 +278,7 @@ impl Host {
 
     async fn end_snapshot(&self, group: &Group, number: u64) -> Result<Answer, Refused> {
         let transfer = self.inner.transfers.take(group.id(), number)?;
-        self.inner.transfers.open.lock().remove(&group.id());
+        self.inner.transfers.end(group.id());
         let config = &self.inner.config;
         let attachments = config.attachments.clone();
         let wanted = hashes(&transfer.manifest.attachments)?;

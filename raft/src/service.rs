@@ -22,6 +22,18 @@ const CALLS_MAX: usize = 256;
 /// Replies that wait for the stream.
 const REPLIES_MAX: usize = 64;
 
+/// Receive windows: several messages may be under way before one was read.
+const STREAM_WINDOW: u32 = 8 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// A tonic server with the windows and socket options that peers count on. Add [`PeerService`] to it.
+pub fn server() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+}
+
 /// The service of one node.
 #[derive(Clone)]
 pub struct PeerService {
@@ -67,7 +79,12 @@ async fn serve(
 ) {
     let room = Arc::new(Semaphore::new(CALLS_MAX));
     loop {
-        let frame = match calls.message().await {
+        let call = tokio::select! {
+            biased;
+            () = host.until_stopped() => return,
+            call = calls.message() => call,
+        };
+        let frame = match call {
             Ok(Some(frame)) => frame,
             Ok(None) => return,
             Err(status) => {

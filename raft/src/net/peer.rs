@@ -3,7 +3,7 @@
 //! A stream is opened by the first call, and again by the first one after it broke. How bytes reach an address is behind
 //! [`Connector`]: plain TCP here, TLS in the node, a simulated network in tests.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,7 +66,7 @@ impl Connector for TcpConnector {
 /// Calls to peers over gRPC.
 pub struct GrpcTransport {
     connector: Arc<dyn Connector>,
-    streams: Mutex<HashMap<(NodeId, Lane), Arc<Stream>>>,
+    streams: Mutex<BTreeMap<(NodeId, Lane), Arc<Stream>>>,
 }
 
 /// One lane to one peer, as its callers see it. Dropped, it ends its task.
@@ -213,7 +213,8 @@ async fn exchange(
         }
     };
     // Under way, by number. Dropped with the stream, which tells their callers.
-    let mut under_way = HashMap::new();
+    // In order, so that a simulation repeats itself.
+    let mut under_way = BTreeMap::new();
     let mut number = 0_u64;
     let mut next = Some(first);
     loop {

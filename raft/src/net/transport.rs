@@ -9,7 +9,7 @@ use crate::types::NodeId;
 pub use crate::wire::proto::{PeerReply, PeerRequest};
 
 /// Which of the two streams to a peer carries a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Votes, heartbeats, leader hand-over: small, never behind a large message.
     Liveness,

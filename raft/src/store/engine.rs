@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use raft_engine::env::{DefaultFileSystem, FileSystem};
 use raft_engine::internals::FilePipeLog;
 use raft_engine::{Command, Config, Engine, LogBatch, ReadableSize, RecoveryMode};
@@ -57,6 +57,8 @@ impl Default for EngineOptions {
     }
 }
 
+type Log<F> = Engine<F, FilePipeLog<F>>;
+
 /// A [`Journal`] in a directory.
 pub struct EngineJournal<F: FileSystem + 'static = DefaultFileSystem> {
     shared: Arc<Shared<F>>,
@@ -65,7 +67,8 @@ pub struct EngineJournal<F: FileSystem + 'static = DefaultFileSystem> {
 }
 
 struct Shared<F: FileSystem> {
-    engine: Engine<F, FilePipeLog<F>>,
+    /// Gone once closed: the directory is free then, whoever still holds the journal.
+    engine: RwLock<Option<Arc<Log<F>>>>,
     dir: PathBuf,
     /// Why nothing is acknowledged any more.
     refused: Mutex<Option<String>>,
@@ -82,6 +85,8 @@ struct Submission {
 /// What the writing thread knows of a group's entries on disk.
 #[derive(Default)]
 struct Extent {
+    /// The first entry of the log, as far as there is one.
+    first: u64,
     /// One past the last entry of the log.
     next: u64,
     /// One past the last entry in the engine; beyond `next` lie entries that were cut off.
@@ -130,7 +135,7 @@ impl<F: FileSystem + 'static> EngineJournal<F> {
         // What was read may be in the system's cache only, when the process before was killed between write and flush.
         files::sync_all(dir)?;
         let shared = Arc::new(Shared {
-            engine,
+            engine: RwLock::new(Some(Arc::new(engine))),
             dir: dir.to_owned(),
             refused: Mutex::new(None),
             pinned: Mutex::new(Vec::new()),
@@ -177,7 +182,7 @@ impl<F: FileSystem + 'static> Journal for EngineJournal<F> {
 
     fn read(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Record>> {
         let mut found = Vec::new();
-        let engine = &self.shared.engine;
+        let engine = self.shared.engine()?;
         let region = region(group);
         // The log may have been purged since the reader looked.
         let first = engine.first_index(region).unwrap_or(range.start);
@@ -210,9 +215,10 @@ impl<F: FileSystem + 'static> Journal for EngineJournal<F> {
     }
 
     fn groups(&self) -> Vec<GroupId> {
-        let mut groups: Vec<GroupId> = self
-            .shared
-            .engine
+        let Ok(engine) = self.shared.engine() else {
+            return Vec::new();
+        };
+        let mut groups: Vec<GroupId> = engine
             .raft_groups()
             .into_iter()
             .filter_map(|region| u32::try_from(region).ok().map(GroupId))
@@ -231,11 +237,17 @@ impl<F: FileSystem + 'static> Journal for EngineJournal<F> {
 
     fn close(&self) {
         drop(self.sender.lock().take());
+        let here = std::thread::current().id();
         for thread in self.threads.lock().drain(..) {
+            // The last holder may be a callback, which runs on the thread that writes: it ends by itself.
+            if thread.thread().id() == here {
+                continue;
+            }
             if thread.join().is_err() {
                 tracing::error!("a journal thread panicked");
             }
         }
+        drop(self.shared.engine.write().take());
     }
 }
 
@@ -251,19 +263,21 @@ impl<F: FileSystem> Shared<F> {
         io::Error::other(refused.unwrap_or_else(|| "the journal is closed".to_owned()))
     }
 
+    fn engine(&self) -> io::Result<Arc<Log<F>>> {
+        self.engine.read().clone().ok_or_else(|| self.refusal())
+    }
+
     fn load(&self, group: GroupId) -> io::Result<(Stored, Extent)> {
         let region = region(group);
-        let value = |key| self.engine.get(region, key).map(Bytes::from);
+        let engine = self.engine()?;
+        let value = |key| engine.get(region, key).map(Bytes::from);
         let purged = value(PURGED);
         let purged_next = match &purged {
             Some(mark) => wire::record_in::<LogPosition>(mark, "purge mark")?.index + 1,
             None => 0,
         };
-        let first = self.engine.first_index(region).unwrap_or(purged_next);
-        let engine_next = self
-            .engine
-            .last_index(region)
-            .map_or(purged_next, |i| i + 1);
+        let first = engine.first_index(region).unwrap_or(purged_next);
+        let engine_next = engine.last_index(region).map_or(purged_next, |i| i + 1);
         let tail = match value(TAIL) {
             Some(bytes) => {
                 let bytes: [u8; 8] = bytes[..].try_into().map_err(|_| {
@@ -277,7 +291,7 @@ impl<F: FileSystem> Shared<F> {
             None => None,
         };
         let next = tail.unwrap_or(engine_next).max(purged_next);
-        if first > purged_next && next > first {
+        if purged.is_some() && first > purged_next && next > first {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
@@ -287,13 +301,15 @@ impl<F: FileSystem> Shared<F> {
                 ),
             ));
         }
+        let first = first.max(purged_next).min(next);
         let stored = Stored {
             vote: value(VOTE),
             committed: value(COMMITTED),
             purged,
-            entries: purged_next..next,
+            entries: first..next,
         };
         let extent = Extent {
+            first,
             next,
             engine_next: engine_next.max(next),
             tailed: tail.is_some(),
@@ -304,7 +320,10 @@ impl<F: FileSystem> Shared<F> {
     /// Drops files that nobody needs, whenever told to look.
     fn sweep_on(&self, told: &Receiver<()>) {
         while told.recv().is_ok() {
-            match catch_unwind(AssertUnwindSafe(|| self.engine.purge_expired_files())) {
+            let Ok(engine) = self.engine() else {
+                return;
+            };
+            match catch_unwind(AssertUnwindSafe(|| engine.purge_expired_files())) {
                 Ok(Ok(regions)) => {
                     let groups = regions.into_iter().filter_map(|r| u32::try_from(r).ok());
                     self.pinned.lock().extend(groups.map(GroupId));
@@ -385,7 +404,7 @@ impl<F: FileSystem> Writer<F> {
                 self.add(&mut batch, submission)?;
             }
             self.shared
-                .engine
+                .engine()?
                 .write(&mut batch, true)
                 .map_err(|error| name_error(&self.shared.dir, error))
         }));
@@ -426,6 +445,11 @@ impl<F: FileSystem> Writer<F> {
                     let Some(first) = records.first() else {
                         continue;
                     };
+                    if extent.first >= extent.next && first.index > extent.next {
+                        // Nothing is kept: a log may begin anywhere.
+                        extent.first = first.index;
+                        extent.next = first.index;
+                    }
                     if first.index != extent.next {
                         return Err(io::Error::other(format!(
                             "entry {} of group {group} does not follow entry {}",
@@ -451,6 +475,7 @@ impl<F: FileSystem> Writer<F> {
                         .put(region, PURGED.to_vec(), mark.to_vec())
                         .map_err(full)?;
                     batch.add_command(region, Command::Compact { index: through + 1 });
+                    extent.first = extent.first.max(through + 1);
                     extent.next = extent.next.max(through + 1);
                     extent.engine_next = extent.engine_next.max(extent.next);
                     extent.mark_tail(batch, region)?;

@@ -303,9 +303,7 @@ impl SnapshotWriter for Writer {
 
     fn seal(mut self: Box<Self>, manifest: Manifest) -> io::Result<Arc<dyn StoredSnapshot>> {
         self.tally.check(&manifest)?;
-        let position = manifest
-            .position
-            .ok_or_else(|| io::Error::other("a snapshot without a position"))?;
+        let position = manifest.position.unwrap_or_default();
         self.write_batch()?;
         let record = wire::record_out(&manifest);
         {

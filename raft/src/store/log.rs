@@ -47,6 +47,8 @@ struct State {
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
+    /// The first entry kept; where the next one will be when there is none.
+    first: u64,
     /// The last entry, or the purge mark when there is none.
     last: Option<LogId>,
     /// The newest entries, without a gap, up to `last`.
@@ -65,8 +67,8 @@ impl State {
         self.last.map_or(0, |id| id.index + 1)
     }
 
-    fn first(&self) -> u64 {
-        self.purged.map_or(0, |id| id.index + 1)
+    fn is_empty(&self) -> bool {
+        self.first >= self.next()
     }
 
     fn recent_first(&self) -> u64 {
@@ -148,6 +150,7 @@ impl GroupLog {
             vote,
             committed,
             purged,
+            first: stored.entries.start,
             last,
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -211,7 +214,7 @@ impl GroupLog {
     async fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let (recent_first, range) = {
             let state = self.inner.state.lock();
-            let range = range.start.max(state.first())..range.end.min(state.next());
+            let range = range.start.max(state.first)..range.end.min(state.next());
             if range.is_empty() {
                 return Ok(Vec::new());
             }
@@ -384,6 +387,9 @@ impl RaftLogStorage<Types> for GroupLog {
             }
             let mut records = Vec::new();
             for entry in entries {
+                if state.is_empty() {
+                    state.first = entry.log_id.index;
+                }
                 records.push(record_of(&entry));
                 let bytes = entry_bytes(&entry);
                 state.appended_bytes += bytes as u64;
@@ -443,6 +449,7 @@ impl RaftLogStorage<Types> for GroupLog {
                 state.pop_front();
             }
             state.purged = Some(through).max(state.purged);
+            state.first = state.first.max(through.index + 1);
             if state.last.is_none_or(|last| last.index < through.index) {
                 state.last = Some(through);
                 state.flushed_next = through.index + 1;

@@ -11,3 +11,10 @@ pub mod pages;
 mod record;
 pub mod snapshot;
 mod tail;
+
+#[cfg(test)]
+mod engine_test;
+#[cfg(test)]
+mod generation_test;
+#[cfg(test)]
+mod suite_test;

@@ -189,7 +189,7 @@ def llm_tokens(source):
     folder = HERE / "llm-tokens"
     tokens = {meter: defaultdict(int) for meter in LADDERS}
     with open(source, newline="", encoding="utf-8") as file, open(folder / "usage.csv", "w", encoding="utf-8") as usage:
-        usage.write("id,account,service,usage_type,operation,region,quantity,start,end\n")
+        usage.write("id,account,service,usage_type,operation,region,quantity,start\n")
         for number, row in enumerate(csv.DictReader(file)):
             account = TEAMS[number % len(TEAMS)]
             start = row["TIMESTAMP"].replace(" ", "T").rstrip("0").rstrip(".") + "Z"
@@ -199,18 +199,36 @@ def llm_tokens(source):
             ):
                 count = int(row[column])
                 tokens[meter][account] += count
-                usage.write(f"{number + 1}{letter},{account},{service},{meter},code,azure,{count},{start},{start}\n")
+                usage.write(f"{number + 1}{letter},{account},{service},{meter},code,azure,{count},{start}\n")
 
-    total, charges, discounts = Fraction(0), {}, {}
+    # Each ladder once over all teams, each slice rounded once at 12 decimals, then divided over the teams by quantity.
+    charges, accounts = {}, defaultdict(Fraction)
     for meter, ladder in LADDERS.items():
-        quantity, begin, charge = sum(tokens[meter].values()), 0, []
+        quantity, begin = sum(tokens[meter].values()), 0
+        charges[meter] = []
         for bound, per_million in ladder:
-            units = max(0, min(quantity, bound or quantity) - begin)
-            charge.append(rounded(Fraction(units, 1_000_000) * Fraction(per_million), 12))
+            units = min(quantity, bound or quantity) - begin
+            amount = rounded(Fraction(units, 1_000_000) * Fraction(per_million), 12)
+            charges[meter].append({"tokens": units, "per_million": per_million, "amount": text_of(amount)})
+            for account, part in divided(amount, tokens[meter]).items():
+                accounts[account] += part
             begin = bound
-        charges[meter] = charge
-        total += sum(charge)
-    raise NotImplementedError
+    charged = sum(accounts.values())
+    total = charged * (100 - Fraction(PERCENT)) / 100
+    write_json(
+        folder / "expected.json",
+        {
+            "calls": number + 1,
+            "records": 2 * (number + 1),
+            "tokens": {meter: sum(per_account.values()) for meter, per_account in tokens.items()},
+            "charges": charges,
+            "charged": text_of(charged),
+            "charged_per_account": {key: text_of(accounts[key]) for key in sorted(accounts)},
+            "discount_percent": PERCENT,
+            "net": text_of(total),
+            "payable": text_of(rounded(total, 2)),
+        },
+    )
 
 
 def write_json(path, value):

@@ -135,6 +135,9 @@ pub fn catalogue(rng: &mut SmallRng, effective: &str) -> Value {
         "kind": "Catalogue", "name": "random", "currency": *one(rng, &["USD", "USD", "JPY", "KWD"]), "effective": effective,
         "meters": meters,
     });
+    if chance(rng, 25) {
+        document["rounding"] = json!({ "at": *one(rng, &["line", "total"]), "decimals": rng.random_range(-1..=4) });
+    }
     reprice(rng, &mut document);
     document
 }
@@ -217,6 +220,73 @@ fn behind<'a>(meters: &[Value], skus: impl Iterator<Item = &'a Value>) -> Behind
         timed: meters.iter().all(|meter| meter["bucket"] != "month"),
         class: meters.iter().all(|meter| !meter["attributes"].is_null()),
     }
+}
+
+/// A contract for a catalogue: private rates and percentages of every kind, some with a trigger, exclusions or dates.
+pub fn contract(rng: &mut SmallRng, root: &str, effective: &str, catalogue: &Value) -> Value {
+    let skus: Vec<&str> =
+        catalogue["skus"].as_array().into_iter().flatten().filter_map(|sku| sku["id"].as_str()).collect();
+    let mut clauses = Vec::new();
+    for index in 0..if skus.is_empty() { 0 } else { rng.random_range(0..=5) } {
+        let mut clause = json!({ "id": format!("clause{index}") });
+        let sku = *one(rng, &skus);
+        let priced =
+            &catalogue["skus"].as_array().expect("a list").iter().find(|own| own["id"] == sku).expect("one of them");
+        let meter = |meter: &&Value| meter["usage_type"] == priced["match"]["usage_type"];
+        let meter = catalogue["meters"].as_array().expect("a list").iter().find(meter).expect("a SKU prices a meter");
+        let mut scope = json!({});
+        if chance(rng, 70) {
+            scope["sku"] = json!(sku);
+        } else {
+            scope["usage_type"] = if chance(rng, 50) { json!("u*") } else { json!([priced["match"]["usage_type"]]) };
+        }
+        if chance(rng, 25) {
+            scope["operation"] = json!(*one(rng, OPERATIONS));
+        }
+        if chance(rng, 15) {
+            scope["account"] = json!(format!("{root}*"));
+        }
+        if rng.random_range(0..3) == 0 {
+            clause["mechanism"] = json!("private_rate");
+            clause["rate"] = json!(rate(rng));
+            if chance(rng, 20) {
+                // Below one currency unit, so that no full counter could cost more than a bill holds.
+                clause["rate"] = json!(format!("0.{:03}", rng.random_range(1..1000)));
+                clause["may_raise"] = json!(true);
+            }
+        } else {
+            let kind = *one(rng, &["attribute", "service", "cross_service"]);
+            clause["mechanism"] = json!("percent");
+            clause["kind"] = json!(kind);
+            clause["percent"] =
+                json!(if chance(rng, 50) { rng.random_range(0..=100).to_string() } else { decimal(rng, 100, 9) });
+            if kind == "service" {
+                scope = json!({ "service": meter["service"] });
+            }
+            if chance(rng, 25) {
+                clause["exclude"] = json!([{ "sku": *one(rng, &skus) }]);
+            }
+            if chance(rng, 30) {
+                let per = *one(rng, &["payer", "root"]);
+                let unit = *one(rng, &["spend", "quantity"]);
+                let bound = *one(rng, &["upper", "lower"]);
+                let mut trigger = json!({ "scope": { "sku": *one(rng, &skus) }, "per": per, "bound": bound });
+                trigger[unit] = json!(decimal(rng, 50, 1));
+                clause["trigger"] = trigger;
+            }
+        }
+        clause["scope"] = scope;
+        clauses.push(clause);
+    }
+    let mut contract = json!({ "kind": "Contract", "root": root, "effective": effective, "clauses": clauses });
+    if chance(rng, 15) {
+        let mut stages = vec!["private_rates", "attribute_percent", "service_percent", "cross_service_percent"];
+        stages.shuffle(rng);
+        stages.insert(0, "usage");
+        stages.push("rounding");
+        contract["stages"] = json!(stages);
+    }
+    contract
 }
 
 /// A hierarchy of 1 to 3 payers and up to 6 linked accounts; some are members for a part of the time only.

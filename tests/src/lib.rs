@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod draw;
 pub mod faults;
 pub mod groups;
+pub mod compare;
 pub mod model;
 pub mod oracle;
 pub mod report;

@@ -260,7 +260,7 @@ fn host(config: &Config, identity: &Identity, cluster: u128, seams: &Seams) -> H
         node: NodeId(identity.node_id),
         cluster: ClusterId(cluster),
         timings,
-        limits: Limits { entry_bytes_max: ENTRY_BYTES_MAX, ..Limits::default() },
+        limits: Limits { entry_bytes_max: ENTRY_BYTES_MAX, ..seams.limits },
         journal: seams.journal.clone(),
         snapshots: seams.snapshots.clone(),
         transport: seams.transport.clone(),

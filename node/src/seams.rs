@@ -13,6 +13,7 @@ use reckoner_raft::store::engine::EngineJournal;
 use reckoner_raft::store::generation::SledSnapshots;
 use reckoner_raft::store::journal::Journal;
 use reckoner_raft::store::snapshot::SnapshotStore;
+use reckoner_raft::timings::Limits;
 
 use crate::clock::{Clock, SystemClock};
 use crate::context::Fate;
@@ -38,6 +39,8 @@ pub struct Seams {
     pub workers: Arc<dyn Workers>,
     /// For replication's own disk work, which must not wait behind folds.
     pub replication_workers: Arc<dyn reckoner_raft::machine::Workers>,
+    /// When replication takes snapshots: a simulation has not the time to fill a log.
+    pub limits: Limits,
     pub listener: Listener,
     /// Whether the node can go on.
     pub fate: Fate,
@@ -69,6 +72,7 @@ impl Seams {
             clock: Arc::new(SystemClock),
             workers: Arc::new(ThreadWorkers::per_processor()),
             replication_workers: Arc::new(BlockingWorkers),
+            limits: Limits::default(),
             listener,
             fate,
             seed: None,

@@ -138,9 +138,11 @@ impl Client {
     pub async fn push_batch(&self, shard: ShardId, batch: Bytes) -> Result<proto::PushReply, Error> {
         let map_epoch = self.inner.routes.epoch();
         let request = proto::PushRequest { tag: 0, shard: shard.0, map_epoch, batch };
-        self.ask(Target::Shard(shard), request, |channel, request| async move {
-            usage(channel).push_batch(request).await
-        })
+        self.ask(
+            Target::Shard(shard),
+            request,
+            |channel, request| async move { usage(channel).push_batch(request).await },
+        )
         .await
     }
 
@@ -237,12 +239,8 @@ impl Client {
         payer: Option<&AccountId>,
         cycle: Option<CycleId>,
     ) -> Result<proto::ListBillsReply, Error> {
-        let request = proto::ListBillsRequest {
-            root: root.to_string(),
-            payer: text(payer),
-            cycle: text(cycle),
-            freshness: None,
-        };
+        let request =
+            proto::ListBillsRequest { root: root.to_string(), payer: text(payer), cycle: text(cycle), freshness: None };
         self.ask(at(root), request, |channel, request| async move { bills(channel).list(request).await }).await
     }
 
@@ -316,7 +314,12 @@ impl Client {
     }
 
     /// Puts a catalogue's canonical bytes on the disk of one node.
-    pub async fn stage_blob(&self, address: &str, hash: &[u8; 32], json: Bytes) -> Result<proto::StageBlobReply, Error> {
+    pub async fn stage_blob(
+        &self,
+        address: &str,
+        hash: &[u8; 32],
+        json: Bytes,
+    ) -> Result<proto::StageBlobReply, Error> {
         let request = proto::StageBlobRequest { hash: Bytes::copy_from_slice(hash), json };
         let mut request = Request::new(request);
         request.set_timeout(self.deadline);
@@ -435,7 +438,9 @@ fn text<T: ToString>(value: Option<T>) -> String {
 macro_rules! stub {
     ($name:ident, $client:ident) => {
         pub(crate) fn $name(channel: Channel) -> $client<Channel> {
-            $client::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+            $client::new(channel)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX)
         }
     };
 }

@@ -142,7 +142,8 @@ impl Client {
             return Ok(Home { slot, scale: SCALE_UNKNOWN, from: at, until: Some(Timestamp(at.0.saturating_add(1))) });
         };
         let mut scale = self.scale(member, key).await?;
-        if scale.is_none() && self.directory().known(&key.account).is_none_or(|k| k.asked.elapsed() >= ASK_AGAIN_AFTER) {
+        if scale.is_none() && self.directory().known(&key.account).is_none_or(|k| k.asked.elapsed() >= ASK_AGAIN_AFTER)
+        {
             // A newer catalogue may declare the meter.
             let members = self.ask_for(std::slice::from_ref(&key.account), true).await?;
             if let Some(member) = members.iter().find(|member| member.holds(at)) {
@@ -202,14 +203,9 @@ impl Client {
 }
 
 fn member(wire: &proto::Membership) -> Result<Member, Error> {
-    let root = AccountId::new(&wire.root).map_err(|bad| Error::invalid(format!("a membership names no root: {bad}")))?;
+    let root =
+        AccountId::new(&wire.root).map_err(|bad| Error::invalid(format!("a membership names no root: {bad}")))?;
     let slot = u16::try_from(wire.slot).map_err(|_| Error::invalid(format!("slot {} does not exist", wire.slot)))?;
     let catalogue = wire.catalogue.as_ref().and_then(|version| version.hash.as_ref().try_into().ok());
-    Ok(Member {
-        root,
-        slot: Slot(slot),
-        from: Timestamp(wire.from_ns),
-        until: wire.until_ns.map(Timestamp),
-        catalogue,
-    })
+    Ok(Member { root, slot: Slot(slot), from: Timestamp(wire.from_ns), until: wire.until_ns.map(Timestamp), catalogue })
 }

@@ -184,8 +184,10 @@ impl Config {
             }
             let twin = self.members[..at].iter().find(|m| m.id == member.id || m.address == member.address);
             if let Some(twin) = twin {
-                let message = format!("members {} at {} and {} at {} share an id or an address; make them differ",
-                    twin.id, twin.address, member.id, member.address);
+                let message = format!(
+                    "members {} at {} and {} at {} share an id or an address; make them differ",
+                    twin.id, twin.address, member.id, member.address
+                );
                 return Err(bad("members", message));
             }
         }

@@ -206,7 +206,8 @@ impl Kept {
     async fn hand_over(&self) {
         let led = self.context.host.groups().into_iter().filter_map(|group| {
             let status = group.status();
-            let others: BTreeSet<NodeId> = status.voters.iter().copied().filter(|id| id.0 != self.context.node).collect();
+            let others: BTreeSet<NodeId> =
+                status.voters.iter().copied().filter(|id| id.0 != self.context.node).collect();
             let furthest = others.into_iter().max_by_key(|id| status.matched.get(id).copied().flatten())?;
             (status.role == Role::Leader).then_some((group, furthest))
         });

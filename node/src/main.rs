@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use reckoner_client::cli::{self, Globals};
 use reckoner_node::config::{Config, Flags};
 use reckoner_node::node::Node;
 use tracing_subscriber::EnvFilter;
@@ -12,8 +13,6 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// The arguments make no sense (BSD's EX_USAGE; clap's own 2 means "found changes" in other verbs).
-const EXIT_USAGE: u8 = 64;
 const EXIT_FAILED: u8 = 1;
 
 /// Logs are for whoever runs the node: standard error, warnings and the node's own words unless RECKONER_LOG says more.
@@ -23,6 +22,8 @@ const LOG_DEFAULT: &str = "warn,reckoner_node=info,reckoner_raft=info,openraft=e
 #[derive(Parser)]
 #[command(name = "reckoner", version, about, propagate_version = true)]
 struct Arguments {
+    #[command(flatten)]
+    globals: Globals,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -32,7 +33,7 @@ enum Verb {
     /// Run a node.
     Serve(Serve),
     #[command(flatten)]
-    Client(reckoner_client::cli::Verb),
+    Client(cli::Command),
 }
 
 #[derive(Args)]
@@ -58,13 +59,9 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments: Arguments = match cli::parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Nothing can be done about a closed standard error.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
-        }
+        Err(exit) => return exit.into(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -75,7 +72,7 @@ fn main() -> ExitCode {
     };
     let code = match arguments.verb {
         Verb::Serve(flags) => runtime.block_on(serve(flags)),
-        Verb::Client(verb) => runtime.block_on(reckoner_client::cli::run(verb)),
+        Verb::Client(command) => runtime.block_on(cli::run(command, &arguments.globals)).into(),
     };
     runtime.shutdown_timeout(Duration::from_millis(500));
     code

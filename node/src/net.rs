@@ -1,9 +1,9 @@
 //! Connections that are accepted, behind a listener, so that a simulation brings its own network. What is said over them
 //! is in `api`; connections to other nodes are made by the client library and the peer transport.
 
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
-use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -289,9 +289,8 @@ fn share(
     seams: Seams,
 ) -> Result<(Arc<Context>, Listener), StartError> {
     let settings = ClientConfig { connector: seams.connector, seed: seams.seed, ..ClientConfig::default() };
-    let client = Client::lazy(std::slice::from_ref(&address), settings).map_err(|error| {
-        StartError::Setting(BadSetting { setting: "advertise", message: error.to_string() })
-    })?;
+    let client = Client::lazy(std::slice::from_ref(&address), settings)
+        .map_err(|error| StartError::Setting(BadSetting { setting: "advertise", message: error.to_string() }))?;
     let context = Context {
         node: identity.node_id,
         cluster,

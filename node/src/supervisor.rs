@@ -36,7 +36,11 @@ impl Actor for Supervisor {
     type State = Children;
     type Arguments = Arc<Context>;
 
-    async fn pre_start(&self, myself: ActorRef<Message>, context: Arc<Context>) -> Result<Children, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        context: Arc<Context>,
+    ) -> Result<Children, ActorProcessingErr> {
         let (keeper, _) = Actor::spawn_linked(None, Keeper, context.clone(), myself.get_cell()).await?;
         let (runner, _) = Actor::spawn_linked(None, Runner, context.clone(), myself.get_cell()).await?;
         Ok(Children { context, keeper, runner, failures: Vec::new(), stopping: false })

@@ -185,7 +185,12 @@ impl Batcher {
     }
 
     /// A producer whose records are known by their ids.
-    pub async fn by_id(client: Client, producer: ProducerId, config: Batching, sink: impl Sink) -> Result<Batcher, Error> {
+    pub async fn by_id(
+        client: Client,
+        producer: ProducerId,
+        config: Batching,
+        sink: impl Sink,
+    ) -> Result<Batcher, Error> {
         Batcher::start(client, producer, None, config, Box::new(sink)).await
     }
 
@@ -422,9 +427,9 @@ impl Batcher {
         match why {
             NotTaken::Full => self.room().await,
             NotTaken::Failed => Err(self.failure()),
-            NotTaken::NotRising(last) => {
-                Err(Error::invalid(format!("a record's number does not rise above {last}; numbers count records in order")))
-            }
+            NotTaken::NotRising(last) => Err(Error::invalid(format!(
+                "a record's number does not rise above {last}; numbers count records in order"
+            ))),
         }
     }
 

@@ -459,7 +459,8 @@ impl Driver {
             // What is queued but not sent comes after.
             for lane in self.lanes.values_mut() {
                 let queued = std::mem::take(&mut lane.ready);
-                let (later, others): (VecDeque<Run>, VecDeque<Run>) = queued.into_iter().partition(|run| run.slot == at);
+                let (later, others): (VecDeque<Run>, VecDeque<Run>) =
+                    queued.into_iter().partition(|run| run.slot == at);
                 lane.ready = others;
                 slot.held.extend(later);
             }

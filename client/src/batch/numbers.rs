@@ -43,7 +43,13 @@ impl Numbers {
     /// How the open segment names a series: by its number where the generation is still that of the slot, else by a
     /// definition, which is added to `definitions` the first time.
     #[inline]
-    pub fn reference(&mut self, index: u32, generation: u32, writer: &mut Writer, definitions: &mut Vec<u32>) -> Reference {
+    pub fn reference(
+        &mut self,
+        index: u32,
+        generation: u32,
+        writer: &mut Writer,
+        definitions: &mut Vec<u32>,
+    ) -> Reference {
         let known = self.known[index as usize];
         if known.generation == generation && generation != 0 {
             return Reference::Number(known.number);

@@ -75,10 +75,6 @@ impl Ids {
         let start = if place == 0 { 0 } else { self.ends[place - 1] as usize };
         &self.bytes[start..self.ends[place] as usize]
     }
-
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
 }
 
 /// Records that were gathered together; shared by the runs cut from it.
@@ -111,7 +107,9 @@ impl Body {
         self.records = sorted;
         let body = Arc::new(self);
         let bounds = counts.windows(2).enumerate().filter(|(_, bounds)| bounds[0] < bounds[1]);
-        bounds.map(|(slot, bounds)| Run { slot: Slot(slot as u16), body: body.clone(), range: bounds[0]..bounds[1] }).collect()
+        bounds
+            .map(|(slot, bounds)| Run { slot: Slot(slot as u16), body: body.clone(), range: bounds[0]..bounds[1] })
+            .collect()
     }
 }
 
@@ -160,7 +158,11 @@ pub struct Settled<'r> {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Records<'r> {
-    Sent { records: &'r [Pending], ids: &'r Ids, by_id: bool },
+    Sent {
+        records: &'r [Pending],
+        ids: &'r Ids,
+        by_id: bool,
+    },
     /// Refused here, before it was sent.
     Number(u64),
     Id(&'r str),
@@ -236,6 +238,5 @@ mod tests {
         let mut ids = Ids::default();
         assert_eq!((ids.push("a"), ids.push("bcd"), ids.push("e")), (0, 1, 2));
         assert_eq!((ids.get(0), ids.get(1), ids.get(2)), (&b"a"[..], &b"bcd"[..], &b"e"[..]));
-        assert_eq!(ids.bytes(), 5);
     }
 }

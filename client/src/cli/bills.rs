@@ -175,7 +175,10 @@ struct PrintedBills {
 /// Bills that `-o json` printed, back from their canonical bodies.
 pub fn read_billed(path: &Path) -> Result<Vec<BillBody>, Error> {
     let failed = |why: String| {
-        Error::invalid(format!("{}: {why}; give what 'bills show -o json' or 'simulate -o json' printed", path.display()))
+        Error::invalid(format!(
+            "{}: {why}; give what 'bills show -o json' or 'simulate -o json' printed",
+            path.display()
+        ))
     };
     let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
     let bills = match serde_json::from_slice::<PrintedBills>(&text) {
@@ -193,7 +196,7 @@ pub fn read_billed(path: &Path) -> Result<Vec<BillBody>, Error> {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 || !text.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
@@ -242,7 +245,9 @@ fn show_bills(bills: &[proto::Bill], out: &Out) -> Result<(), Error> {
         bills.iter().map(|bill| Ok((body_of(bill)?, Envelope::of(bill)))).collect();
     let bodies = bodies?;
     if out.is_json() {
-        out.json(&Bills { bills: bodies.iter().map(|(body, envelope)| BillRow::new(body, envelope.clone())).collect() });
+        out.json(&Bills {
+            bills: bodies.iter().map(|(body, envelope)| BillRow::new(body, envelope.clone())).collect(),
+        });
     } else {
         for (body, envelope) in &bodies {
             show_bill(body, envelope, out);
@@ -363,7 +368,9 @@ async fn list(arguments: &ListArguments, client: &Client, out: &Out) -> Result<E
     match reply.bills.first() {
         None => {
             out.say(&format!("{root} has no bills yet"));
-            out.next(&format!("reckoner accounts list   (shows the cycles), then 'reckoner bills close --root {root}'"));
+            out.next(&format!(
+                "reckoner accounts list   (shows the cycles), then 'reckoner bills close --root {root}'"
+            ));
         }
         Some(first) => {
             show_summaries(&reply.bills, out);
@@ -393,7 +400,9 @@ async fn close(root: &AccountId, cycle: CycleId, client: &Client, out: &Out) -> 
     } else {
         show_summaries(&reply.bills, out);
         if let Some(until) = ended_grace {
-            out.say(&format!("grace until {until} was ended by this close; later usage of {cycle} becomes corrections"));
+            out.say(&format!(
+                "grace until {until} was ended by this close; later usage of {cycle} becomes corrections"
+            ));
         }
     }
     if reply.state == "issued" {
@@ -502,7 +511,8 @@ async fn explain_bill(arguments: &ExplainArguments, client: &Client, out: &Out) 
         freshness: None,
     };
     let reply = client.explain(request).await?;
-    let bill = reply.bill.ok_or_else(|| Error::invalid("the answer has no bill; use a client of the node's version"))?;
+    let bill =
+        reply.bill.ok_or_else(|| Error::invalid("the answer has no bill; use a client of the node's version"))?;
     let body = body_of(&bill)?;
     let ids: Vec<u32> = match arguments.line {
         Some(line) => vec![line],

@@ -133,7 +133,10 @@ async fn show(arguments: &ShowArguments, globals: &Globals, out: &Out) -> Result
         serde_json::from_slice(&reply.json).map_err(|error| unreadable(error.to_string()))?;
     let yaml = serde_saphyr::to_string(&document).map_err(|error| unreadable(error.to_string()))?;
     if let Some(version) = version {
-        out.say(&format!("{} version {}, effective {}, hash {}", version.name, version.version, version.effective, version.hash));
+        out.say(&format!(
+            "{} version {}, effective {}, hash {}",
+            version.name, version.version, version.effective, version.hash
+        ));
     }
     out.line(yaml.trim_end());
     Ok(Exit::Ok)

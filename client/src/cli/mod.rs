@@ -163,8 +163,10 @@ pub async fn run(command: Command, globals: &Globals) -> Exit {
         match error {
             Error::Refused { .. } | Error::Invalid { .. } => Exit::Failed,
             Error::Unavailable { .. } => {
-                out.next("check that a node runs there ('reckoner serve', 'reckoner cluster status'), or name another \
-                          with --endpoint");
+                out.next(
+                    "check that a node runs there ('reckoner serve', 'reckoner cluster status'), or name another \
+                          with --endpoint",
+                );
                 Exit::Unavailable
             }
         }

@@ -45,7 +45,7 @@ impl Out {
     /// Prints a table; numbers align right, `right` says in which columns.
     pub fn table(&self, header: &[&str], right: &[usize], rows: Vec<Vec<String>>) {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        table.load_style(presets::NOTHING);
         if std::io::stdout().is_terminal() {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         } else {

@@ -176,5 +176,9 @@ fn said(error: SimulateError) -> Error {
         }
         _ => Vec::new(),
     };
-    if problems.is_empty() { Error::invalid(error.to_string()) } else { Error::invalid(format!("{error}: {}", problems.join("; "))) }
+    if problems.is_empty() {
+        Error::invalid(error.to_string())
+    } else {
+        Error::invalid(format!("{error}: {}", problems.join("; ")))
+    }
 }

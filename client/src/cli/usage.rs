@@ -110,8 +110,11 @@ async fn get(arguments: &GetArguments, globals: &Globals, out: &Out) -> Result<E
     }
     let count = rows.len();
     let rows = rows.into_iter().map(|row| {
-        let attributes: Vec<String> =
-            row.attributes.iter().map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default())).collect();
+        let attributes: Vec<String> = row
+            .attributes
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()))
+            .collect();
         let late = if row.late { "late" } else { "" };
         vec![
             row.account,

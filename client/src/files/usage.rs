@@ -89,7 +89,7 @@ impl Iterator for UsageReader {
             }
         };
         match next {
-            Next::Row(row) => Some(Ok(row)),
+            Next::Row(row) => Some(Ok(*row)),
             Next::End => {
                 self.over = true;
                 None
@@ -107,7 +107,7 @@ impl Iterator for UsageReader {
 }
 
 enum Next {
-    Row(Row),
+    Row(Box<Row>),
     End,
     CutOff(u64, String),
     Failed(std::io::Error),
@@ -130,7 +130,7 @@ fn next_json(input: &mut BufReader<File>, line: &mut u64) -> Next {
                 return Next::Failed(error);
             }
             let why = format!("the line has more than {LINE_BYTES_MAX} bytes; a record is a few hundred");
-            return Next::Row(Row { line: *line, record: Err(why) });
+            return Next::Row(Box::new(Row { line: *line, record: Err(why) }));
         }
         let text = bytes.trim_ascii();
         if text.is_empty() {
@@ -140,7 +140,7 @@ fn next_json(input: &mut BufReader<File>, line: &mut u64) -> Next {
         return match record {
             // A closed object is complete, with or without a line feed behind it.
             Err(why) if !complete => Next::CutOff(*line, why),
-            record => Next::Row(Row { line: *line, record }),
+            record => Next::Row(Box::new(Row { line: *line, record })),
         };
     }
 }
@@ -294,7 +294,7 @@ fn next_csv(reader: &mut csv::Reader<BufReader<File>>, columns: &Columns, comple
         Ok(true) if is_last && !complete => {
             Next::CutOff(line, "it has no line feed at its end; add one if it is complete".to_owned())
         }
-        Ok(true) => Next::Row(Row { line, record: columns.record(&row) }),
+        Ok(true) => Next::Row(Box::new(Row { line, record: columns.record(&row) })),
         Err(error) => {
             let line = error.position().map_or(line, csv::Position::line);
             let why = match error.into_kind() {
@@ -305,7 +305,11 @@ fn next_csv(reader: &mut csv::Reader<BufReader<File>>, columns: &Columns, comple
                 csv::ErrorKind::Utf8 { .. } => "the row is not UTF-8".to_owned(),
                 _ => "the row cannot be read".to_owned(),
             };
-            if is_last && !complete { Next::CutOff(line, why) } else { Next::Row(Row { line, record: Err(why) }) }
+            if is_last && !complete {
+                Next::CutOff(line, why)
+            } else {
+                Next::Row(Box::new(Row { line, record: Err(why) }))
+            }
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::proto;
 
 /// The body of a bill that was asked for in canonical form. Bytes that do not have the stated hash are an error.
 pub fn body_of(bill: &proto::Bill) -> Result<BillBody, Error> {
-    let broken = |why: String| Error::invalid(format!("bill '{}' cannot be read: {why}; ask another node", bill.number));
+    let broken =
+        |why: String| Error::invalid(format!("bill '{}' cannot be read: {why}; ask another node", bill.number));
     if bill.body_hash[..] != codec::body_hash(&bill.body)[..] {
         return Err(broken("its body has another hash than it states".to_owned()));
     }
@@ -101,9 +102,5 @@ fn wire_line(body: &BillBody, line: &Line) -> proto::BillLine {
 }
 
 fn wire_tier(tier: &Tier) -> proto::BillTier {
-    proto::BillTier {
-        index: tier.index,
-        begin: tier.begin.to_string(),
-        end: tier.end.map(|end| end.to_string()),
-    }
+    proto::BillTier { index: tier.index, begin: tier.begin.to_string(), end: tier.end.map(|end| end.to_string()) }
 }

@@ -10,7 +10,7 @@ use reckoner_client::proto::{
 };
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
-use reckoner_shard::machine::state::Blobs as _;
+use reckoner_shard::pricing::document::CatalogueDocument;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::status::Trouble;
@@ -27,8 +27,8 @@ impl Door {
     async fn version_out(&self, row: &CatalogueRow) -> Result<CatalogueVersion, Trouble> {
         let hash = hash_in(&row.hash)?;
         let unavailable = |why: String| Trouble::unavailable(format!("catalogue {}: {why}", row.name));
-        reach::catalogue(&self.0, &hash).await.map_err(unavailable)?;
-        let compiled = self.0.catalogues.catalogue(&hash).ok_or_else(|| unavailable("it is not compiled".into()))?;
+        let bytes = reach::blob(&self.0, &hash).await.map_err(unavailable)?;
+        let document: CatalogueDocument = serde_json::from_slice(&bytes).map_err(|why| unavailable(why.to_string()))?;
         let mut shards = Vec::new();
         for shard in self.0.shards.all() {
             let read = shard.view(None).await.map_err(|error| Trouble::of_group(error, shard.id().0, 0))?;
@@ -39,10 +39,10 @@ impl Door {
         Ok(CatalogueVersion {
             version: Some(Version { name: row.name.clone(), version: row.version, hash: row.hash.clone() }),
             effective: CycleId::from_ordinal(row.effective).map_or_else(String::new, |cycle| cycle.to_string()),
-            currency: compiled.currency.to_string(),
-            meters: compiled.meters().len() as u32,
-            skus: compiled.skus().len() as u32,
-            prices: compiled.prices().len() as u32,
+            currency: document.currency.to_string(),
+            meters: document.meters.len() as u32,
+            skus: document.skus.len() as u32,
+            prices: document.prices.len() as u32,
             shards,
         })
     }
@@ -55,10 +55,7 @@ fn hash_in(bytes: &Bytes) -> Result<Hash, Trouble> {
 
 #[async_trait]
 impl Catalogue for Door {
-    async fn list(
-        &self,
-        request: Request<ListCataloguesRequest>,
-    ) -> Result<Response<ListCataloguesReply>, Status> {
+    async fn list(&self, request: Request<ListCataloguesRequest>) -> Result<Response<ListCataloguesReply>, Status> {
         let name = request.into_inner().name;
         let state = self.0.meta.state();
         let mut versions = Vec::new();
@@ -71,9 +68,8 @@ impl Catalogue for Door {
     async fn show(&self, request: Request<ShowCatalogueRequest>) -> Result<Response<ShowCatalogueReply>, Status> {
         let request = request.into_inner();
         let state = self.0.meta.state();
-        let wanted = |row: &&CatalogueRow| {
-            row.name == request.name && (request.version == 0 || row.version == request.version)
-        };
+        let wanted =
+            |row: &&CatalogueRow| row.name == request.name && (request.version == 0 || row.version == request.version);
         let row = state.catalogues().iter().rfind(wanted).ok_or_else(|| {
             let version = if request.version == 0 { String::new() } else { format!(" version {}", request.version) };
             let detail = format!("there is no catalogue '{}'{version}; list the catalogues", request.name);

@@ -248,7 +248,8 @@ impl Cluster for Door {
                 replicas: row.nodes.clone(),
             }
         });
-        let range = |row: &crate::meta::command::RangeRow| SlotRange { first: row.first, last: row.last, shard: row.shard };
+        let range =
+            |row: &crate::meta::command::RangeRow| SlotRange { first: row.first, last: row.last, shard: row.shard };
         let node = |row: &crate::meta::command::NodeRow| NodeRoute { node: row.id, address: row.address.clone() };
         Ok(Response::new(RoutesReply {
             map_epoch: state.epoch(),
@@ -306,12 +307,8 @@ impl Cluster for Door {
         let shard = reach::replica(&self.0, id)?;
         let epoch = self.0.meta.state().epoch();
         let applied = shard.propose(&commands).await.map_err(|error| Trouble::of_group(error, id.0, epoch))?;
-        let position = Position {
-            shard: id.0,
-            term: applied.position.term,
-            index: applied.position.index,
-            slot_epoch: epoch,
-        };
+        let position =
+            Position { shard: id.0, term: applied.position.term, index: applied.position.index, slot_epoch: epoch };
         Ok(Response::new(ExecuteReply { outcome: applied.outcome, position: Some(position) }))
     }
 

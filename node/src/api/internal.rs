@@ -11,9 +11,7 @@ use super::status::Trouble;
 use crate::context::Context;
 use crate::data::{billing, reach};
 use crate::internal::internal_server::Internal;
-use crate::internal::{
-    FoldedReply, FoldedRequest, ReadIndexReply, ReadIndexRequest, StateHashReply, StateHashRequest,
-};
+use crate::internal::{FoldedReply, FoldedRequest, ReadIndexReply, ReadIndexRequest, StateHashReply, StateHashRequest};
 
 /// How long the leader may look for its majority.
 const BARRIER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);

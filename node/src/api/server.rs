@@ -8,6 +8,8 @@ use futures::StreamExt as _;
 use parking_lot::Mutex;
 use reckoner_client::client::MESSAGE_BYTES_MAX as REPLY_BYTES_MAX;
 use reckoner_client::proto;
+use reckoner_client::proto::accounts_server::AccountsServer;
+use reckoner_client::proto::bills_server::BillsServer;
 use reckoner_client::proto::catalogue_server::CatalogueServer;
 use reckoner_client::proto::cluster_server::ClusterServer;
 use reckoner_client::proto::usage_server::UsageServer;
@@ -16,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::{catalogue, cluster, internal, usage};
+use super::{accounts, bills, catalogue, cluster, internal, usage};
 use crate::context::Context;
 use crate::data::reach::MESSAGE_BYTES_MAX;
 use crate::internal::internal_server::InternalServer;
@@ -101,9 +103,7 @@ fn routes(context: &Arc<Context>) -> (Routes, tonic_health::server::HealthReport
         .expect("the descriptors were compiled with this program");
     macro_rules! limited {
         ($server:ident, $door:expr) => {
-            $server::new($door)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(REPLY_BYTES_MAX)
+            $server::new($door).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(REPLY_BYTES_MAX)
         };
     }
     let routes = Routes::new(health)
@@ -111,6 +111,8 @@ fn routes(context: &Arc<Context>) -> (Routes, tonic_health::server::HealthReport
         .add_service(PeerService::new(context.host.clone()).into_server())
         .add_service(limited!(InternalServer, internal::Door(context.clone())))
         .add_service(limited!(UsageServer, usage::Door(context.clone())))
+        .add_service(limited!(AccountsServer, accounts::Door(context.clone())))
+        .add_service(limited!(BillsServer, bills::Door(context.clone())))
         .add_service(limited!(CatalogueServer, catalogue::Door(context.clone())))
         .add_service(limited!(ClusterServer, cluster::Door(context.clone())));
     (routes, reporter)

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use reckoner_client::error::{META_LEADER_ADDRESS, META_LEADER_NODE, META_MAP_EPOCH, META_SHARD, NOT_LEADER, WRONG_SHARD};
+use reckoner_client::error::{
+    META_LEADER_ADDRESS, META_LEADER_NODE, META_MAP_EPOCH, META_SHARD, NOT_LEADER, WRONG_SHARD,
+};
 use reckoner_client::proto::{self, ERROR_DOMAIN, Failure, Redirect};
 use reckoner_raft::error::Error;
 use reckoner_shard::base::refusal::{Reason, Refusal};

@@ -100,7 +100,7 @@ impl Usage for Door {
         let rows = u32::try_from(request.rows.len()).unwrap_or(u32::MAX);
         let bytes = prost::Message::encoded_len(&request);
         let _permit = self.0.admission.admit(rows, bytes).map_err(Trouble::from)?;
-        Ok(Response::new({ let _ = request; PushRowsReply::default() }))
+        Ok(Response::new(super::rows::push(&self.0, request).await?))
     }
 
     async fn open_producer(
@@ -108,8 +108,7 @@ impl Usage for Door {
         request: Request<OpenProducerRequest>,
     ) -> Result<Response<OpenProducerReply>, Status> {
         let request = request.into_inner();
-        let producer =
-            ProducerId::new(&request.producer).map_err(|error| Trouble::invalid(error.to_string()))?;
+        let producer = ProducerId::new(&request.producer).map_err(|error| Trouble::invalid(error.to_string()))?;
         let slot = slot_of(producer.as_str());
         let shard = reach::shard_of(&self.0, slot)?;
         let file = request.file.as_ref().map(file_in).transpose()?;
@@ -127,7 +126,7 @@ impl Usage for Door {
     }
 
     async fn get_usage(&self, request: Request<GetUsageRequest>) -> Result<Response<GetUsageReply>, Status> {
-        Ok(Response::new({ let _ = request; GetUsageReply::default() }))
+        Ok(Response::new(super::counters::get(&self.0, request.into_inner()).await?))
     }
 }
 

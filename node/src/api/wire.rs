@@ -5,7 +5,6 @@ use std::sync::Arc;
 use reckoner_client::proto;
 use reckoner_raft::machine::Position;
 use reckoner_shard::base::id::{AccountId, ShardId};
-use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::{CycleId, Timestamp};
 use reckoner_shard::placement::slot_of;
 
@@ -62,19 +61,14 @@ pub async fn read_of(
     Ok((shard, read))
 }
 
-/// A hierarchy that is not there.
-pub fn unknown_root(root: &AccountId) -> Trouble {
-    let detail = format!("there is no hierarchy of root '{root}'; apply its document first");
-    Refusal::new(Reason::UnknownRoot, detail).into()
-}
-
 /// The bounds of a page: how many rows, and from which one on. A token is the number of the first row.
 pub fn page(size: u32, token: &str) -> Result<(usize, usize), Trouble> {
     let rows = if size == 0 { PAGE_DEFAULT } else { size.min(PAGE_MAX) } as usize;
     if token.is_empty() {
         return Ok((rows, 0));
     }
-    let first = token.parse().map_err(|_| Trouble::invalid(format!("'{token}' is not a page token of this service")))?;
+    let first =
+        token.parse().map_err(|_| Trouble::invalid(format!("'{token}' is not a page token of this service")))?;
     Ok((rows, first))
 }
 

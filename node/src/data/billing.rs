@@ -9,13 +9,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use reckoner_shard::base::hash::{Hash, hex};
 use reckoner_shard::base::id::{AccountId, ShardId};
+use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
 use reckoner_shard::billing::cycle::{BillHash, Phase, Status};
 use reckoner_shard::billing::fold::{Counter, FoldError, FoldInput, fold};
 use reckoner_shard::machine::command::BilledRoot;
-use reckoner_shard::machine::query::{FoldSource, NoSource, View};
+use reckoner_shard::machine::query::{FoldCounter, FoldSource, NoSource, View};
 use tokio::sync::watch;
 
 use super::reach;
@@ -161,20 +162,15 @@ pub async fn source(
 ) -> Result<FoldSource, NoSource> {
     loop {
         let (asked, catalogues, root) = (view.clone(), context.catalogues.clone(), root.clone());
-        let gathered = workers::run(context.workers.as_ref(), move || {
-            asked.fold_source(&root, cycle, catalogues.as_ref())
-        });
+        let gathered =
+            workers::run(context.workers.as_ref(), move || asked.fold_source(&root, cycle, catalogues.as_ref()));
         match gathered.await {
             Ok(Err(NoSource::BlobMissing(hash))) => {
                 reach::catalogue(context, &hash).await.map_err(|_| NoSource::BlobMissing(hash))?;
             }
             Ok(result) => return result,
             Err(lost) => {
-                let refusal = reckoner_shard::base::refusal::Refusal::new(
-                    reckoner_shard::base::refusal::Reason::ResourceExhausted,
-                    lost.to_string(),
-                );
-                return Err(refusal.into());
+                return Err(Refusal::new(Reason::ResourceExhausted, lost.to_string()).into());
             }
         }
     }
@@ -182,10 +178,10 @@ pub async fn source(
 
 /// The bills of a source: the one function behind estimate and close.
 pub fn bodies(source: &FoldSource) -> Result<Vec<BillBody>, FoldError> {
-    let counter = |counter: &'_ _| -> Counter<'_> {
-        let reckoner_shard::machine::query::FoldCounter { series, meter, bucket, value, records } = counter;
+    fn counter(counter: &FoldCounter) -> Counter<'_> {
+        let FoldCounter { series, meter, bucket, value, records } = counter;
         Counter { series, meter: *meter, bucket: *bucket, value: *value, records: *records }
-    };
+    }
     fold(&FoldInput {
         hierarchy: &source.hierarchy,
         cycle: source.cycle,

@@ -173,14 +173,20 @@ impl Ticking {
         }
         let status = self.shard.group().status();
         let node = self.context.node;
-        let others: Vec<&String> =
-            status.addresses.iter().filter(|(id, _)| id.0 != node && status.voters.contains(id)).map(|(_, at)| at).collect();
+        let others: Vec<&String> = status
+            .addresses
+            .iter()
+            .filter(|(id, _)| id.0 != node && status.voters.contains(id))
+            .map(|(_, at)| at)
+            .collect();
         let answers = join_all(others.iter().map(|address| self.ask(address, &own))).await;
         let mut agreed: BTreeMap<Slot, Vec<BilledRoot>> = BTreeMap::new();
         for (at, billed) in own.iter().enumerate() {
             let hash = digest(billed);
             let same = answers.iter().filter(|hashes| hashes.get(at).is_some_and(|other| other[..] == hash)).count();
-            let differ = answers.iter().filter(|hashes| hashes.get(at).is_some_and(|other| !other.is_empty() && other[..] != hash));
+            let differ = answers
+                .iter()
+                .filter(|hashes| hashes.get(at).is_some_and(|other| !other.is_empty() && other[..] != hash));
             for _ in differ {
                 tracing::error!(root = %billed.root, cycle = %billed.cycle, "replicas folded different bills");
             }

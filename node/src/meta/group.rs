@@ -12,8 +12,8 @@ use reckoner_raft::error::Error;
 use reckoner_raft::group::{Group, Role};
 use reckoner_raft::machine::{ChunkSink, ChunkSource, Committed, Frozen, Halt, Machine};
 use reckoner_raft::types::GroupId;
-use reckoner_shard::placement::{Owned, ShardMap, SlotRange};
 use reckoner_shard::base::id::ShardId;
+use reckoner_shard::placement::{Owned, ShardMap, SlotRange};
 use tokio::sync::watch;
 
 use super::command::{self, Command, Outcome};

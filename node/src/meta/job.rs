@@ -11,9 +11,9 @@ use reckoner_shard::base::id::ShardId;
 use reckoner_shard::base::problem::{Problem, Severity};
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::contract::document::ContractDocument;
-use reckoner_shard::placement::{ShardMap, slot_of};
 use reckoner_shard::contract::terms::Contract;
 use reckoner_shard::machine::state::Blobs as _;
+use reckoner_shard::placement::{ShardMap, slot_of};
 use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::CatalogueDocument;
 
@@ -266,9 +266,7 @@ pub fn plan(id: &str, documents: &[Parsed], map: &ShardMap) -> JobRow {
 }
 
 /// Every account of a hierarchy with its periods of membership: root and payers always belong to it.
-pub fn members(
-    hierarchy: &HierarchyDocument,
-) -> BTreeMap<String, Vec<reckoner_shard::base::time::Period>> {
+pub fn members(hierarchy: &HierarchyDocument) -> BTreeMap<String, Vec<reckoner_shard::base::time::Period>> {
     use reckoner_shard::base::time::{Period, Timestamp};
     let always = Period { from: Timestamp(i64::MIN), until: Timestamp(i64::MAX) };
     let mut members: BTreeMap<String, Vec<Period>> = BTreeMap::new();

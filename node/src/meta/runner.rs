@@ -95,8 +95,7 @@ impl Running {
             return;
         }
         self.correct_own_address().await;
-        let open: Vec<String> =
-            state.jobs().iter().filter(|job| !job.ended()).map(|job| job.id.clone()).collect();
+        let open: Vec<String> = state.jobs().iter().filter(|job| !job.ended()).map(|job| job.id.clone()).collect();
         for job in open {
             self.advance(&job).await;
         }
@@ -136,9 +135,7 @@ impl Running {
             };
             let (state, detail, refusal) = match step::run(context, job, &job.steps[at]).await {
                 Came::Done(detail) => (StepState::Done, detail, 0),
-                Came::Refused(refusal) => {
-                    (StepState::Refused, refusal.detail, u32::from(refusal.reason.number()))
-                }
+                Came::Refused(refusal) => (StepState::Refused, refusal.detail, u32::from(refusal.reason.number())),
                 Came::Later(what) => {
                     tracing::info!(job = id, step = job.steps[at].name, what, "a step of a job waits");
                     context.waits.set(id, Some(what));

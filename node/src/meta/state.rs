@@ -139,7 +139,8 @@ impl MetaState {
             }
             None => {
                 let known: Vec<_> = self.tables.nodes.iter().map(|row| row.id).collect();
-                let detail = format!("node {} is not of this cluster, which has {known:?}; use one of these ids", node.id);
+                let detail =
+                    format!("node {} is not of this cluster, which has {known:?}; use one of these ids", node.id);
                 Err(Refusal::new(Reason::NotFound, detail))
             }
         }

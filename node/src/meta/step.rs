@@ -61,15 +61,16 @@ pub async fn run(context: &Arc<Context>, job: &JobRow, step: &StepRow) -> Came {
 
 fn hash_of(job: &JobRow, step: &StepRow) -> Result<Hash, Trouble> {
     let row = job.documents.get(step.document as usize);
-    row.and_then(|row| row.hash.as_ref().try_into().ok())
-        .ok_or_else(|| Refusal::new(Reason::Malformed, format!("job {} lacks document {}", job.id, step.document)).into())
+    row.and_then(|row| row.hash.as_ref().try_into().ok()).ok_or_else(|| {
+        Refusal::new(Reason::Malformed, format!("job {} lacks document {}", job.id, step.document)).into()
+    })
 }
 
 async fn content(context: &Arc<Context>, job: &JobRow, step: &StepRow) -> Result<(Content, Vec<u8>), Trouble> {
     let hash = hash_of(job, step)?;
-    let bytes = reach::blob(context, &hash).await.map_err(|why| {
-        Trouble::unavailable(format!("document {}: {why}", hex(&hash)))
-    })?;
+    let bytes = reach::blob(context, &hash)
+        .await
+        .map_err(|why| Trouble::unavailable(format!("document {}: {why}", hex(&hash))))?;
     let kind = &job.documents[step.document as usize].kind;
     let content = job::content_of(kind, &bytes).map_err(|why| Refusal::new(Reason::InvalidDocument, why))?;
     Ok((content, bytes.to_vec()))

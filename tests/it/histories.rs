@@ -72,7 +72,8 @@ impl History {
                 74..78 => self.reopen(),
                 78..86 => self.close(),
                 86..91 => self.amend(),
-                91..94 => self.reprice(),
+                91..93 => self.reprice(),
+                93..94 => self.agree(),
                 94..98 => self.pair.restore(),
                 _ => self.estimate(),
             }
@@ -184,6 +185,17 @@ impl History {
         self.pair.activate(&self.catalogue, open + 1);
     }
 
+    /// Another contract, from the open cycle or the next on.
+    fn agree(&mut self) {
+        let root = one(&mut self.rng, &self.roots).clone();
+        let known = &self.pair.ledger.roots[&root];
+        let latest = known.contracts.last().map_or(known.open, |(from, _)| *from);
+        let effective = latest.max(known.open + self.rng.random_range(0..=1));
+        let contract = draw::contract(&mut self.rng, &root, &cycle_name(effective), &self.catalogue);
+        self.jobs += 1;
+        self.pair.put_contract(&contract, effective, &format!("agree {}", self.jobs));
+    }
+
     fn estimate(&mut self) {
         for root in self.roots.clone() {
             let open = self.pair.ledger.roots[&root].open;
@@ -211,7 +223,7 @@ impl History {
             attributes.push(("shade".to_owned(), "x".to_owned()));
         }
         let usage_type = text(&meter["usage_type"], "");
-        let scale = if meter["aggregation"] == "count" { 0 } else { meter["scale"].as_u64().unwrap_or(12) as u32 };
+        let scale = if flaw == 1 || meter["aggregation"] == "count" { 0 } else { meter["scale"].as_u64().unwrap_or(12) as u32 };
         let quantity = draw::decimal(rng, 60, scale);
         let cycle = match rng.random_range(0..100) {
             0..82 => known.open,

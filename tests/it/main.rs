@@ -2,4 +2,5 @@
 
 mod simulation;
 mod folds;
+mod histories;
 mod tidy;

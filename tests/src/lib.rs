@@ -11,4 +11,5 @@ pub mod oracle;
 pub mod report;
 pub mod simulation;
 pub mod soak;
+pub mod pair;
 pub mod table;

@@ -5,13 +5,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use reckoner_shard::account::document::HierarchyDocument;
+use reckoner_shard::base::hash::Hash;
 use reckoner_shard::base::id::{AccountId, CatalogueName, ShardId, Slot};
-use reckoner_shard::base::money::parse_scaled;
+use reckoner_shard::base::money::{parse_scaled, print_scaled};
+use reckoner_shard::base::refusal::Reason;
 use reckoner_shard::base::time::{CycleId, Timestamp};
-use reckoner_shard::machine::apply::Blobs;
+use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::cycle::BillHash;
+use reckoner_shard::billing::fold::{Counter, FoldInput, fold};
+use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::machine::codec::{decode_outcome, encode_commands, encode_usage_entry};
-use reckoner_shard::machine::command::{BatchVerdict, Command, CommandOutcome, Done, Hash, NO_SERIES, Outcome, Verdict};
-use reckoner_shard::machine::state::State;
+use reckoner_shard::machine::command::{
+    BatchVerdict, BilledRoot, Command, CommandOutcome, Done, NO_SERIES, Outcome, Verdict,
+};
+use reckoner_shard::machine::query::FoldCounter;
+use reckoner_shard::machine::state::{Blobs, State};
 use reckoner_shard::placement::{SLOTS, SlotRange, slot_of};
 use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::CatalogueDocument;
@@ -19,8 +27,10 @@ use reckoner_shard::usage::segment::{Head, HeadMode, Packed, Reference, Writer};
 use reckoner_shard::usage::series::SeriesKey;
 use serde_json::Value;
 
-use crate::model::bill::Series;
-use crate::model::ledger::{self, Cycle, Ledger, Root, Row, Sending, Sent, cycle_name};
+use crate::compare::{compare, key_of, series_of};
+use crate::model::bill::{self, Series};
+use crate::model::exact::text;
+use crate::model::ledger::{self, Cycle, Ledger, Root, Row, Sending, Sent, cycle_name, start_of};
 
 /// Bytes of ids that the machine keeps: enough that no history outlives them.
 const IDS_BYTES_MAX: u64 = 64 << 20;
@@ -64,12 +74,6 @@ pub fn cycle_id(cycle: Cycle) -> CycleId {
     cycle_name(cycle).parse().expect("a cycle")
 }
 
-fn key_of(series: &Series) -> SeriesKey {
-    let account = AccountId::new(&series.account).expect("drawn names are good");
-    let Series { service, usage_type, operation, region, attributes, .. } = series;
-    SeriesKey::new(account, service, usage_type, operation, region, attributes.clone())
-}
-
 impl Pair {
     pub fn new(stamp: i64) -> Pair {
         let mut pair = Pair {
@@ -82,7 +86,7 @@ impl Pair {
             version: 0,
             numbers: BTreeMap::new(),
         };
-        let slots = vec![SlotRange { first: Slot(0), last: Slot(SLOTS - 1) }];
+        let slots = vec![SlotRange { first: 0, last: SLOTS - 1 }];
         pair.done(Command::Genesis { shard: ShardId(1), slots, epoch: 1, ids_bytes_max: IDS_BYTES_MAX });
         pair
     }
@@ -107,7 +111,7 @@ impl Pair {
     pub fn command(&mut self, command: Command) -> CommandOutcome {
         self.generation += 1;
         let entry = encode_commands(self.stamp, self.generation, &[command]);
-        match self.apply(entry.to_vec()) {
+        match self.apply(entry) {
             Outcome::Commands(mut outcomes) if outcomes.len() == 1 => outcomes.remove(0),
             other => panic!("one command gave {other:?}"),
         }
@@ -142,6 +146,121 @@ impl Pair {
         }
     }
 
+    /// A new version of a root's contract.
+    pub fn put_contract(&mut self, document: &Value, effective: Cycle, job: &str) {
+        let parsed: ContractDocument = serde_json::from_value(document.clone()).expect("a contract document");
+        self.done(Command::PutContract { document: parsed.canonical(), job: job.to_owned() });
+        let root = document["root"].as_str().expect("a root");
+        let versions = &mut self.ledger.roots.get_mut(root).expect("a known root").contracts;
+        versions.retain(|(from, _)| *from < effective);
+        versions.push((effective, document.clone()));
+    }
+
+    /// Cuts, bills, issues and archives the oldest cycle of a root; each step twice, since each is safe to repeat.
+    pub fn close(&mut self, root: &str) {
+        let (id, cycle) = (AccountId::new(root).expect("a root"), self.ledger.roots[root].open);
+        let (ended, name) = (start_of(cycle + 1), cycle_id(cycle));
+        if self.stamp.0 < ended {
+            let refused = self.command(Command::Cut { root: id.clone(), cycle: name, manual: true });
+            assert!(matches!(refused, CommandOutcome::Refused(refusal) if refusal.reason == Reason::CycleRunning));
+            self.stamp = Timestamp(ended);
+        }
+        self.compare_bills(root, cycle);
+        let cut = self.done(Command::Cut { root: id.clone(), cycle: name, manual: true });
+        self.ledger.roots.get_mut(root).expect("a known root").open += 1;
+        assert_eq!(self.done(Command::Cut { root: id.clone(), cycle: name, manual: true }), cut, "a cut repeats itself");
+        // The estimate before the cut was the bill.
+        self.compare_bills(root, cycle);
+        let bills: Vec<BillHash> = self.fold(root, cycle).iter().map(hash_of).collect();
+        let billed = BilledRoot { root: id.clone(), cycle: name, bills, postings: Vec::new() };
+        let billed = Command::Billed { slot: slot_of(root), roots: vec![billed] };
+        assert_eq!(self.done(billed.clone()), Done::Changed);
+        assert_eq!(self.done(billed), Done::Unchanged);
+        let issued = self.done(Command::Issue { root: id.clone(), cycle: name });
+        assert_eq!(self.done(Command::Issue { root: id.clone(), cycle: name }), issued);
+        self.compare_counters(root, cycle);
+        let archive = self.state.view().archive(&id, name).expect("an issued cycle is archived");
+        let hash = [archive.len() as u8; 32];
+        assert_eq!(self.done(Command::Archived { root: id.clone(), cycle: name, hash }), Done::Changed);
+        assert_eq!(self.done(Command::Archived { root: id, cycle: name, hash }), Done::Unchanged);
+        self.ledger.roots.get_mut(root).expect("a known root").archived = cycle + 1;
+    }
+
+    /// The engine's bills of a cycle, as they stand.
+    fn fold(&mut self, root: &str, cycle: Cycle) -> Vec<BillBody> {
+        let root = AccountId::new(root).expect("a root");
+        let source = self.state.view().fold_source(&root, cycle_id(cycle), &self.store).expect("a cycle in memory");
+        let counters = source.counters.iter().map(|counter| {
+            let FoldCounter { series, meter, bucket, value, records } = counter;
+            Counter { series, meter: *meter, bucket: *bucket, value: *value, records: *records }
+        });
+        let contract = source.contract.as_ref().map(|contract| &*contract.contract);
+        let (hierarchy, catalogue) = (&*source.hierarchy, &*source.catalogue);
+        let input = FoldInput { hierarchy, cycle: source.cycle, catalogue, contract, counters: counters.collect() };
+        fold(&input).expect("nothing drawn overflows")
+    }
+
+    /// Bills or estimates on both sides, to the last digit.
+    pub fn compare_bills(&mut self, root: &str, cycle: Cycle) {
+        compare(&self.fold(root, cycle), &self.ledger.roots[root].bills(cycle));
+    }
+
+    /// Counters on both sides: what was counted in time (until it is archived) and what came late.
+    pub fn compare_counters(&mut self, root: &str, cycle: Cycle) {
+        let id = AccountId::new(root).expect("a root");
+        let known = &self.ledger.roots[root];
+        let mut expected: BTreeMap<(Series, i64), (String, String)> = BTreeMap::new();
+        for late in [false, true] {
+            for bill::Counter { series, bucket, value } in known.counters(cycle, late) {
+                let zero = || ("0".to_owned(), "0".to_owned());
+                let both = expected.entry((series, bucket)).or_insert_with(zero);
+                if late { both.1 = text(&value) } else { both.0 = text(&value) }
+            }
+        }
+        let archived = cycle < known.archived;
+        if archived {
+            expected.values_mut().for_each(|both| both.0 = "0".to_owned());
+        }
+        let mut found = BTreeMap::new();
+        for line in self.state.view().usage(&id, cycle_id(cycle)).expect("a known root") {
+            let hours = self.hours_of(&line.series.usage_type);
+            let bucket = line.bucket.map_or(0, |bucket| i64::from(bucket) * hours);
+            let shown = |value: i128| print_scaled(value, line.scale);
+            found.insert((series_of(&line.series), bucket), (shown(line.value), shown(line.late_value)));
+        }
+        // A counter of nothing may be kept or left out.
+        let counts = |both: &(String, String)| both.0 != "0" || both.1 != "0";
+        expected.retain(|_, both| counts(both));
+        found.retain(|_, both| counts(both));
+        assert_eq!(found, expected, "counters of {root} in {}", cycle_name(cycle));
+    }
+
+    /// Hours of a meter's bucket.
+    fn hours_of(&self, usage_type: &str) -> i64 {
+        match self.meter_of(usage_type).and_then(|meter| meter["bucket"].as_str()) {
+            Some("day") => 24,
+            _ => 1,
+        }
+    }
+
+    /// The state after a snapshot and a restore takes the place of the state; it must be the same.
+    pub fn restore(&mut self) {
+        let before = self.state.hash();
+        let mut parts = Vec::new();
+        self.state.view().write(&mut |section, bytes| parts.push((section, bytes.to_vec())));
+        self.state = State::restore(parts).expect("a snapshot restores");
+        assert_eq!(self.state.hash(), before, "a restored state hashes alike");
+    }
+
+    /// The whole log on a fresh machine gives the same state.
+    pub fn replay(&mut self) {
+        let mut fresh = State::new(ShardId(1));
+        for (index, entry) in self.log.iter().enumerate() {
+            fresh.apply(index as u64 + 1, entry, &self.store).expect("what was applied applies again");
+        }
+        assert_eq!(fresh.hash(), self.state.hash(), "same log, same bytes");
+    }
+
     /// The epoch of a producer, opened in its home slot.
     pub fn open_producer(&mut self, producer: &str) -> u64 {
         let (slot, producer) = (slot_of(producer), producer.parse().expect("drawn names are good"));
@@ -157,7 +276,7 @@ impl Pair {
         let (batch, defined) = self.pack(slot, producer, sending, records, numbered);
         self.generation += 1;
         let entry = encode_usage_entry(self.stamp, self.generation, &batch);
-        let Outcome::Usage(verdict) = self.apply(entry.to_vec()) else { panic!("usage was answered with commands") };
+        let Outcome::Usage(verdict) = self.apply(entry) else { panic!("usage was answered with commands") };
         let expected = self.ledger.push(slot, producer, sending, records);
         let found = self.learn(slot, &verdict, &defined, records.len());
         assert_eq!(found, expected.map_err(str::to_owned), "verdicts differ for {producer} in slot {slot}: {records:#?}");
@@ -202,12 +321,15 @@ impl Pair {
         (writer.finish(), defined)
     }
 
+    fn meter_of(&self, usage_type: &str) -> Option<&Value> {
+        let catalogues = self.ledger.roots.values().filter_map(|root| root.catalogues.last());
+        let mut meters = catalogues.flat_map(|(_, catalogue)| bill::list(catalogue, "meters"));
+        meters.find(|meter| meter["usage_type"] == usage_type)
+    }
+
     /// Decimals of the record's meter; 0 where there is none.
     fn scale_of(&self, row: &Row) -> u32 {
-        let catalogues = self.ledger.roots.values().filter_map(|root| root.catalogues.last());
-        let meters = catalogues.flat_map(|(_, catalogue)| crate::model::bill::list(catalogue, "meters"));
-        let own = |meter: &&Value| meter["usage_type"] == row.series.usage_type.as_str();
-        meters.into_iter().find(own).map_or(0, |meter| match meter["aggregation"].as_str() {
+        self.meter_of(&row.series.usage_type).map_or(0, |meter| match meter["aggregation"].as_str() {
             Some("count") => 0,
             _ => meter["scale"].as_u64().unwrap_or(12) as u32,
         })
@@ -250,6 +372,13 @@ impl Pair {
         assert_eq!(verdicts.len(), records, "every record has a verdict");
         Ok(verdicts)
     }
+}
+
+/// A stand-in for the body's hash: the machine records it and compares, no more.
+fn hash_of(bill: &BillBody) -> BillHash {
+    let mut body_hash = [0; 32];
+    body_hash[..16].copy_from_slice(&bill.total.0.to_le_bytes());
+    BillHash { payer: bill.payer.clone(), currency: bill.currency, body_hash }
 }
 
 /// The codes that the reference model knows.

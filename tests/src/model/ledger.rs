@@ -3,6 +3,7 @@
 //! What the counted usage costs lives in `bill.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -32,20 +33,29 @@ pub enum Verdict {
 /// A cycle as a number that sorts: months since year 0.
 pub type Cycle = u32;
 
-/// Days from 1970-01-01 to the first of a month, by counting.
-pub fn start_of(cycle: Cycle) -> i64 {
+/// The first instants of all months from 1970 to 2100, by counting days.
+static STARTS: LazyLock<Vec<i64>> = LazyLock::new(|| {
     let leap = |year: u32| (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
     let days_of = |year: u32, month: u32| match month {
         2 => 28 + i64::from(leap(year)),
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     };
-    let months = (1970 * 12..cycle).map(|month| days_of(month / 12, month % 12 + 1));
-    months.sum::<i64>() * 86_400_000_000_000
+    let mut starts = vec![0];
+    for month in 1970 * 12..2100 * 12 {
+        let days = days_of(month / 12, month % 12 + 1);
+        starts.push(starts[starts.len() - 1] + days * 86_400_000_000_000);
+    }
+    starts
+});
+
+/// The first instant of a cycle.
+pub fn start_of(cycle: Cycle) -> i64 {
+    STARTS[(cycle - 1970 * 12) as usize]
 }
 
 pub fn cycle_of(time: i64) -> Cycle {
-    (1970 * 12..).find(|cycle| start_of(cycle + 1) > time).expect("time ends somewhere")
+    1970 * 12 + STARTS.iter().position(|start| *start > time).expect("time ends somewhere") as Cycle - 1
 }
 
 /// `2026-09`.
@@ -77,6 +87,8 @@ pub struct Root {
     pub first: Cycle,
     /// The oldest cycle that is not cut.
     pub open: Cycle,
+    /// The oldest cycle whose counters are still in memory.
+    pub archived: Cycle,
     counted: Vec<Counted>,
 }
 
@@ -112,7 +124,7 @@ pub struct Ledger {
 impl Root {
     pub fn new(slot: u16, hierarchy: Value, first: Cycle, catalogue: Value) -> Root {
         let catalogues = vec![(first, catalogue)];
-        Root { slot, hierarchy, catalogues, contracts: Vec::new(), first, open: first, counted: Vec::new() }
+        Root { slot, hierarchy, catalogues, contracts: Vec::new(), first, open: first, archived: first, counted: Vec::new() }
     }
 
     /// The version of a document that governs a cycle.

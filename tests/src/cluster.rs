@@ -101,7 +101,7 @@ impl BillDisk {
 }
 
 impl BillStore for BillDisk {
-    fn put(&self, _cycle: CycleId, hash: &[u8; 32], bytes: Bytes) -> io::Result<()> {
+    fn put(&self, _cycle: Option<CycleId>, hash: &[u8; 32], bytes: Bytes) -> io::Result<()> {
         self.0.lock().written.insert(*hash, bytes);
         Ok(())
     }

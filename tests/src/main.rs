@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use reckoner_tests::faults::Planted;
-use reckoner_tests::{groups, report, simulation, soak};
+use reckoner_tests::{groups, report, serve, simulation, soak};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Verb {
         #[command(flatten)]
         what: What,
     },
+    /// Runs a node until it is killed.
+    Serve(serve::Serve),
     /// Runs many seeds, each in a process of its own.
     Soak {
         /// How many.
@@ -70,6 +72,14 @@ fn main() -> ExitCode {
         .without_time()
         .init();
     match Arguments::parse().verb {
+        Verb::Serve(serve) => {
+            let served = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
+            let Err(error) = served.and_then(|runtime| runtime.block_on(serve::run(serve))) else {
+                return ExitCode::SUCCESS;
+            };
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
         Verb::Seed { seed, what } => {
             report::remember_panics();
             let length = Duration::from_secs(what.seconds.unwrap_or(STORM_SECONDS));

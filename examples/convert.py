@@ -202,8 +202,10 @@ def llm_tokens(source):
                 usage.write(f"{number + 1}{letter},{account},{service},{meter},code,azure,{count},{start}\n")
 
     # Each ladder once over all teams, each slice rounded once at 12 decimals, then divided over the teams by quantity.
-    charges, accounts = {}, defaultdict(Fraction)
+    # The discount is taken once for each team and meter, rounded at 12 decimals.
+    charges, accounts, discount = {}, defaultdict(Fraction), Fraction(0)
     for meter, ladder in LADDERS.items():
+        charged_here = defaultdict(Fraction)
         quantity, begin = sum(tokens[meter].values()), 0
         charges[meter] = []
         for bound, per_million in ladder:
@@ -211,10 +213,13 @@ def llm_tokens(source):
             amount = rounded(Fraction(units, 1_000_000) * Fraction(per_million), 12)
             charges[meter].append({"tokens": units, "per_million": per_million, "amount": text_of(amount)})
             for account, part in divided(amount, tokens[meter]).items():
-                accounts[account] += part
+                charged_here[account] += part
             begin = bound
+        for account, amount in charged_here.items():
+            accounts[account] += amount
+            discount += rounded(amount * Fraction(PERCENT) / 100, 12)
     charged = sum(accounts.values())
-    total = charged * (100 - Fraction(PERCENT)) / 100
+    total = charged - discount
     write_json(
         folder / "expected.json",
         {
@@ -225,7 +230,8 @@ def llm_tokens(source):
             "charged": text_of(charged),
             "charged_per_account": {key: text_of(accounts[key]) for key in sorted(accounts)},
             "discount_percent": PERCENT,
-            "net": text_of(total),
+            "discount": text_of(discount),
+            "exact_total": text_of(total),
             "payable": text_of(rounded(total, 2)),
         },
     )

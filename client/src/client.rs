@@ -347,9 +347,13 @@ impl Client {
     {
         let mut waits = Waits::new(Instant::now() + self.deadline, self.inner.config.seed);
         let mut tries = 0_u32;
+        let mut sent_to: Option<String> = None;
         loop {
             tries += 1;
-            let (shard, address) = self.whom(target);
+            let (shard, address) = match (target, sent_to.take()) {
+                (Target::Any, Some(address)) => (None, address),
+                (target, _) => self.whom(target),
+            };
             let timeout = waits.left().min(self.inner.config.attempt.max(self.deadline / 2));
             let mut request = Request::new(message.clone());
             request.set_timeout(timeout);
@@ -368,6 +372,23 @@ impl Client {
             };
             let Error::Unavailable { message: why, unknown, retry_after, redirect } = error else { return Err(error) };
             tracing::debug!(%address, why, tries, "call failed, trying again");
+            if let (Target::Any, Some(redirect)) = (target, &redirect)
+                && !redirect.leader_address.is_empty()
+            {
+                sent_to = Some(redirect.leader_address.clone());
+            }
+            if let (Target::Shard(asked), Some(redirect)) = (target, &redirect)
+                && redirect.shard != asked.0
+            {
+                // What was sent belongs to another shard: only the caller can cut it anew.
+                self.follow(redirect).await;
+                return Err(Error::Unavailable {
+                    message: why,
+                    unknown,
+                    retry_after,
+                    redirect: Some(redirect.clone()),
+                });
+            }
             let wait = self.learn(shard, &address, redirect.as_ref(), tries, retry_after, &mut waits).await;
             let Some(wait) = wait else {
                 let spent = self.deadline.as_secs_f32();
@@ -412,6 +433,13 @@ impl Client {
         // The first redirect to a leader that is known is followed at once; nodes that disagree are not chased in a ring.
         let follow = tries == 1 && !redirect.leader_address.is_empty();
         if follow && waits.left() > Duration::ZERO { Some(Duration::ZERO) } else { waits.next(hint) }
+    }
+
+    /// Takes over a redirect that came inside an answer, and the newer map that it may speak of.
+    pub(crate) async fn follow(&self, redirect: &proto::Redirect) {
+        if self.inner.routes.learn_redirect(redirect) {
+            self.learn_map().await;
+        }
     }
 
     /// One try to get a newer map; a failure shows at the next call anyway.

@@ -10,4 +10,5 @@ pub mod files;
 pub mod proto;
 pub mod retry;
 pub mod routes;
+pub mod rows;
 pub mod wire;

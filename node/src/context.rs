@@ -54,6 +54,25 @@ pub struct Context {
     pub stopping: CancellationToken,
 }
 
+impl Context {
+    /// What this node lacks to serve all it should, in words; `None` when it is ready.
+    pub fn missing(&self) -> Option<String> {
+        let state = self.meta.state();
+        if !state.is_founded() {
+            return Some("the cluster is not founded; are a majority of its members running?".to_owned());
+        }
+        let own = state.replicas().iter().filter(|row| row.nodes.contains(&self.node));
+        for row in own {
+            match self.shards.get(ShardId(row.shard)) {
+                None => return Some(format!("shard {} is not open", row.shard)),
+                Some(shard) if shard.leader().is_none() => return Some(format!("nobody leads shard {}", row.shard)),
+                Some(_) => (),
+            }
+        }
+        None
+    }
+}
+
 /// The shards that are open here.
 #[derive(Default)]
 pub struct Shards(RwLock<BTreeMap<ShardId, Shard>>);

@@ -9,12 +9,15 @@ pub mod config;
 pub mod context;
 pub mod data;
 pub mod datadir;
+pub mod demo;
 mod internal;
 pub mod keeper;
 pub mod local;
 pub mod meta;
 pub mod net;
 pub mod node;
+#[cfg(test)]
+mod node_test;
 pub mod seams;
 pub mod store;
 pub mod supervisor;

@@ -30,6 +30,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// See it work: three nodes in this process, real usage, a killed leader, an exact bill.
+    Demo,
     /// Run a node.
     Serve(Serve),
     #[command(flatten)]
@@ -71,11 +73,26 @@ fn main() -> ExitCode {
         }
     };
     let code = match arguments.verb {
+        Verb::Demo => runtime.block_on(demo()),
         Verb::Serve(flags) => runtime.block_on(serve(flags)),
         Verb::Client(command) => runtime.block_on(cli::run(command, &arguments.globals)).into(),
     };
     runtime.shutdown_timeout(Duration::from_millis(500));
     code
+}
+
+async fn demo() -> ExitCode {
+    // The demo kills a node: what the others say about it is not for the screen, unless asked for.
+    let filter = EnvFilter::try_from_env("RECKONER_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match reckoner_node::demo::run().await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_FAILED),
+        Err(error) => {
+            eprintln!("reckoner: the demo could not go on: {error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
 }
 
 async fn serve(flags: Serve) -> ExitCode {

@@ -9,7 +9,6 @@ use reckoner_client::client::{Client, ClientConfig};
 use reckoner_raft::host::{Host, HostConfig};
 use reckoner_raft::timings::{Limits, Timings};
 use reckoner_raft::types::{ClusterId, NodeId};
-use reckoner_shard::base::id::ShardId;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -120,28 +119,12 @@ impl Node {
     pub async fn ready(&self, patience: Duration) -> Result<(), StartError> {
         let deadline = Instant::now() + patience;
         loop {
-            let Some(what) = self.missing() else { return Ok(()) };
+            let Some(what) = self.context.missing() else { return Ok(()) };
             if Instant::now() >= deadline {
                 return Err(StartError::NotReady { after: patience, what });
             }
             tokio::time::sleep(READY_INTERVAL).await;
         }
-    }
-
-    fn missing(&self) -> Option<String> {
-        let state = self.context.meta.state();
-        if !state.is_founded() {
-            return Some("the cluster is not founded; are a majority of its members running?".to_owned());
-        }
-        let own = state.replicas().iter().filter(|row| row.nodes.contains(&self.context.node));
-        for row in own {
-            match self.context.shards.get(ShardId(row.shard)) {
-                None => return Some(format!("shard {} is not open", row.shard)),
-                Some(shard) if shard.leader().is_none() => return Some(format!("nobody leads shard {}", row.shard)),
-                Some(_) => (),
-            }
-        }
-        None
     }
 
     /// Returns when the node has to stop by itself, with the reason.

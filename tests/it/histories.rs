@@ -210,7 +210,8 @@ impl History {
     fn row(&mut self, root: &str) -> Row {
         let rng = &mut self.rng;
         let known = &self.pair.ledger.roots[root];
-        let mut accounts: Vec<&str> = list(&known.hierarchy, "accounts").iter().map(|row| text(&row["id"], "")).collect();
+        let mut accounts: Vec<&str> =
+            list(&known.hierarchy, "accounts").iter().map(|row| text(&row["id"], "")).collect();
         accounts.extend(list(&known.hierarchy, "payers").iter().map(|payer| text(payer, "")));
         accounts.push(root);
         let meter = one(rng, list(&self.catalogue, "meters"));
@@ -223,7 +224,8 @@ impl History {
             attributes.push(("shade".to_owned(), "x".to_owned()));
         }
         let usage_type = text(&meter["usage_type"], "");
-        let scale = if flaw == 1 || meter["aggregation"] == "count" { 0 } else { meter["scale"].as_u64().unwrap_or(12) as u32 };
+        let scale =
+            if flaw == 1 || meter["aggregation"] == "count" { 0 } else { meter["scale"].as_u64().unwrap_or(12) as u32 };
         let quantity = draw::decimal(rng, 60, scale);
         let cycle = match rng.random_range(0..100) {
             0..82 => known.open,
@@ -250,7 +252,11 @@ impl History {
                 region: one(rng, draw::REGIONS).to_string(),
                 attributes,
             },
-            quantity: if flaw == 3 && quantity.bytes().any(|byte| byte > b'0') { format!("-{quantity}") } else { quantity },
+            quantity: if flaw == 3 && quantity.bytes().any(|byte| byte > b'0') {
+                format!("-{quantity}")
+            } else {
+                quantity
+            },
             start,
         }
     }

@@ -168,7 +168,11 @@ impl Pair {
         self.compare_bills(root, cycle);
         let cut = self.done(Command::Cut { root: id.clone(), cycle: name, manual: true });
         self.ledger.roots.get_mut(root).expect("a known root").open += 1;
-        assert_eq!(self.done(Command::Cut { root: id.clone(), cycle: name, manual: true }), cut, "a cut repeats itself");
+        assert_eq!(
+            self.done(Command::Cut { root: id.clone(), cycle: name, manual: true }),
+            cut,
+            "a cut repeats itself"
+        );
         // The estimate before the cut was the bill.
         self.compare_bills(root, cycle);
         let bills: Vec<BillHash> = self.fold(root, cycle).iter().map(hash_of).collect();
@@ -279,7 +283,11 @@ impl Pair {
         let Outcome::Usage(verdict) = self.apply(entry) else { panic!("usage was answered with commands") };
         let expected = self.ledger.push(slot, producer, sending, records);
         let found = self.learn(slot, &verdict, &defined, records.len());
-        assert_eq!(found, expected.map_err(str::to_owned), "verdicts differ for {producer} in slot {slot}: {records:#?}");
+        assert_eq!(
+            found,
+            expected.map_err(str::to_owned),
+            "verdicts differ for {producer} in slot {slot}: {records:#?}"
+        );
     }
 
     /// The bytes of one segment, and the series that it defines.
@@ -384,9 +392,13 @@ fn hash_of(bill: &BillBody) -> BillHash {
 /// The codes that the reference model knows.
 fn known(code: &str) -> &'static str {
     let codes = [
-        "UNKNOWN_ACCOUNT", "UNKNOWN_METER", "UNKNOWN_ATTRIBUTE", "NEGATIVE_QUANTITY", "TOO_EARLY", "TOO_FAR_AHEAD",
+        "UNKNOWN_ACCOUNT",
+        "UNKNOWN_METER",
+        "UNKNOWN_ATTRIBUTE",
+        "NEGATIVE_QUANTITY",
+        "TOO_EARLY",
+        "TOO_FAR_AHEAD",
         "ID_REUSED",
     ];
     codes.into_iter().find(|own| *own == code).unwrap_or_else(|| panic!("no history should be refused {code}"))
 }
-

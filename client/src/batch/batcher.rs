@@ -154,7 +154,8 @@ struct Gathering {
     since: Option<Instant>,
 }
 
-/// Gathers and sends the usage of one producer. Clones share it; records of one clone keep their order.
+/// Gathers and sends the usage of one producer. Clones share it; records of one clone keep their order. Dropping the last
+/// clone gives up what has no verdict: call [`Batcher::flush`] first.
 #[derive(Clone, Debug)]
 pub struct Batcher {
     shared: Arc<Shared>,
@@ -507,6 +508,9 @@ impl Shared {
     /// Where a series' records are gathered, with room for one more.
     #[inline]
     fn gathering<'o>(&self, open: &'o mut Open, series: Series) -> Result<&'o mut Gathering, NotTaken> {
+        if self.failed.get().is_some() {
+            return Err(NotTaken::Failed);
+        }
         let at = usize::from(open.body_of[usize::from(series.slot)]);
         if !open.bodies[at].is_full(&self.config) {
             return Ok(&mut open.bodies[at]);

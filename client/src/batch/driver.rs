@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +35,8 @@ const BATCH_BYTES_FULL: usize = BATCH_BYTES_MAX - 64 * 1024;
 const OUT_OF_ORDER_MAX: u32 = 3;
 /// How often waits and ages are looked at while there is work.
 const TICK: Duration = Duration::from_millis(2);
+/// A question for the shard map that takes longer is asked anew when the map is needed again.
+const MAP_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What the batcher hands over.
 #[derive(Debug)]
@@ -67,6 +69,14 @@ struct SlotState {
     disorder: u32,
 }
 
+impl SlotState {
+    /// Adds a run to what waits, by number.
+    fn keep(&mut self, run: Run) {
+        let place = self.held.iter().rposition(|held| held.first() < run.first()).map_or(0, |before| before + 1);
+        self.held.insert(place, run);
+    }
+}
+
 pub(super) struct Driver {
     shared: Arc<Shared>,
     sink: Box<dyn Sink>,
@@ -80,8 +90,13 @@ pub(super) struct Driver {
     next_stream: u64,
     /// The shard map should be asked for.
     map_is_old: bool,
-    /// When the last verdict came, for giving up.
+    /// A question for the map is under way.
+    asking: Arc<AtomicBool>,
+    /// When the last verdict came, and what has gone wrong since; for giving up.
     progress: Instant,
+    trouble: String,
+    /// Slots began to hold since the queues were last looked through.
+    unswept: bool,
     /// Slots that hold runs.
     holding: Vec<Slot>,
 }
@@ -101,12 +116,15 @@ impl Driver {
             next_tag: 1,
             next_stream: 1,
             map_is_old: false,
+            asking: Arc::default(),
             progress: Instant::now(),
+            trouble: String::new(),
+            unswept: false,
             holding: Vec::new(),
         }
     }
 
-    /// Runs until the batcher is dropped and all it handed over is settled, or until a fatal error.
+    /// Runs until the batcher is dropped, which gives up what has no verdict, or until a fatal error.
     pub async fn run(mut self) {
         let mut tick = Instant::now() + TICK;
         loop {
@@ -119,14 +137,13 @@ impl Driver {
                 Some(event) = self.events.recv() => self.on_event(event),
                 message = self.inbox.recv() => match message {
                     Some(message) => self.on_message(message),
-                    None if idle => return,
-                    None => tokio::time::sleep(TICK).await,
+                    None => return,
                 },
                 () = self.shared.work.notified(), if idle => {}
                 () = tokio::time::sleep_until(tick), if !idle => {
                     tick = Instant::now() + TICK;
                     self.shared.seal_old();
-                    self.on_tick().await;
+                    self.on_tick();
                 }
             }
             self.pump();
@@ -161,7 +178,7 @@ impl Driver {
     fn route(&mut self, run: Run) {
         let slot = &mut self.slots[usize::from(run.slot.0)];
         if slot.holding {
-            slot.held.push_back(run);
+            slot.keep(run);
             return;
         }
         match self.shared.client.routes().shard_of(run.slot) {
@@ -179,6 +196,7 @@ impl Driver {
 
     /// Sends whatever may go.
     fn pump(&mut self) {
+        self.sweep();
         let shards: Vec<ShardId> = self.lanes.keys().copied().collect();
         for shard in shards {
             while self.send_one(shard) {}
@@ -232,11 +250,13 @@ impl Driver {
             }
             let definitions = self.pack_run(&mut writer, &mut run, &mut runs);
             let slot = &mut self.slots[usize::from(run.slot.0)];
+            let previous = slot.sent;
+            debug_assert!(self.shared.epoch.is_none() || previous < Some(run.first()), "numbers go to a slot in order");
             slot.in_flight += 1;
             if self.shared.epoch.is_some() {
                 slot.sent = Some(run.last());
             }
-            sent.push(Sent { run, definitions });
+            sent.push(Sent { run, definitions, previous });
         }
         (Bytes::from(writer.finish()), sent, runs)
     }
@@ -300,7 +320,6 @@ impl Driver {
         match reply.result {
             Some(PushResult::Outcome(bytes)) => match codec::decode_outcome(&bytes) {
                 Ok(Outcome::Usage(verdict)) => {
-                    self.progress = Instant::now();
                     if let Some(lane) = self.lanes.get_mut(&shard) {
                         lane.waits = None;
                     }
@@ -375,9 +394,10 @@ impl Driver {
             match refusal.reason {
                 Reason::StaleSeries => slot.generation = 0,
                 Reason::WrongShard => self.map_is_old = true,
-                Reason::OutOfOrder => self.on_disorder(sent.run.slot, refusal),
+                Reason::OutOfOrder => self.on_disorder(&sent, refusal),
                 _ => {}
             }
+            self.trouble = refusal.to_string();
             self.hold(sent.run, Some(refusal.reason));
             return;
         }
@@ -388,11 +408,12 @@ impl Driver {
         }
     }
 
-    /// Disorder behind a segment that is being sent again is expected; at the head of the queue it is a contradiction.
-    fn on_disorder(&mut self, at: Slot, refusal: &Refusal) {
+    /// Disorder behind a segment that is being sent again is expected; of one that refers to what is settled it is a
+    /// contradiction.
+    fn on_disorder(&mut self, sent: &Sent, refusal: &Refusal) {
         let resumes = self.shared.config.resume_after.is_some();
-        let slot = &mut self.slots[usize::from(at.0)];
-        if slot.holding || slot.in_flight > 0 {
+        let slot = &mut self.slots[usize::from(sent.run.slot.0)];
+        if sent.previous != slot.settled {
             return;
         }
         slot.disorder += 1;
@@ -423,6 +444,7 @@ impl Driver {
         let records = &run.records()[from..to];
         let slot = &mut self.slots[usize::from(run.slot.0)];
         slot.disorder = 0;
+        self.progress = Instant::now();
         if let (true, Some(last)) = (self.shared.epoch.is_some(), records.last()) {
             slot.settled = slot.settled.max(Some(last.number));
         }
@@ -456,24 +478,31 @@ impl Driver {
         if !slot.holding {
             slot.holding = true;
             self.holding.push(at);
-            // What is queued but not sent comes after.
-            for lane in self.lanes.values_mut() {
-                let queued = std::mem::take(&mut lane.ready);
-                let (later, others): (VecDeque<Run>, VecDeque<Run>) =
-                    queued.into_iter().partition(|run| run.slot == at);
-                lane.ready = others;
-                slot.held.extend(later);
-            }
+            self.unswept = true;
         }
         if let Some(Reason::Moving | Reason::SlotMoving | Reason::ResourceExhausted | Reason::WrongShard) = reason {
             slot.not_before = Some(Instant::now() + self.shared.config.pause);
         }
-        let place = slot.held.iter().position(|held| held.first() > run.first()).unwrap_or(slot.held.len());
-        slot.held.insert(place, run);
+        slot.keep(run);
+    }
+
+    /// Takes queued runs of holding slots out of the queues: they come after what is being sent again. A later number
+    /// that went first would move the mark past the earlier ones, which would then pass for duplicates.
+    fn sweep(&mut self) {
+        if !std::mem::take(&mut self.unswept) {
+            return;
+        }
+        for lane in self.lanes.values_mut() {
+            for run in std::mem::take(&mut lane.ready) {
+                let slot = &mut self.slots[usize::from(run.slot.0)];
+                if slot.holding { slot.keep(run) } else { lane.ready.push_back(run) }
+            }
+        }
     }
 
     /// Lets slots go on that have nothing under way and nothing to wait for.
     fn release(&mut self) {
+        self.sweep();
         let now = Instant::now();
         let mut waiting = Vec::new();
         for at in std::mem::take(&mut self.holding) {
@@ -537,17 +566,7 @@ impl Driver {
 
     /// No stream to the shard is tried for a while; the first redirect to a known leader is followed at once.
     fn pause(&mut self, shard: ShardId, hint: Option<Duration>, at_once: bool, error: &Error) {
-        let patience = self.shared.config.give_up_after;
-        if self.progress.elapsed() >= patience {
-            let spent = patience.as_secs_f32();
-            self.shared.fail(Error::Unavailable {
-                message: format!("no batch was answered for {spent} s: {error}"),
-                unknown: true,
-                retry_after: None,
-                redirect: None,
-            });
-            return;
-        }
+        self.trouble = error.to_string();
         let (seed, far) = (self.shared.client.config().seed, Instant::now() + Duration::from_secs(3_600));
         let lane = self.lane(shard);
         let first = lane.waits.is_none();
@@ -557,15 +576,28 @@ impl Driver {
         tracing::debug!(%shard, %error, ?wait, "a shard does not take batches now");
     }
 
-    async fn on_tick(&mut self) {
-        if std::mem::take(&mut self.map_is_old)
-            && let Err(error) = self.shared.client.with_deadline(self.shared.config.pause * 20).refresh_routes().await
-        {
-            tracing::debug!(%error, "the shard map could not be asked for");
-            self.map_is_old = true;
-            if self.progress.elapsed() >= self.shared.config.give_up_after {
-                self.shared.fail(error);
-            }
+    fn on_tick(&mut self) {
+        let patience = self.shared.config.give_up_after;
+        if self.progress.elapsed() >= patience {
+            let (spent, why) = (patience.as_secs_f32(), std::mem::take(&mut self.trouble));
+            self.shared.fail(Error::Unavailable {
+                message: format!("no record got a verdict for {spent} s: {why}"),
+                unknown: true,
+                retry_after: None,
+                redirect: None,
+            });
+            return;
+        }
+        // Asked beside this task: verdicts do not wait for the map.
+        if self.map_is_old && !self.asking.swap(true, Ordering::AcqRel) {
+            self.map_is_old = false;
+            let (client, asking) = (self.shared.client.with_deadline(MAP_DEADLINE), self.asking.clone());
+            tokio::spawn(async move {
+                if let Err(error) = client.refresh_routes().await {
+                    tracing::debug!(%error, "the shard map could not be asked for");
+                }
+                asking.store(false, Ordering::Release);
+            });
         }
         self.release();
         let patience = self.shared.client.config().attempt;

@@ -37,6 +37,8 @@ pub(super) struct LaneEvent {
 pub(super) struct Sent {
     pub run: Run,
     pub definitions: Vec<u32>,
+    /// The number that the segment named as the one before it.
+    pub previous: Option<u64>,
 }
 
 /// A batch without a verdict.

@@ -66,7 +66,7 @@ pub fn validate(files: &Files, out: &Out) -> Result<Exit, Error> {
         out.table(&["kind", "name", "file"], &[], rows.collect());
     }
     if errors > 0 {
-        out.say(&format!("{errors} of {} findings are errors: nothing of this can be applied", findings.len()));
+        out.say(&format!("{}: nothing of this can be applied", count(errors, "error")));
         return Ok(Exit::Failed);
     }
     out.next(&format!("reckoner apply -f {}", words(&files.files)));
@@ -100,7 +100,7 @@ pub async fn apply(files: &Files, globals: &Globals, out: &Out) -> Result<Exit, 
     out.findings(&findings);
     let errors = findings.iter().filter(|finding| finding.is_error()).count();
     if errors > 0 {
-        return Err(Error::invalid(format!("{errors} errors in the files above; nothing was applied")));
+        return Err(Error::invalid(format!("{} in the files above; nothing was applied", count(errors, "error"))));
     }
     documents.sort_by_key(|placed| match placed.document {
         Document::Catalogue(_) => 0,
@@ -164,6 +164,11 @@ fn show_job(job: String, reply: &proto::JobReply, documents: &[Placed], out: &Ou
         vec![row.step, row.state, why]
     });
     out.table(&["step", "state", "detail"], &[], rows.collect());
+}
+
+/// `1 error`, `2 errors`.
+fn count(number: usize, word: &str) -> String {
+    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
 }
 
 /// Paths as they were given, for a hint.

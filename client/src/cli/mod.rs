@@ -75,7 +75,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Options that every verb understands.
+// Options that every verb understands. No doc comment: clap would print it as the program's description.
 #[derive(Args, Clone, Debug)]
 pub struct Globals {
     /// Nodes to ask, host:port; the others are learnt from the first that answers
@@ -100,7 +100,7 @@ impl Globals {
     }
 }
 
-/// The verbs.
+// The verbs. No doc comment, as above.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// Check catalogues, hierarchies and contracts without a server

@@ -250,7 +250,7 @@ skus:
     fn a_problem_of_the_domain_stands_at_its_place() {
         let text = CATALOGUE.replace("usage_type: storage}", "usage_type: storage, region: [x]}");
         let (_, findings) = read_source(&source(&text));
-        assert_eq!(findings[0].place(), Some((11, 56)), "{}", findings[0]);
+        assert_eq!(findings[0].place(), Some((11, 55)), "{}", findings[0]);
         let text = CATALOGUE.replace("rate: 0.10", "rate: 0.1O");
         let (documents, _) = read_source(&source(&text));
         let findings = check(&documents);

@@ -22,7 +22,9 @@ use tonic::{Request, Response, Status, async_trait};
 use super::status::{Trouble, refusal_out};
 use crate::context::Context;
 use crate::data::reach;
-use crate::meta::command::{Command, JobRow, OpenJob, StepState};
+use crate::internal::HelloRequest;
+use crate::internal::internal_client::InternalClient;
+use crate::meta::command::{Command, JobRow, NodeRow, OpenJob, RangeRow, StepState};
 use crate::meta::job;
 use crate::store::content::Hash;
 use crate::workers;
@@ -32,6 +34,12 @@ const JOB_WAIT_MAX: Duration = Duration::from_secs(50);
 
 /// How long a forwarded call may take.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a node may take to say who it is.
+const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Clocks further apart than this make a close come visibly early or late.
+const CLOCK_OFFSET_MS_MAX: i64 = 5_000;
 
 /// Longest id of a job, in bytes.
 const JOB_ID_BYTES_MAX: usize = 128;
@@ -157,11 +165,18 @@ impl Door {
         }
     }
 
-    /// Whether another node answers, and its clock against this one's.
-    async fn reaches(&self, address: &str) -> bool {
-        let Ok(channel) = reach::channel(&self.0, address) else { return false };
-        let mut client = ClusterClient::new(channel);
-        timeout(Duration::from_millis(500), client.routes(RoutesRequest {})).await.is_ok_and(|reply| reply.is_ok())
+    /// What a node says of itself, and its clock against this one's in milliseconds, half the way taken off; `None`
+    /// where it does not answer.
+    async fn hello(&self, node: &NodeRow) -> Option<(String, i64)> {
+        if node.id == self.0.node {
+            return Some((env!("CARGO_PKG_VERSION").to_owned(), 0));
+        }
+        let mut client = InternalClient::new(reach::channel(&self.0, &node.address).ok()?);
+        let before = self.0.clock.now().0;
+        let reply = timeout(HELLO_TIMEOUT, client.hello(HelloRequest {})).await.ok()?.ok()?.into_inner();
+        let middle = before + (self.0.clock.now().0 - before) / 2;
+        // Another node under this address is not the one that was asked for.
+        (reply.node == node.id).then_some((reply.version, (reply.now_ns - middle) / 1_000_000))
     }
 }
 
@@ -188,23 +203,25 @@ impl Cluster for Door {
         for row in state.replicas() {
             shards.push(self.shard_status(row.shard, &row.nodes).await);
         }
-        let asked = state.nodes().iter().map(|node| async move {
-            let own = node.id == context.node;
-            let reachable = own || self.reaches(&node.address).await;
-            (node, own, reachable)
-        });
+        let asked = state.nodes().iter().map(|node| async move { (node, self.hello(node).await) });
         let mut reasons = Vec::new();
         let mut nodes = Vec::new();
-        for (node, own, reachable) in futures::future::join_all(asked).await {
-            if !reachable {
+        for (node, answer) in futures::future::join_all(asked).await {
+            if answer.is_none() {
                 reasons.push(format!("node {} at {} does not answer", node.id, node.address));
+            }
+            let reachable = answer.is_some();
+            let (version, clock_offset_ms) = answer.unwrap_or_default();
+            if clock_offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
+                let id = node.id;
+                reasons.push(format!("the clock of node {id} is {clock_offset_ms} ms off this one's; set the clocks"));
             }
             nodes.push(NodeStatus {
                 id: node.id,
                 address: node.address.clone(),
                 reachable,
-                version: if own { env!("CARGO_PKG_VERSION").to_owned() } else { String::new() },
-                clock_offset_ms: 0,
+                version,
+                clock_offset_ms,
                 leads: shards.iter().filter(|shard| shard.leader_node == node.id).map(|shard| shard.id).collect(),
             });
         }
@@ -248,9 +265,8 @@ impl Cluster for Door {
                 replicas: row.nodes.clone(),
             }
         });
-        let range =
-            |row: &crate::meta::command::RangeRow| SlotRange { first: row.first, last: row.last, shard: row.shard };
-        let node = |row: &crate::meta::command::NodeRow| NodeRoute { node: row.id, address: row.address.clone() };
+        let range = |row: &RangeRow| SlotRange { first: row.first, last: row.last, shard: row.shard };
+        let node = |row: &NodeRow| NodeRoute { node: row.id, address: row.address.clone() };
         Ok(Response::new(RoutesReply {
             map_epoch: state.epoch(),
             ranges: state.ranges().iter().map(range).collect(),

@@ -143,7 +143,7 @@ async fn entries(
     let mut entries = Vec::with_capacity(named.len());
     for ((kind, id), ()) in named {
         let found = match kind {
-            "price" => entry(&catalogue.1, &["prices", "pools", "free_pools"], &id).map(|json| (json, &catalogue.0)),
+            "price" => entry(&catalogue.1, &["prices", "pools", "skus"], &id).map(|json| (json, &catalogue.0)),
             _ => contract.as_ref().and_then(|(out, document)| Some((entry(document, &["clauses"], &id)?, out))),
         };
         if let Some((json, version)) = found {

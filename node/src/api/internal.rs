@@ -11,7 +11,10 @@ use super::status::Trouble;
 use crate::context::Context;
 use crate::data::{billing, reach};
 use crate::internal::internal_server::Internal;
-use crate::internal::{FoldedReply, FoldedRequest, ReadIndexReply, ReadIndexRequest, StateHashReply, StateHashRequest};
+use crate::internal::{
+    FoldedReply, FoldedRequest, HelloReply, HelloRequest, ReadIndexReply, ReadIndexRequest, StateHashReply,
+    StateHashRequest,
+};
 
 /// How long the leader may look for its majority.
 const BARRIER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -50,6 +53,11 @@ impl Internal for Door {
             hashes.push(folded.map(|billed| billing::digest(&billed).to_vec().into()).unwrap_or_default());
         }
         Ok(Response::new(FoldedReply { hashes }))
+    }
+
+    async fn hello(&self, _request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(Response::new(HelloReply { node: self.0.node, version, now_ns: self.0.clock.now().0 }))
     }
 
     async fn state_hash(&self, request: Request<StateHashRequest>) -> Result<Response<StateHashReply>, Status> {

@@ -17,6 +17,8 @@ use reckoner_raft::service::PeerService;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use super::{accounts, bills, catalogue, cluster, internal, usage};
 use crate::context::Context;
@@ -32,6 +34,9 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long open calls may go on once the doors close.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How often the health service learns whether the node is ready.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The running doors.
 pub struct Server {
@@ -85,17 +90,28 @@ pub fn serve(context: &Arc<Context>, listener: Listener) -> Server {
         .timeout(REQUEST_TIMEOUT)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, closed);
+    tokio::spawn(tell_health(context.clone(), health, close.clone()));
     let fate = context.fate.clone();
     let task = tokio::spawn(async move {
         if let Err(error) = server.await {
             fate.seal(&format!("the doors closed: {error}"));
         }
-        drop(health);
     });
     Server { stopping: context.stopping.clone(), close, cut, task: Mutex::new(Some(task)) }
 }
 
-fn routes(context: &Arc<Context>) -> (Routes, tonic_health::server::HealthReporter) {
+/// Serving while the node has all it should have and is not stopping.
+async fn tell_health(context: Arc<Context>, health: HealthReporter, close: CancellationToken) {
+    while !close.is_cancelled() {
+        let ready = !context.stopping.is_cancelled() && context.missing().is_none();
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        health.set_service_status("", status).await;
+        // Either way it is time to look again, or over.
+        let _ = tokio::time::timeout(HEALTH_INTERVAL, close.cancelled()).await;
+    }
+}
+
+fn routes(context: &Arc<Context>) -> (Routes, HealthReporter) {
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)

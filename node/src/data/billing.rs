@@ -17,12 +17,12 @@ use reckoner_shard::billing::cycle::{BillHash, Phase, Status};
 use reckoner_shard::billing::fold::{Counter, FoldError, FoldInput, fold};
 use reckoner_shard::machine::command::BilledRoot;
 use reckoner_shard::machine::query::{FoldCounter, FoldSource, NoSource, View};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reach;
 use crate::context::Context;
 use crate::store::bills::BillStore;
-use crate::workers;
+use crate::workers::{self, Workers};
 
 /// What a fold came to: what the leader will propose, or why there is nothing.
 pub type Folded = Result<Arc<BilledRoot>, String>;
@@ -35,11 +35,15 @@ pub struct Folds {
     shard: ShardId,
     context: Arc<Context>,
     running: Arc<Mutex<BTreeMap<(AccountId, CycleId), Running>>>,
+    /// One waiter a running fold, so as many as cycles that are cut.
+    flushes: mpsc::UnboundedSender<Flushed>,
 }
 
 impl Folds {
     pub fn new(shard: ShardId, context: &Arc<Context>) -> Self {
-        Self { shard, context: context.clone(), running: Arc::default() }
+        let (flushes, asked) = mpsc::unbounded_channel();
+        tokio::spawn(flush_for_all(context.bills.clone(), context.workers.clone(), asked));
+        Self { shard, context: context.clone(), running: Arc::default(), flushes }
     }
 
     /// Begins the fold of a cut cycle unless it was begun; the result comes through the receiver.
@@ -102,50 +106,92 @@ impl Folds {
         ))
     }
 
-    /// Writes the counters of an issued cycle beside its bills, durably, and answers their hash.
-    pub async fn archive(&self, view: &Arc<View>, root: &AccountId, cycle: CycleId) -> Result<Hash, String> {
-        let (view, root, bills) = (view.clone(), root.clone(), self.context.bills.clone());
-        workers::run(self.context.workers.as_ref(), move || {
-            let bytes = Bytes::from(view.archive(&root, cycle).map_err(|refusal| refusal.to_string())?);
-            let hash = *blake3::hash(&bytes).as_bytes();
-            bills.put(Some(cycle), &hash, bytes).map_err(|error| error.to_string())?;
-            bills.flush().map_err(|error| error.to_string())?;
-            Ok(hash)
-        })
-        .await
-        .map_err(|lost| lost.to_string())?
-    }
-
-    /// Makes sure that this replica's own archive of a cycle is on disk and the one that is about to be recorded: the
-    /// counters leave memory with that entry.
-    ///
-    /// # Errors
-    /// The two differ, or the disk fails: this replica must stop.
-    pub async fn compare_archive(
+    /// Writes the counters of issued cycles beside their bills, durably with one flush, and answers the hash of each.
+    pub async fn archive(
         &self,
         view: &Arc<View>,
-        root: &AccountId,
-        cycle: CycleId,
-        agreed: &Hash,
+        cycles: Vec<(AccountId, CycleId)>,
+    ) -> Result<Vec<(AccountId, CycleId, Hash)>, String> {
+        let (view, bills) = (view.clone(), self.context.bills.clone());
+        let archived = workers::run(self.context.workers.as_ref(), move || {
+            let mut archived = Vec::with_capacity(cycles.len());
+            for (root, cycle) in cycles {
+                let bytes = Bytes::from(view.archive(&root, cycle).map_err(|refusal| refusal.to_string())?);
+                let hash = *blake3::hash(&bytes).as_bytes();
+                bills.put(Some(cycle), &hash, bytes).map_err(|error| error.to_string())?;
+                archived.push((root, cycle, hash));
+            }
+            bills.flush().map_err(|error| error.to_string())?;
+            Ok(archived)
+        });
+        archived.await.map_err(|lost| lost.to_string())?
+    }
+
+    /// Makes sure that this replica's own archives are on disk and those that are about to be recorded: the counters
+    /// leave memory with that entry.
+    ///
+    /// # Errors
+    /// One differs, or the disk fails: this replica must stop.
+    pub async fn compare_archives(
+        &self,
+        view: &Arc<View>,
+        agreed: Vec<(AccountId, CycleId, Hash)>,
     ) -> Result<(), String> {
-        if view.cycle_status(root, cycle) != Ok(Status::Issued) {
-            // Recorded before, or refused by the machine.
+        // Others were recorded before, or the machine refuses them.
+        let issued =
+            agreed.into_iter().filter(|(root, cycle, _)| view.cycle_status(root, *cycle) == Ok(Status::Issued));
+        let agreed: Vec<_> = issued.collect();
+        if agreed.is_empty() {
             return Ok(());
         }
-        let own = self.archive(view, root, cycle).await?;
-        if own == *agreed {
-            return Ok(());
+        let own = self.archive(view, agreed.iter().map(|(root, cycle, _)| (root.clone(), *cycle)).collect()).await?;
+        for ((root, cycle, agreed), (.., own)) in agreed.iter().zip(&own) {
+            if agreed != own {
+                let (agreed, own) = (hex(agreed), hex(own));
+                return Err(format!("the archives of {root} for {cycle} differ: {agreed} agreed, {own} here"));
+            }
         }
-        Err(format!("the archives of {root} for {cycle} differ: {} agreed, {} here", hex(agreed), hex(&own)))
+        Ok(())
     }
 
     async fn fold(&self, view: Arc<View>, root: &AccountId, cycle: CycleId) -> Folded {
         let source = source(&self.context, &view, root, cycle).await.map_err(|why| why.to_string())?;
         let bills = self.context.bills.clone();
-        workers::run(self.context.workers.as_ref(), move || store(&source, bills.as_ref()))
-            .await
-            .map_err(|lost| lost.to_string())?
-            .map(Arc::new)
+        let stored = workers::run(self.context.workers.as_ref(), move || store(&source, bills.as_ref()));
+        let stored = stored.await.map_err(|lost| lost.to_string())??;
+        self.flushed().await?;
+        Ok(Arc::new(stored))
+    }
+
+    /// Returns after a flush that began now or later: folds that end together share one.
+    async fn flushed(&self) -> Result<(), String> {
+        let gone = || "the node stops".to_owned();
+        let (done, flushed) = oneshot::channel();
+        self.flushes.send(done).map_err(|_| gone())?;
+        flushed.await.map_err(|_| gone())?
+    }
+}
+
+type Flushed = oneshot::Sender<Result<(), String>>;
+
+/// Flushes the BillStore for all who wait, again and again until nobody can ask any more.
+async fn flush_for_all(
+    bills: Arc<dyn BillStore>,
+    workers: Arc<dyn Workers>,
+    mut asked: mpsc::UnboundedReceiver<Flushed>,
+) {
+    while let Some(first) = asked.recv().await {
+        let mut waiting = vec![first];
+        while let Ok(next) = asked.try_recv() {
+            waiting.push(next);
+        }
+        let bills = bills.clone();
+        let flushed = workers::run(workers.as_ref(), move || bills.flush().map_err(|error| error.to_string())).await;
+        let result = flushed.unwrap_or_else(|lost| Err(lost.to_string()));
+        for waiter in waiting {
+            // One that gave up needs no answer.
+            let _ = waiter.send(result.clone());
+        }
     }
 }
 
@@ -191,7 +237,7 @@ pub fn bodies(source: &FoldSource) -> Result<Vec<BillBody>, FoldError> {
     })
 }
 
-/// Folds, and keeps the bodies on disk before their hashes are told to anybody.
+/// Folds and puts the bodies; a flush must follow before their hashes are told to anybody.
 fn store(source: &FoldSource, bills: &dyn BillStore) -> Result<BilledRoot, String> {
     let bodies = bodies(source).map_err(|error| error.to_string())?;
     let mut hashes = Vec::with_capacity(bodies.len());
@@ -201,7 +247,6 @@ fn store(source: &FoldSource, bills: &dyn BillStore) -> Result<BilledRoot, Strin
         bills.put(Some(body.cycle), &body_hash, bytes).map_err(|error| error.to_string())?;
         hashes.push(BillHash { payer: body.payer.clone(), currency: body.currency, body_hash });
     }
-    bills.flush().map_err(|error| error.to_string())?;
     hashes.sort();
     let root = source.hierarchy.root.clone();
     Ok(BilledRoot { root, cycle: source.cycle, bills: hashes, postings: Vec::new() })

@@ -31,7 +31,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const FOLD_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Steps of one look, and commands of one entry: usage waits behind an entry, so it stays small.
-const STEPS_MAX: usize = 256;
+const STEPS_MAX: usize = 1_024;
 
 pub enum Message {
     /// Look what is due; answers how soon to look again.
@@ -119,17 +119,23 @@ impl Ticking {
             return Ok(Looked::Nothing);
         }
         let mut commands = Vec::new();
-        let mut to_bill = Vec::new();
+        let (mut to_bill, mut to_archive) = (Vec::new(), Vec::new());
         for due in due {
             let (root, cycle) = (due.root, due.cycle);
             match due.step {
                 DueStep::Cut => commands.push(Command::Cut { root, cycle, manual: false }),
                 DueStep::Bill => to_bill.push((root, cycle)),
                 DueStep::Issue => commands.push(Command::Issue { root, cycle }),
-                DueStep::Archive => match self.shard.folds().archive(&read.view, &root, cycle).await {
-                    Ok(hash) => commands.push(Command::Archived { root, cycle, hash }),
-                    Err(reason) => tracing::error!(%root, %cycle, reason, "a cycle cannot be archived"),
-                },
+                DueStep::Archive => to_archive.push((root, cycle)),
+            }
+        }
+        if !to_archive.is_empty() {
+            match self.shard.folds().archive(&read.view, to_archive).await {
+                Ok(archived) => {
+                    let command = |(root, cycle, hash)| Command::Archived { root, cycle, hash };
+                    commands.extend(archived.into_iter().map(command));
+                }
+                Err(reason) => tracing::error!(shard = %self.shard.id(), reason, "cycles cannot be archived"),
             }
         }
         let waiting = !to_bill.is_empty();

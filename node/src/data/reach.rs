@@ -94,7 +94,8 @@ pub async fn execute(
             Err(trouble @ (Trouble::Refused(_) | Trouble::Invalid { .. })) => return Err(trouble),
             Err(trouble) => trouble,
         };
-        if Instant::now() + RETRY >= deadline || context.fate.sealed().is_some() {
+        let over = context.stopping.is_cancelled() || context.fate.sealed().is_some();
+        if Instant::now() + RETRY >= deadline || over {
             return Err(trouble);
         }
         sleep(RETRY).await;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use reckoner_raft::error::Error;
-use reckoner_raft::group::{Applied, Group, Role};
+use reckoner_raft::group::{Applied, Group, Role, Status};
 use reckoner_raft::machine::{ChunkSink, ChunkSource, Committed, Frozen, Halt, Machine, Position};
 use reckoner_shard::base::hash::{Hash, hex};
 use reckoner_shard::base::id::{ShardId, Slot};
@@ -20,8 +20,7 @@ use reckoner_shard::machine::codec::{self, Entry};
 use reckoner_shard::machine::command::{self, Command, CommandOutcome, Effect, Outcome};
 use reckoner_shard::machine::query::View;
 use reckoner_shard::machine::state::State;
-use reckoner_shard::placement::slot_of;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::billing::{Folds, contents_of};
 use super::reach;
@@ -134,20 +133,22 @@ impl Owned {
             // Usage records nothing of this kind, and the machine itself says what it cannot read.
             return Ok(());
         };
+        let mut archived = Vec::new();
         for command in commands {
             match command {
                 Command::Billed { slot, roots } => {
+                    let view = self.read(Some(slot)).view;
                     for agreed in roots {
-                        let view = self.read(Some(slot)).view;
                         self.parts.folds.compare(&view, &agreed).await.map_err(Halt::new)?;
                     }
                 }
-                Command::Archived { root, cycle, hash } => {
-                    let view = self.read(Some(slot_of(root.as_str()))).view;
-                    self.parts.folds.compare_archive(&view, &root, cycle, &hash).await.map_err(Halt::new)?;
-                }
+                Command::Archived { root, cycle, hash } => archived.push((root, cycle, hash)),
                 _ => (),
             }
+        }
+        if !archived.is_empty() {
+            let view = self.read(None).view;
+            self.parts.folds.compare_archives(&view, archived).await.map_err(Halt::new)?;
         }
         Ok(())
     }
@@ -278,6 +279,8 @@ impl Frozen for FrozenShard {
 pub struct Shard {
     id: ShardId,
     group: Group,
+    /// The group's status as it was last published: asked for with every batch, so it must cost nothing.
+    status: watch::Receiver<Status>,
     parts: Parts,
     /// The last stamp that was given here, so that a clock that goes back does not show in the log.
     stamped: Arc<AtomicI64>,
@@ -285,7 +288,7 @@ pub struct Shard {
 
 impl Shard {
     pub fn new(id: ShardId, group: Group, parts: Parts) -> Self {
-        Self { id, group, parts, stamped: Arc::new(AtomicI64::new(i64::MIN)) }
+        Self { id, status: group.watch(), group, parts, stamped: Arc::new(AtomicI64::new(i64::MIN)) }
     }
 
     pub fn id(&self) -> ShardId {
@@ -307,12 +310,12 @@ impl Shard {
     }
 
     pub fn leads(&self) -> bool {
-        self.group.status().role == Role::Leader
+        self.status.borrow().role == Role::Leader
     }
 
     /// Who leads, with the address.
     pub fn leader(&self) -> Option<(u64, String)> {
-        self.group.status().leader.map(|(node, address)| (node.0, address))
+        self.status.borrow().leader.as_ref().map(|(node, address)| (node.0, address.clone()))
     }
 
     /// Proposes a batch of usage as it came. Only the leader can.
@@ -352,7 +355,8 @@ impl Shard {
     }
 
     /// max(last stamp, this node's clock). The machine takes the maximum with the log's last stamp as well, so a new
-    /// leader with a slow clock cannot turn time back.
+    /// leader with a slow clock cannot turn time back. Peers' clocks have no vote here: a cut needs the leader's own
+    /// clock to be past the cycle's end, and `cluster status` names clocks that are far apart.
     fn stamp(&self) -> Timestamp {
         let now = self.parts.context.clock.now().0;
         Timestamp(self.stamped.fetch_max(now, Ordering::SeqCst).max(now))

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use reckoner_client::proto;
+use reckoner_shard::account::directory::Membership;
 use reckoner_shard::account::document::HierarchyDocument;
-use reckoner_shard::base::id::ShardId;
-use reckoner_shard::base::problem::{Problem, Severity};
+use reckoner_shard::base::id::{AccountId, ShardId};
+use reckoner_shard::base::problem::{PathPart, Problem, Severity};
 use reckoner_shard::base::refusal::{Reason, Refusal};
+use reckoner_shard::base::time::{Period, Timestamp};
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::contract::terms::Contract;
+use reckoner_shard::machine::query::View;
 use reckoner_shard::machine::state::Blobs as _;
 use reckoner_shard::placement::{ShardMap, slot_of};
 use reckoner_shard::pricing::catalogue::Catalogue;
@@ -123,12 +126,14 @@ pub async fn check(context: &Arc<Context>, documents: &[Parsed]) -> Result<(), T
     let mut found = Vec::new();
     let mut catalogues: BTreeMap<String, Arc<Catalogue>> = BTreeMap::new();
     let mut hierarchies: BTreeMap<String, String> = BTreeMap::new();
+    let (mut views, mut claimed) = (BTreeMap::new(), BTreeMap::new());
     for document in documents {
         let problems = match &document.content {
             Content::Catalogue(catalogue) => check_catalogue(context, catalogue, &mut catalogues).await?,
             Content::Hierarchy(hierarchy) => {
                 hierarchies.insert(hierarchy.root.to_string(), hierarchy.catalogue.to_string());
                 let mut problems = hierarchy.check();
+                problems.extend(check_members(context, hierarchy, &mut views, &mut claimed).await?);
                 if known(context, &mut catalogues, hierarchy.catalogue.as_str()).await?.is_none() {
                     problems.push(unknown(
                         "catalogue",
@@ -155,7 +160,6 @@ pub async fn check(context: &Arc<Context>, documents: &[Parsed]) -> Result<(), T
 }
 
 fn unknown(field: &str, message: String, help: &str) -> Problem {
-    use reckoner_shard::base::problem::PathPart;
     Problem {
         path: vec![PathPart::Key(field.to_owned())],
         message,
@@ -196,6 +200,40 @@ async fn check_catalogue(
     let before = known(context, catalogues, document.name.as_str()).await?;
     let problems = before.map(|before| before.check_successor(document)).unwrap_or_default();
     catalogues.insert(document.name.to_string(), Arc::new(compiled));
+    Ok(problems)
+}
+
+/// Accounts that belong to another hierarchy at a time at which this one names them: of this job, or by the directory as
+/// this node knows it. The directory's own slots decide in the end; here the answer comes before anything is applied.
+async fn check_members(
+    context: &Arc<Context>,
+    hierarchy: &HierarchyDocument,
+    views: &mut BTreeMap<ShardId, Arc<View>>,
+    claimed: &mut BTreeMap<String, Vec<Membership>>,
+) -> Result<Vec<Problem>, Trouble> {
+    let mut problems = Vec::new();
+    for (account, periods) in members(hierarchy) {
+        let slot = slot_of(&account);
+        let shard = reach::shard_of(context, slot)?;
+        if !views.contains_key(&shard) {
+            let read = reach::replica(context, shard)?.view(None).await;
+            views.insert(shard, read.map_err(|error| Trouble::of_group(error, shard.0, 0))?.view);
+        }
+        let id = AccountId::new(&account).map_err(|error| Trouble::invalid(error.to_string()))?;
+        let known = views.get(&shard).and_then(|view| view.slot(slot)).map(|slot| slot.directory.memberships(&id));
+        let of_job = claimed.entry(account.clone()).or_default();
+        let other = known.unwrap_or_default().iter().chain(of_job.iter()).find(|membership| {
+            membership.root != hierarchy.root && periods.iter().any(|period| period.overlaps(&membership.period))
+        });
+        if let Some(other) = other {
+            problems.push(unknown(
+                "accounts",
+                format!("account '{account}' belongs to '{}' at a time at which this hierarchy names it", other.root),
+                "end its membership there first, or give from and until",
+            ));
+        }
+        of_job.extend(periods.into_iter().map(|period| Membership { root: hierarchy.root.clone(), period }));
+    }
     Ok(problems)
 }
 
@@ -266,8 +304,7 @@ pub fn plan(id: &str, documents: &[Parsed], map: &ShardMap) -> JobRow {
 }
 
 /// Every account of a hierarchy with its periods of membership: root and payers always belong to it.
-pub fn members(hierarchy: &HierarchyDocument) -> BTreeMap<String, Vec<reckoner_shard::base::time::Period>> {
-    use reckoner_shard::base::time::{Period, Timestamp};
+pub fn members(hierarchy: &HierarchyDocument) -> BTreeMap<String, Vec<Period>> {
     let always = Period { from: Timestamp(i64::MIN), until: Timestamp(i64::MAX) };
     let mut members: BTreeMap<String, Vec<Period>> = BTreeMap::new();
     for account in &hierarchy.accounts {

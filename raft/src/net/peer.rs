@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -15,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Endpoint, Uri};
 
@@ -32,6 +32,10 @@ const FRAMES_MAX: usize = 8;
 
 /// Time to reach a peer. Elections go on meanwhile, calls wait.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection on which a call timed out is dropped when it was silent for this long. Shorter, and a busy machine
+/// would lose its connections when it can least afford new ones.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Receive windows: several messages may be under way before the receiver has read one.
 const STREAM_WINDOW: u32 = 8 << 20;
@@ -76,12 +80,31 @@ struct Stream {
     health: Arc<Health>,
 }
 
-#[derive(Default)]
 struct Health {
-    /// Replies that ever came.
-    replies: AtomicU64,
-    /// A call timed out and nothing else came meanwhile: the connection is to be dropped.
+    /// When the connection last gave a sign of life: was opened, or carried a reply.
+    alive: Mutex<Instant>,
+    /// A call timed out on a silent connection, which is to be dropped.
     stuck: Notify,
+}
+
+impl Health {
+    fn new() -> Self {
+        Self {
+            alive: Mutex::new(Instant::now()),
+            stuck: Notify::new(),
+        }
+    }
+
+    fn sign_of_life(&self) {
+        *self.alive.lock() = Instant::now();
+    }
+
+    /// A call of `after` was not answered in time. Slow calls are no reason to drop a connection, silence is.
+    fn timed_out(&self, after: Duration) {
+        if self.alive.lock().elapsed() >= after.max(SILENCE_MAX) {
+            self.stuck.notify_one();
+        }
+    }
 }
 
 struct Waiting {
@@ -107,7 +130,7 @@ impl GrpcTransport {
             return stream.clone();
         }
         let (calls, waiting) = mpsc::channel(WAITING_MAX);
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::new());
         tokio::spawn(run(
             address.to_owned(),
             self.connector.clone(),
@@ -135,7 +158,6 @@ impl Transport for GrpcTransport {
     ) -> BoxFuture<'static, Result<PeerReply, TransportError>> {
         let stream = self.stream(to, address, lane);
         Box::pin(async move {
-            let before = stream.health.replies.load(Ordering::Relaxed);
             let (answer, answered) = oneshot::channel();
             let asked = async {
                 let waiting = Waiting { request, answer };
@@ -150,10 +172,7 @@ impl Transport for GrpcTransport {
                 Ok(Ok(reply)) => Ok(reply),
                 Ok(Err(reason)) => Err(TransportError::Unreachable { to, reason }),
                 Err(_) => {
-                    // A stream on which others are answered is alive; only this call was slow.
-                    if stream.health.replies.load(Ordering::Relaxed) == before {
-                        stream.health.stuck.notify_one();
-                    }
+                    stream.health.timed_out(timeout);
                     Err(TransportError::TimedOut { to, after: timeout })
                 }
             }
@@ -217,12 +236,13 @@ async fn exchange(
     let mut under_way = BTreeMap::new();
     let mut number = 0_u64;
     let mut next = Some(first);
+    health.sign_of_life();
     loop {
         tokio::select! {
             biased;
             reply = replies.message() => match reply {
                 Ok(Some(frame)) => {
-                    health.replies.fetch_add(1, Ordering::Relaxed);
+                    health.sign_of_life();
                     let asker: Option<oneshot::Sender<_>> = under_way.remove(&frame.number);
                     if let (Some(asker), Some(reply)) = (asker, frame.reply) {
                         // It may have given up.
@@ -233,7 +253,7 @@ async fn exchange(
                 Err(status) => return Err(status.to_string()),
             },
             () = health.stuck.notified() => {
-                return Err("a call timed out and nothing else was answered".to_owned());
+                return Err("a call timed out and nothing was answered for a while".to_owned());
             }
             room = frames.reserve(), if next.is_some() => {
                 let Ok(room) = room else {

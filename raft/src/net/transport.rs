@@ -41,7 +41,7 @@ pub enum TransportError {
 /// Carries calls to other nodes.
 pub trait Transport: Send + Sync + 'static {
     /// Sends `request` to node `to` at `address` and waits for its reply, at most `timeout`. Calls may overtake each
-    /// other. An implementation drops its connection to a peer that let a call time out.
+    /// other. An implementation drops a connection that let a call time out and gave no other sign of life.
     fn call(
         &self,
         to: NodeId,

@@ -391,6 +391,7 @@ impl Generation {
         let manifest: Manifest = wire::record_in(&record, "the manifest")?;
         let pages = DatabasePages {
             next: 0,
+            ended: false,
             pages: db.iter(),
             _held: None,
             _db: db.clone(),
@@ -436,6 +437,7 @@ impl StoredSnapshot for Stored {
         let db = self.0.database()?;
         Ok(Box::new(DatabasePages {
             next: 0,
+            ended: false,
             pages: db.iter(),
             _db: db,
             _held: Some(self.0.clone()),
@@ -456,6 +458,7 @@ impl Drop for Generation {
 /// Pages in the order of their numbers, each checked.
 struct DatabasePages {
     next: u64,
+    ended: bool,
     // Before what it reads from, so that it goes first.
     pages: sled::Iter,
     _db: Arc<sled::Db>,
@@ -465,11 +468,15 @@ struct DatabasePages {
 impl PageSource for DatabasePages {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         let damaged = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        if self.ended {
+            return Ok(None);
+        }
         let number = self.next;
         let Some((key, value)) = guarded(|| self.pages.next().transpose())? else {
             return damaged("the manifest is missing".to_owned());
         };
         if &key[..] == MANIFEST_KEY {
+            self.ended = true;
             return Ok(None);
         }
         if key[..] != number.to_be_bytes() {

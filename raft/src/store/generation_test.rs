@@ -60,6 +60,7 @@ fn read(snapshot: &dyn StoredSnapshot) -> Chunks {
     while let Some(chunk) = reader.next().expect("sound") {
         chunks.push(chunk);
     }
+    assert_eq!(reader.next().expect("still sound"), None);
     chunks
 }
 

@@ -38,7 +38,7 @@ pub trait StoredSnapshot: Send + Sync {
 
 /// Gives the pages of a snapshot back.
 pub trait PageSource: Send {
-    /// The next page, or `None` at the end.
+    /// The next page, or `None` at the end, however often it is asked for there.
     fn next(&mut self) -> io::Result<Option<Bytes>>;
 }
 

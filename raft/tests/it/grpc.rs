@@ -115,6 +115,7 @@ fn group_of(nodes: &[Option<Server>], group: u32) -> Vec<Group> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_groups_on_three_nodes_and_one_restarts() {
     const GROUPS: u32 = 8;
+    logs();
     let dirs: Vec<_> = (0..3)
         .map(|_| tempfile::tempdir().expect("a directory"))
         .collect();

@@ -218,6 +218,15 @@ pub struct Node {
     pub refused: Arc<Mutex<Vec<String>>>,
 }
 
+/// Logs to the test's output, as `RUST_LOG` says.
+pub fn logs() {
+    // Another test of this process may have been first.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
+}
+
 pub fn quiet() -> Fatal {
     Arc::new(|_| {})
 }

@@ -113,7 +113,7 @@ pub struct PoolSlice {
 }
 
 /// A step of a ladder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tier {
     /// From 1.
     pub index: u32,
@@ -142,7 +142,7 @@ pub struct Line {
 }
 
 /// What made a line.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// Units that the price itself leaves free.
     FreeUnits { price: PriceId },

@@ -37,10 +37,17 @@ impl Case {
         }
         let catalogue: CatalogueDocument = serde_json::from_value(catalogue).unwrap();
         let catalogue = Catalogue::compile(&catalogue).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        let hierarchy: HierarchyDocument = serde_json::from_value(json!({"kind": "Hierarchy", "root": "root",
-            "catalogue": "public", "payers": payers, "accounts": accounts, "cycles": {"first": "2024-09"}}))
+        let hierarchy = Case::hierarchy(payers, json!([]), accounts);
+        Case { hierarchy, catalogue, contract: None, usage: Vec::new() }
+    }
+
+    /// Of the root `root`.
+    pub fn hierarchy(payers: Value, groups: Value, accounts: Value) -> Hierarchy {
+        let document: HierarchyDocument = serde_json::from_value(json!({"kind": "Hierarchy", "root": "root",
+            "catalogue": "public", "payers": payers, "groups": groups, "accounts": accounts,
+            "cycles": {"first": "2024-09"}}))
         .unwrap();
-        Case { hierarchy: Hierarchy::create(&hierarchy), catalogue, contract: None, usage: Vec::new() }
+        Hierarchy::create(&document)
     }
 
     pub fn clauses(mut self, clauses: Value) -> Case {

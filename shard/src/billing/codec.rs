@@ -1,15 +1,17 @@
 //! A bill's body as canonical bytes, and their hash. Equal bodies have equal bytes; names, dimensions and sources are
 //! written once. Reading checks everything, so that a decoded body keeps its promises.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use prost::Message;
 
 use super::bill::{
     BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, PoolSlice, SharedPool, Source, Tier,
     Unpriced, UnpricedReason,
 };
+use super::wire;
 use crate::base::id::{AccountId, BadId, CatalogueName, ClauseId, Currency, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate};
 use crate::base::time::CycleId;
@@ -48,205 +50,6 @@ pub fn body_hash(bytes: &[u8]) -> [u8; 32] {
     *blake3::hash(bytes).as_bytes()
 }
 
-/// The messages as they are stored. Numbers are never used again for something else.
-mod wire {
-    /// A 128-bit integer, zigzag, so that small ones of either sign are short.
-    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-    pub struct Wide {
-        #[prost(uint64, tag = "1")]
-        pub low: u64,
-        #[prost(uint64, tag = "2")]
-        pub high: u64,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Body {
-        #[prost(uint32, tag = "1")]
-        pub format: u32,
-        #[prost(string, repeated, tag = "2")]
-        pub strings: Vec<String>,
-        #[prost(uint32, tag = "3")]
-        pub root: u32,
-        #[prost(uint32, tag = "4")]
-        pub payer: u32,
-        #[prost(uint32, tag = "5")]
-        pub currency: u32,
-        #[prost(uint32, tag = "6")]
-        pub cycle: u32,
-        #[prost(message, required, tag = "7")]
-        pub catalogue: Version,
-        #[prost(message, optional, tag = "8")]
-        pub contract: Option<Version>,
-        #[prost(uint32, repeated, tag = "9")]
-        pub stages: Vec<u32>,
-        #[prost(message, optional, tag = "10")]
-        pub difference: Option<Difference>,
-        #[prost(message, repeated, tag = "11")]
-        pub dimensions: Vec<Dimensions>,
-        #[prost(message, repeated, tag = "12")]
-        pub items: Vec<Item>,
-        #[prost(message, repeated, tag = "13")]
-        pub pools: Vec<Pool>,
-        #[prost(message, repeated, tag = "14")]
-        pub sources: Vec<Source>,
-        #[prost(message, repeated, tag = "15")]
-        pub lines: Vec<Line>,
-        #[prost(message, repeated, tag = "16")]
-        pub unpriced: Vec<Unpriced>,
-        #[prost(message, required, tag = "17")]
-        pub total: Wide,
-        #[prost(message, required, tag = "18")]
-        pub payable: Wide,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Version {
-        #[prost(uint32, tag = "1")]
-        pub name: u32,
-        #[prost(uint32, tag = "2")]
-        pub effective: u32,
-        #[prost(bytes = "vec", tag = "3")]
-        pub hash: Vec<u8>,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Difference {
-        #[prost(bool, tag = "1")]
-        pub interim: bool,
-        #[prost(bytes = "vec", repeated, tag = "2")]
-        pub earlier: Vec<Vec<u8>>,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Dimensions {
-        #[prost(uint32, tag = "1")]
-        pub service: u32,
-        #[prost(uint32, tag = "2")]
-        pub usage_type: u32,
-        #[prost(uint32, tag = "3")]
-        pub operation: u32,
-        #[prost(uint32, tag = "4")]
-        pub region: u32,
-        /// Names and values in turn.
-        #[prost(uint32, repeated, tag = "5")]
-        pub attributes: Vec<u32>,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Counted {
-        #[prost(message, required, tag = "1")]
-        pub value: Wide,
-        #[prost(uint32, tag = "2")]
-        pub scale: u32,
-        #[prost(uint64, tag = "3")]
-        pub records: u64,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Item {
-        #[prost(uint32, tag = "1")]
-        pub account: u32,
-        #[prost(uint32, tag = "2")]
-        pub dimensions: u32,
-        #[prost(uint32, tag = "3")]
-        pub meter: u32,
-        #[prost(uint32, tag = "4")]
-        pub sku: u32,
-        #[prost(uint32, tag = "5")]
-        pub unit: u32,
-        #[prost(message, required, tag = "6")]
-        pub counted: Counted,
-        #[prost(message, required, tag = "7")]
-        pub quantity: Wide,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Tier {
-        #[prost(uint32, tag = "1")]
-        pub index: u32,
-        #[prost(message, required, tag = "2")]
-        pub begin: Wide,
-        #[prost(message, optional, tag = "3")]
-        pub end: Option<Wide>,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Pool {
-        #[prost(uint32, tag = "1")]
-        pub id: u32,
-        /// Keys and values in turn.
-        #[prost(uint32, repeated, tag = "2")]
-        pub keys: Vec<u32>,
-        #[prost(message, required, tag = "3")]
-        pub quantity: Wide,
-        #[prost(message, repeated, tag = "4")]
-        pub slices: Vec<Slice>,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Slice {
-        #[prost(message, required, tag = "1")]
-        pub tier: Tier,
-        #[prost(message, required, tag = "2")]
-        pub quantity: Wide,
-        #[prost(message, required, tag = "3")]
-        pub rate: Wide,
-        #[prost(message, required, tag = "4")]
-        pub amount: Wide,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Source {
-        /// 1 free units, 2 free pool, 3 price, 4 clause, 5 rounding.
-        #[prost(uint32, tag = "1")]
-        pub kind: u32,
-        #[prost(uint32, tag = "2")]
-        pub id: u32,
-        #[prost(uint32, tag = "3")]
-        pub text: u32,
-        #[prost(message, optional, tag = "4")]
-        pub tier: Option<Tier>,
-        #[prost(message, optional, tag = "5")]
-        pub package: Option<Wide>,
-        #[prost(message, optional, tag = "6")]
-        pub rate: Option<Wide>,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Line {
-        #[prost(uint32, tag = "1")]
-        pub stage: u32,
-        #[prost(uint32, optional, tag = "2")]
-        pub item: Option<u32>,
-        #[prost(uint32, tag = "3")]
-        pub source: u32,
-        #[prost(message, optional, tag = "4")]
-        pub base: Option<Wide>,
-        #[prost(message, optional, tag = "5")]
-        pub quantity: Option<Wide>,
-        #[prost(message, required, tag = "6")]
-        pub amount: Wide,
-        #[prost(uint32, optional, tag = "7")]
-        pub pool: Option<u32>,
-        #[prost(uint32, repeated, tag = "8")]
-        pub from: Vec<u32>,
-    }
-
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
-    pub struct Unpriced {
-        #[prost(uint32, tag = "1")]
-        pub account: u32,
-        #[prost(uint32, tag = "2")]
-        pub dimensions: u32,
-        #[prost(uint32, tag = "3")]
-        pub meter: u32,
-        #[prost(message, required, tag = "4")]
-        pub counted: Counted,
-        #[prost(uint32, tag = "5")]
-        pub reason: u32,
-    }
-}
-
 fn wide(value: i128) -> wire::Wide {
     let zigzag = ((value << 1) ^ (value >> 127)) as u128;
     wire::Wide { low: zigzag as u64, high: (zigzag >> 64) as u64 }
@@ -273,19 +76,22 @@ fn stage_of(number: u32) -> Option<Stage> {
     crate::pricing::order::DEFAULT_ORDER.into_iter().find(|stage| stage_number(*stage) == number)
 }
 
+/// Values to their numbers: looked up, never iterated, so its order cannot reach the bytes.
+type Places<K> = HashMap<K, u32, FixedState>;
+
 /// Gives each distinct value a number, in order of first use.
 #[derive(Default)]
 struct Writer<'a> {
     strings: Vec<String>,
-    string_places: BTreeMap<&'a str, u32>,
+    string_places: Places<&'a str>,
     dimensions: Vec<wire::Dimensions>,
-    dimension_places: BTreeMap<&'a Dimensions, u32>,
+    dimension_places: Places<&'a Dimensions>,
     sources: Vec<wire::Source>,
-    source_places: BTreeMap<(SourceKey<'a>, Option<Rate>), u32>,
+    source_places: Places<(SourceKey<'a>, Option<Rate>)>,
 }
 
 /// A source without what differs from line to line.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, Hash)]
 enum SourceKey<'a> {
     Whole(&'a Source),
     Clause(&'a ClauseId, &'a str),

@@ -23,7 +23,7 @@ pub struct FoldInput<'a> {
     pub catalogue: &'a Catalogue,
     /// The version that governs the cycle; one that does not is left aside.
     pub contract: Option<&'a Contract>,
-    /// In any order; at most one for each series and bucket.
+    /// In any order; those of one series are added up.
     pub counters: Vec<Counter<'a>>,
 }
 
@@ -77,7 +77,8 @@ fn gather<'a>(
     counters: &mut [Counter<'a>],
 ) -> Result<(Vec<Used<'a>>, UnpricedByPayer<'a>), FoldError> {
     let FoldInput { hierarchy, cycle, catalogue, .. } = *input;
-    counters.sort_by(|a, b| a.series.cmp(b.series).then(a.bucket.cmp(&b.bucket)));
+    // By value too, so that the order in which two counters of one bucket come cannot matter.
+    counters.sort_by(|a, b| a.series.cmp(b.series).then(a.bucket.cmp(&b.bucket)).then(a.value.cmp(&b.value)));
     let mut used: Vec<Used<'a>> = Vec::with_capacity(counters.len());
     let mut unpriced = UnpricedByPayer::new();
     let mut known: Option<(&AccountId, &'a AccountId, Option<_>)> = None;

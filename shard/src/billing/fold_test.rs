@@ -105,6 +105,28 @@ fn pools_may_span_payers_and_name_their_root() {
 }
 
 #[test]
+fn groups_and_attributes_split_pools() {
+    let ladder = |split: Value| {
+        let mut price = graduated(&[("100", "1"), ("", "0.5")]);
+        price["pool"] = json!({"split_by": split});
+        transfer(price, "month")
+    };
+    let accounts =
+        json!([{"id": "a", "group": "g"}, {"id": "b", "group": "g"}, {"id": "c"}, {"id": "d", "group": "h"}]);
+    let usage = ["a transfer out eu 100", "b transfer out us 100", "c transfer out eu 100", "d transfer out eu 100"];
+    let total = |split: Value| {
+        let mut case = Case::with(ladder(split), json!([]), json!([]));
+        case.hierarchy = Case::hierarchy(json!([]), json!(["g", "h"]), accounts.clone());
+        case.usage(&usage).total()
+    };
+    // All together 100 + 150; by group 150 + 100 + 100; by region 200 + 100; by account 400.
+    assert_eq!(total(json!([])), "250");
+    assert_eq!(total(json!(["group"])), "350");
+    assert_eq!(total(json!(["region"])), "300");
+    assert_eq!(total(json!(["account"])), "400");
+}
+
+#[test]
 fn units_are_converted_once_a_pool_and_rounded_if_asked() {
     // 100 GB-Mo and a third of one: 2^30 * 720 byte-hours each in September.
     let catalogue = |round: Value| {

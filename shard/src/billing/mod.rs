@@ -1,5 +1,5 @@
-//! From counters, a catalogue and a contract to bills: the stages, the lines they make, and what can be read from them;
-//! and how a cycle comes to be billed.
+//! From counters, a catalogue and a contract to bills: how a cycle becomes one, the stages, the lines they make, and what
+//! can be read from them.
 
 pub mod attribute;
 pub mod bill;
@@ -13,6 +13,7 @@ pub mod simulate;
 pub mod stage;
 pub mod usage_stage;
 pub mod view;
+mod wire;
 
 #[cfg(test)]
 mod case;

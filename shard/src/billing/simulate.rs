@@ -8,7 +8,7 @@ use super::difference::difference;
 use super::fold::{Counter, FoldError, FoldInput, fold};
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::Hierarchy;
-use crate::base::money::print_scaled;
+use crate::base::money::{Quantity, print_scaled};
 use crate::base::problem::Problem;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, DAY, HOUR};
@@ -165,6 +165,7 @@ impl<'a> Counting<'a> {
         let meter = self.catalogue.meter(index);
         let quantity = match meter.aggregation {
             Aggregation::Sum => record.scaled(meter.scale)?,
+            Aggregation::Count if record.quantity < Quantity::ZERO => -1,
             Aggregation::Count => 1,
         };
         let offset = record.start.0 - self.cycle.start().0;

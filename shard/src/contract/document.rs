@@ -85,7 +85,7 @@ pub enum ClauseDocument {
         exclude: Vec<ScopeDocument>,
         /// What must be used before the percentage counts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        trigger: Option<TriggerDocument>,
+        trigger: Option<Box<TriggerDocument>>,
     },
 }
 

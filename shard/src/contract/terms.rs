@@ -13,7 +13,6 @@ use crate::base::money::{BadNumber, Money, Quantity, Rate, parse_scaled};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::time::CycleId;
 use crate::pricing::catalogue::{Catalogue, Meter, Sku};
-use crate::pricing::compile::ceiling;
 use crate::pricing::ladders::{number, rate, units};
 use crate::pricing::limits::CLAUSES_MAX;
 use crate::pricing::order::{Stage, check_order};
@@ -53,7 +52,7 @@ pub struct Clause {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     PrivateRate(PrivateRate),
-    Percent(Percent),
+    Percent(Box<Percent>),
 }
 
 impl Clause {
@@ -178,12 +177,12 @@ impl Compiler<'_> {
                 let exclude =
                     excluded.map(|(index, scope)| self.scope(id, scope, &place.key("exclude").index(index))).collect();
                 let trigger = trigger.as_ref().map(|trigger| self.trigger(id, trigger, &place.key("trigger")));
-                Mechanism::Percent(Percent {
+                Mechanism::Percent(Box::new(Percent {
                     stage: kind.stage(),
                     share: self.share(percent, &place.key("percent")),
                     exclude,
                     trigger,
-                })
+                }))
             }
         };
         let clause = Clause {
@@ -194,16 +193,15 @@ impl Compiler<'_> {
             scope,
             mechanism,
         };
-        if let Some(stages) = &self.document.stages
-            && !stages.contains(&clause.stage())
-        {
+        let (stages, whose) = match &self.document.stages {
+            Some(stages) => (Some(stages), "contract"),
+            None => (self.catalogue.map(|catalogue| &catalogue.stages), "catalogue"),
+        };
+        if stages.is_some_and(|stages| !stages.contains(&clause.stage())) {
             self.problems.error(
                 place,
-                format!(
-                    "clause {id} belongs to stage {}, which the contract's stages leave out",
-                    clause.stage().name()
-                ),
-                "add the stage, or drop the clause",
+                format!("clause {id} belongs to stage {}, which the {whose}'s stages leave out", clause.stage().name()),
+                "add the stage to the contract's stages, or drop the clause",
             );
         }
         Some(clause)
@@ -212,7 +210,7 @@ impl Compiler<'_> {
     fn scope(&mut self, id: &str, document: &ScopeDocument, place: &Place) -> Scope {
         let scope = Scope::compile(document, place, &mut self.problems);
         if let Some(catalogue) = self.catalogue
-            && scope.reach(catalogue).is_empty()
+            && scope.reach(catalogue).next().is_none()
         {
             self.problems.error(
                 place,
@@ -280,7 +278,7 @@ impl Compiler<'_> {
     fn one_unit(&mut self, id: &str, scope: &Scope, place: &Place) {
         let Some(catalogue) = self.catalogue else { return };
         let reach = scope.reach(catalogue);
-        let units: BTreeMap<&str, &str> = reach.iter().map(|(_, sku)| (&*sku.unit, sku.id.as_str())).collect();
+        let units: BTreeMap<&str, &str> = reach.map(|(_, sku)| (&*sku.unit, sku.id.as_str())).collect();
         if units.len() > 1 {
             let listed: Vec<String> = units.iter().map(|(unit, sku)| format!("{unit} ({sku})")).collect();
             self.problems.error(
@@ -294,8 +292,8 @@ impl Compiler<'_> {
     /// A rate that may raise can cost more than any public one, so a full counter must still fit.
     fn check_ceilings(&mut self, id: &str, private: &PrivateRate, scope: &Scope, place: &Place) {
         let Some(catalogue) = self.catalogue else { return };
-        let over = |(meter, sku): &(&Meter, &Sku)| ceiling(meter, &sku.convert, private.rate) < meter.ceiling;
-        if let Some((meter, sku)) = scope.reach(catalogue).into_iter().find(over) {
+        let over = |(meter, sku): &(&Meter, &Sku)| meter.ceiling_at(&sku.convert, private.rate) < meter.ceiling;
+        if let Some((meter, sku)) = scope.reach(catalogue).find(over) {
             self.problems.error(
                 place,
                 format!(

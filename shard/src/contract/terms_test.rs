@@ -106,6 +106,11 @@ fn spans_ids_stages_and_rates_are_checked() {
     let found = off.check(None);
     assert_eq!(found.len(), 1);
     assert!(found[0].to_string().starts_with("clauses[0]: clause c belongs to stage private_rates, which the"));
+    off.stages = None;
+    let mut catalogue = catalogue();
+    catalogue.stages = vec![Stage::Usage, Stage::Rounding];
+    let found = off.check(Some(&catalogue));
+    assert!(found[0].to_string().contains("which the catalogue's stages leave out"), "{found:?}");
     let unknown = json!({"id": "c", "mechanism": "prepayment"});
     assert!(serde_json::from_value::<ClauseDocument>(unknown).is_err());
     let unknown = json!({"id": "c", "mechanism": "private_rate", "scope": {}, "rate": "1", "cap": "2"});

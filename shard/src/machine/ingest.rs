@@ -79,15 +79,12 @@ impl State {
         check_generation(segment, table)?;
         let by_id = matches!(segment.mode, Mode::ById | Mode::Strays { .. });
         if by_id {
-            self.check_id_room(segment.records)?;
+            self.check_id_room(segment)?;
         }
         let live = self.slot_mut(segment.slot, generation)?;
         // A segment of definitions alone has nothing that could be a repeat, and moves nothing.
         if segment.records > 0 {
             live.data.producers.admit(segment.producer, &segment.mode)?;
-        }
-        if by_id {
-            self.make_id_room(segment.records);
         }
         let live = self.slots[usize::from(segment.slot.0)].as_deref_mut().expect("the slot was made just before");
         let catalogues = Catalogues { versions: &self.catalogues, compiled: &self.compiled };
@@ -99,28 +96,40 @@ impl State {
             Mode::ById => counting.by_id(segment, None, &defined, &mut self.id_budget),
             Mode::Strays { first, .. } => counting.by_id(segment, Some(first), &defined, &mut self.id_budget),
         }
+        let ranges = counting.ranges;
+        if by_id {
+            self.trim_ids();
+        }
         let series = defined.iter().map(|defined| *defined.as_ref().unwrap_or(&NO_SERIES)).collect();
-        Ok(Counted { series, ranges: counting.ranges })
+        Ok(Counted { series, ranges })
     }
 
-    /// Whether the ids of a segment fit once older hours are dropped; nothing is dropped yet.
-    fn check_id_room(&self, records: u32) -> Result<(), Refusal> {
+    /// Whether the ids of a segment fit once all hours before the newest are dropped; nothing is dropped yet.
+    fn check_id_room(&self, segment: &Segment<'_>) -> Result<(), Refusal> {
         let max = self.identity.as_ref().map_or(0, |identity| identity.ids_bytes_max);
-        let newest = self.id_budget.hours.last_key_value().map_or(0, |(_, count)| *count);
-        if (newest + u64::from(records)).saturating_mul(ID_BYTES) > max {
+        let hour = |index: usize| hour_of(segment.start_of(segment.start.get(index) as u64));
+        let hours = || (0..segment.records as usize).map(hour);
+        let known = self.id_budget.hours.last_key_value().map(|(hour, _)| *hour);
+        let Some(newest) = known.max(hours().max()) else {
+            return Ok(());
+        };
+        let known = self.id_budget.hours.get(&newest).copied().unwrap_or(0);
+        let added = hours().filter(|hour| *hour == newest).count() as u64;
+        if (known + added).saturating_mul(ID_BYTES) > max {
             let detail = format!(
-                "one hour of usage time alone has {newest} ids, and the shard keeps {max} bytes of ids at {ID_BYTES} each; \
-                 wait for the next hour, or number the records"
+                "the newest hour of usage time alone has {known} ids, and the shard keeps {max} bytes of ids at {ID_BYTES} \
+                 each; wait for the next hour, or number the records"
             );
             return Err(Refusal::new(Reason::ResourceExhausted, detail));
         }
         Ok(())
     }
 
-    /// Drops whole hours, oldest first, until the ids of a segment fit.
-    fn make_id_room(&mut self, records: u32) {
+    /// Drops whole hours, oldest first, until the ids fit again. It comes after a segment, so that its repeats were
+    /// recognised before their hours go.
+    fn trim_ids(&mut self) {
         let max = self.identity.as_ref().map_or(0, |identity| identity.ids_bytes_max);
-        while (self.id_budget.count + u64::from(records)).saturating_mul(ID_BYTES) > max {
+        while self.id_budget.count.saturating_mul(ID_BYTES) > max {
             let Some((hour, count)) = self.id_budget.hours.pop_first() else {
                 return;
             };

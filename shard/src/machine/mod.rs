@@ -13,3 +13,12 @@ pub mod query;
 pub mod snapshot;
 pub mod state;
 pub mod wire;
+
+#[cfg(test)]
+mod history_test;
+#[cfg(test)]
+mod kit;
+#[cfg(test)]
+mod machine_test;
+#[cfg(test)]
+mod measure_test;

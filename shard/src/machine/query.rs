@@ -16,6 +16,7 @@ use crate::base::id::{AccountId, CatalogueName, MeterId, ProducerId, ShardId, Sl
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
 use crate::billing::cycle::{Cycles, Phase, Status};
+use crate::billing::fold::{Counter, FoldInput};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
 use crate::placement::slot_of;
@@ -74,6 +75,29 @@ pub struct FoldSource {
     pub contract: Option<FoldContract>,
     /// Sorted by account, then dimensions, then bucket.
     pub counters: Vec<FoldCounter>,
+}
+
+impl FoldSource {
+    /// The same, borrowed as a fold wants it.
+    pub fn input(&self) -> FoldInput<'_> {
+        FoldInput {
+            hierarchy: &self.hierarchy,
+            cycle: self.cycle,
+            catalogue: &self.catalogue,
+            contract: self.contract.as_ref().map(|contract| &*contract.contract),
+            counters: self
+                .counters
+                .iter()
+                .map(|counter| Counter {
+                    series: &counter.series,
+                    meter: counter.meter,
+                    bucket: counter.bucket,
+                    value: counter.value,
+                    records: counter.records,
+                })
+                .collect(),
+        }
+    }
 }
 
 /// The contract version of a fold.

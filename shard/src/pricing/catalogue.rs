@@ -8,12 +8,14 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::document::{Aggregation, Attribution, Bucket, CatalogueDocument, RoundingAt};
+use super::ladders;
+use super::limits::{COUNTER_MAX, CYCLE_HOURS_MIN, LOT_COST_MAX, LOT_UNITS_MAX};
 use super::order::Stage;
 use super::pool::{FreePool, SplitBy};
 use super::rate::Ladder;
 use super::selector::Pattern;
 use crate::base::id::{CatalogueName, Currency, MeterId, PriceId, SkuId};
-use crate::base::money::{Money, Quantity, SCALE};
+use crate::base::money::{Money, Quantity, Rate, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::time::CycleId;
 use crate::base::wide::{Rounding, power_of_ten};
@@ -54,6 +56,19 @@ pub struct Meter {
     pub ceiling: i128,
     /// The SKUs that can match a series of this meter, by file order.
     pub(super) skus: Vec<SkuIndex>,
+    /// Those of one literal region, so that a price list with a SKU a region is not searched from end to end.
+    pub(super) skus_by_region: Lookup<Vec<SkuIndex>>,
+    /// The others.
+    pub(super) skus_of_any_region: Vec<SkuIndex>,
+}
+
+impl Meter {
+    /// The largest counter that neither costs nor measures more than a lot may, at `rate` a unit after `convert`.
+    pub fn ceiling_at(&self, convert: &Convert, rate: Rate) -> i128 {
+        let hours = if convert.by_hours_of_cycle { CYCLE_HOURS_MIN } else { 1 };
+        let by_units = ladders::ceiling(self.scale, convert.divide, hours, Rate::ONE, LOT_UNITS_MAX, COUNTER_MAX);
+        ladders::ceiling(self.scale, convert.divide, hours, rate, LOT_COST_MAX, by_units)
+    }
 }
 
 /// Why a record has no meter.
@@ -225,8 +240,11 @@ impl Catalogue {
         region: &str,
         attributes: &[(N, V)],
     ) -> Option<SkuIndex> {
-        let candidates = self.meter(meter).skus.iter().copied();
-        candidates.into_iter().find(|index| self.sku(*index).matches.matches_rest(operation, region, attributes))
+        let meter = self.meter(meter);
+        // At most one matches, so the order in which they are tried does not matter.
+        let of_region = meter.skus_by_region.get(region).into_iter().flatten();
+        let mut candidates = of_region.chain(&meter.skus_of_any_region).copied();
+        candidates.find(|index| self.sku(*index).matches.matches_rest(operation, region, attributes))
     }
 
     /// The SKUs that can price a series of `meter`.

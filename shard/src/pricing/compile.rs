@@ -1,5 +1,5 @@
-//! From a catalogue document to a catalogue: every reference resolved, overlaps refused, ceilings derived. Collects all
-//! problems before it gives up. Ladders are read in `ladders.rs`.
+//! From a catalogue document to a catalogue: every reference resolved. Collects all problems before it gives up. Ladders
+//! are read in `ladders.rs`; overlaps are found in `overlap.rs`, contradictions and ceilings in `cross.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,21 +9,17 @@ use super::catalogue::{
     SkuIndex,
 };
 use super::document::{
-    Aggregation, Attribution, Bucket, CatalogueDocument, ConvertDocument, MatchDocument, MeterDocument, PriceDocument,
+    Aggregation, Attribution, CatalogueDocument, ConvertDocument, MatchDocument, MeterDocument, PriceDocument,
 };
-use super::ladders::{self, highest_rate, units};
-use super::limits::{
-    ATTRIBUTES_MAX, CEILING_UNITS_MIN, COUNTER_MAX, CYCLE_HOURS_MIN, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LOT_COST_MAX,
-    LOT_UNITS_MAX,
-};
+use super::ladders::{self, units};
+use super::limits::{ATTRIBUTES_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX};
 use super::order::{DEFAULT_ORDER, check_order};
-use super::pool::{FreePool, SplitBy, SplitKey};
+use super::pool::{FreePool, SplitBy};
 use super::rate::Ladder;
-use super::selector::{Pattern, can_match_together};
+use super::selector::Pattern;
 use crate::base::id::{BadId, MeterId, PriceId, SkuId, check_name};
-use crate::base::money::{Quantity, Rate, SCALE, print_scaled};
+use crate::base::money::{Quantity, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
-use crate::base::wide::power_of_ten;
 
 /// The scale that a meter's document means: a count has no decimals.
 pub fn meter_scale(meter: &MeterDocument) -> u32 {
@@ -50,10 +46,11 @@ impl CatalogueDocument {
     }
 }
 
-struct Compiler<'a> {
-    document: &'a CatalogueDocument,
-    top: Place,
-    problems: Problems,
+/// A document on its way to a catalogue. Its checks are spread over this file, `overlap.rs` and `cross.rs`.
+pub(super) struct Compiler<'a> {
+    pub(super) document: &'a CatalogueDocument,
+    pub(super) top: Place,
+    pub(super) problems: Problems,
 }
 
 impl Compiler<'_> {
@@ -195,6 +192,8 @@ impl Compiler<'_> {
                     attributes,
                     ceiling: COUNTER_MAX,
                     skus: Vec::new(),
+                    skus_by_region: Lookup::default(),
+                    skus_of_any_region: Vec::new(),
                 })
             })());
         }
@@ -374,126 +373,6 @@ impl Compiler<'_> {
         Convert { divide, by_hours_of_cycle: convert.is_some_and(|convert| convert.by_hours_of_cycle) }
     }
 
-    fn meter_overlaps(&mut self, meters: &[Meter], lookup: &Lookup<Lookup<Vec<MeterIndex>>>) {
-        for (index, meter) in meters.iter().enumerate() {
-            for other in &lookup[&meter.service][&meter.usage_type] {
-                let first = other.0 as usize;
-                let other = &meters[first];
-                if first < index
-                    && can_match_together(&[&meter.operation, &other.operation])
-                    && can_match_together(&[&meter.region, &other.region])
-                {
-                    self.problems.error(
-                        &self.top.key("meters").index(index),
-                        format!("meters {} and {} (meters[{first}]) can match one record", meter.id, other.id),
-                        "narrow operation or region until each record has one meter",
-                    );
-                }
-            }
-        }
-    }
-
-    /// Lists for each meter the SKUs that can match its series; a SKU with none is a mistake.
-    fn candidates(&mut self, meters: &mut [Meter], skus: &[Sku]) {
-        let mut by_name: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
-        let names: Vec<(Arc<str>, Arc<str>)> =
-            meters.iter().map(|meter| (meter.service.clone(), meter.usage_type.clone())).collect();
-        for (index, (service, usage_type)) in names.iter().enumerate() {
-            by_name.entry((service, usage_type)).or_default().push(index);
-        }
-        for (index, sku) in skus.iter().enumerate() {
-            let pattern = &sku.matches;
-            let of_name: Vec<usize> = match (pattern.service.exact(), pattern.usage_type.exact()) {
-                (Some(service), Some(usage_type)) => {
-                    by_name.get(&(&**service, &**usage_type)).cloned().unwrap_or_default()
-                }
-                _ => (0..meters.len()).collect(),
-            };
-            let mut missing: BTreeSet<&str> = BTreeSet::new();
-            let mut found = false;
-            for meter in of_name {
-                let meter = &mut meters[meter];
-                let fits = pattern.service.matches(&meter.service)
-                    && pattern.usage_type.matches(&meter.usage_type)
-                    && can_match_together(&[&pattern.operation, &meter.operation])
-                    && can_match_together(&[&pattern.region, &meter.region]);
-                if !fits {
-                    continue;
-                }
-                match pattern.attributes.keys().find(|name| !meter.attributes.contains(*name)) {
-                    Some(name) => {
-                        missing.insert(name);
-                    }
-                    None => {
-                        meter.skus.push(SkuIndex(index as u32));
-                        found = true;
-                    }
-                }
-            }
-            if found {
-                continue;
-            }
-            let why = match missing.first() {
-                Some(name) => format!("sku {} asks for attribute {name}, which its meters do not keep", sku.id),
-                None => format!("sku {} matches no series of any meter", sku.id),
-            };
-            let help = "correct match, or declare a meter for what it prices";
-            self.problems.error(&self.top.key("skus").index(index).key("match"), why, help);
-        }
-        for (index, meter) in meters.iter().enumerate().filter(|(_, meter)| meter.skus.is_empty()) {
-            self.problems.warning(
-                &self.top.key("meters").index(index),
-                format!("no sku prices meter {}: its usage is counted, shown as unpriced and not charged", meter.id),
-                "add a sku for it, with rate \"0\" if it is free",
-            );
-        }
-    }
-
-    /// Two SKUs that can match one series are refused. Only SKUs of the same literal region, or with a pattern for it,
-    /// are compared, so that a price list with a SKU a region stays quick to check.
-    fn sku_overlaps(&mut self, meters: &[Meter], skus: &[Sku]) {
-        let mut told = BTreeSet::new();
-        for meter in meters {
-            let mut by_region: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
-            for index in &meter.skus {
-                let index = index.0 as usize;
-                let region = skus[index].matches.region.exact().map(|region| &**region);
-                by_region.entry(region).or_default().push(index);
-            }
-            let open = by_region.remove(&None).unwrap_or_default();
-            for (number, index) in open.iter().enumerate() {
-                self.overlap_with(*index, &open[..number], meter, skus, &mut told);
-            }
-            for of_region in by_region.values() {
-                for (number, index) in of_region.iter().enumerate() {
-                    self.overlap_with(*index, &of_region[..number], meter, skus, &mut told);
-                    self.overlap_with(*index, &open, meter, skus, &mut told);
-                }
-            }
-        }
-    }
-
-    fn overlap_with(
-        &mut self,
-        index: usize,
-        others: &[usize],
-        meter: &Meter,
-        skus: &[Sku],
-        told: &mut BTreeSet<(usize, usize)>,
-    ) {
-        for other in others {
-            let (first, second) = (index.min(*other), index.max(*other));
-            let (a, b) = (&skus[first], &skus[second]);
-            if overlap(meter, &a.matches, &b.matches) && told.insert((first, second)) {
-                self.problems.error(
-                    &self.top.key("skus").index(second).key("match"),
-                    format!("skus {} (skus[{first}]) and {} can match one series of meter {}", a.id, b.id, meter.id),
-                    "narrow match of one of them: a series has at most one sku",
-                );
-            }
-        }
-    }
-
     fn pools(&mut self, skus: &mut [Sku], ids: &Lookup<SkuIndex>) -> Vec<FreePool> {
         let mut pools: Vec<FreePool> = Vec::with_capacity(self.document.pools.len());
         let mut seen = BTreeMap::new();
@@ -540,127 +419,6 @@ impl Compiler<'_> {
         }
         pools
     }
-
-    /// Quantities can only be added in one unit.
-    fn one_unit<'s>(&mut self, whom: &str, members: impl Iterator<Item = &'s Sku>, place: &Place) {
-        let units: BTreeMap<&str, &str> = members.map(|sku| (&*sku.unit, sku.id.as_str())).collect();
-        if units.len() > 1 {
-            let listed: Vec<String> = units.iter().map(|(unit, sku)| format!("{unit} ({sku})")).collect();
-            self.problems.error(
-                place,
-                format!("{whom} adds up skus of different units: {}", listed.join(", ")),
-                "give them one unit, or split_by sku",
-            );
-        }
-    }
-
-    fn shared_ladders(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
-        let mut members: BTreeMap<PriceIndex, Vec<usize>> = BTreeMap::new();
-        for (index, sku) in skus.iter().enumerate() {
-            members.entry(sku.price).or_default().push(index);
-        }
-        let mut kept: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
-        for meter in meters {
-            for index in &meter.skus {
-                kept.entry(index.0 as usize).or_default().extend(meter.attributes.iter().map(|name| &**name));
-            }
-        }
-        for (price, members) in &members {
-            let index = price.0 as usize;
-            let price = &prices[index];
-            let place = self.top.key("prices").index(index).key("pool").key("split_by");
-            if !price.split_by.by_sku() {
-                let whom = format!("the pool of price {}", price.id);
-                self.one_unit(&whom, members.iter().map(|member| &skus[*member]), &place);
-            }
-            for key in &price.split_by.0 {
-                let SplitKey::Attribute(name) = key else { continue };
-                let keeps = |sku: &usize| kept.get(sku).is_some_and(|names| names.contains(&**name));
-                if !members.iter().any(keeps) {
-                    self.problems.error(
-                        &place,
-                        format!(
-                            "price {} splits its pool by attribute {name}, which none of its meters keeps",
-                            price.id
-                        ),
-                        "add the attribute to a new meter, or drop the key",
-                    );
-                }
-            }
-        }
-    }
-
-    /// Attribution by SEQUENCE orders lots by time, so the meters must keep it.
-    fn sequences(&mut self, meters: &[Meter], skus: &[Sku], catalogue: &Catalogue) {
-        let mut told = BTreeSet::new();
-        for meter in meters.iter().filter(|meter| meter.bucket == Bucket::Month) {
-            for index in &meter.skus {
-                let sku = &skus[index.0 as usize];
-                let price = &catalogue.prices[sku.price.0 as usize];
-                if price.attribution == Attribution::Sequence && told.insert((price.id.clone(), meter.id.clone())) {
-                    let place = self.top.key("prices").index(sku.price.0 as usize).key("attribution");
-                    self.problems.error(
-                        &place,
-                        format!("price {} attributes by sequence, but meter {} keeps months", price.id, meter.id),
-                        "use attribution: prorata, or a meter with bucket: day or hour",
-                    );
-                }
-                for pool in &sku.pools {
-                    let free = &catalogue.pools[pool.0 as usize];
-                    if free.share == Attribution::Sequence && told.insert((free.id.clone(), meter.id.clone())) {
-                        let place = self.top.key("pools").index(pool.0 as usize).key("share");
-                        self.problems.error(
-                            &place,
-                            format!("pool {} shares by sequence, but meter {} keeps months", free.id, meter.id),
-                            "use share: prorata, or a meter with bucket: day or hour",
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    fn ceilings(&mut self, meters: &mut [Meter], skus: &[Sku], prices: &[Price]) {
-        let mut told = BTreeSet::new();
-        for meter in meters {
-            for index in &meter.skus {
-                let sku = &skus[index.0 as usize];
-                let rate = highest_rate(&prices[sku.price.0 as usize].ladder);
-                let ceiling = ceiling(meter, &sku.convert, rate);
-                if ceiling < power_of_ten(CEILING_UNITS_MIN + meter.scale) && told.insert(*index) {
-                    self.problems.error(
-                        &self.top.key("skus").index(index.0 as usize),
-                        format!(
-                            "sku {} charges up to {rate} a unit after dividing by {}: a counter of meter {} could then \
-                             hold {}, at least 1000000 are needed",
-                            sku.id,
-                            sku.convert.divide,
-                            meter.id,
-                            print_scaled(ceiling, meter.scale)
-                        ),
-                        "lower the rate, or price a larger unit with a larger convert.divide",
-                    );
-                }
-                meter.ceiling = meter.ceiling.min(ceiling);
-            }
-        }
-    }
-}
-
-/// The largest counter of a meter that neither costs nor measures more than a lot may, at `rate` a unit.
-pub fn ceiling(meter: &Meter, convert: &Convert, rate: Rate) -> i128 {
-    let hours = if convert.by_hours_of_cycle { CYCLE_HOURS_MIN } else { 1 };
-    let by_units = ladders::ceiling(meter.scale, convert.divide, hours, Rate::ONE, LOT_UNITS_MAX, COUNTER_MAX);
-    ladders::ceiling(meter.scale, convert.divide, hours, rate, LOT_COST_MAX, by_units)
-}
-
-/// Whether one series of `meter` can match both.
-fn overlap(meter: &Meter, a: &SeriesPattern, b: &SeriesPattern) -> bool {
-    can_match_together(&[&meter.operation, &a.operation, &b.operation])
-        && can_match_together(&[&meter.region, &a.region, &b.region])
-        && a.attributes
-            .iter()
-            .all(|(name, own)| b.attributes.get(name).is_none_or(|other| can_match_together(&[own, other])))
 }
 
 fn unnamed() -> PriceId {

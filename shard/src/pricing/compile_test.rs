@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::base::wide::power_of_ten;
 use crate::pricing::catalogue::MeterError;
 
 /// A small catalogue; `change` edits its JSON first.

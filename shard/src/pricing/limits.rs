@@ -26,7 +26,8 @@ pub const ATTRIBUTES_MAX: usize = 16;
 pub const LOT_COST_MAX: u32 = 15;
 /// What one lot may measure at most after conversion, in priced units (10^15), for the same sum.
 pub const LOT_UNITS_MAX: u32 = 15;
-/// Largest magnitude of any counter, as an integer at its meter's scale (10^30): 10^8 counters sum within 128 bits.
+/// Largest magnitude of any counter, as an integer at its meter's scale (10^30): the 744 hours of a series sum within
+/// 128 bits, and pools are summed in 256.
 pub const COUNTER_MAX: i128 = power_of_ten(30);
 /// A meter whose counters could hold less than this many of its units (10^6) is not usable: the rate is refused.
 pub const CEILING_UNITS_MIN: u32 = 6;

@@ -3,10 +3,12 @@
 
 pub mod catalogue;
 pub mod compile;
+mod cross;
 pub mod document;
 pub mod ladders;
 pub mod limits;
 pub mod order;
+mod overlap;
 pub mod pool;
 pub mod rate;
 pub mod selector;

@@ -7,4 +7,6 @@ pub mod ids;
 pub mod record;
 pub mod repeats;
 pub mod segment;
+#[cfg(test)]
+mod segment_test;
 pub mod series;

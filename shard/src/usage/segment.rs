@@ -724,7 +724,8 @@ impl Writer {
         let nibbles = columns.each_ref().map(|column| width_nibble(column));
         let has_corrects = !open.corrects_lengths.is_empty();
         let (mode, previous) = match open.mode {
-            HeadMode::Sequenced { previous, .. } => (0, previous),
+            // Without records there is no first number that a previous one could lie below.
+            HeadMode::Sequenced { previous, .. } => (0, previous.filter(|_| !open.series.is_empty())),
             HeadMode::ById => (1, None),
             HeadMode::Strays { .. } => (2, None),
         };

@@ -36,27 +36,38 @@ pub fn rounded(value: &Exact, decimals: i32) -> Exact {
 /// Divides `total`, a multiple of 10^-`decimals`, by weights: parts rounded down, what is left goes a step each to the
 /// largest remainders, ties to the earlier part (decision 8). Nothing where the weights sum to zero.
 pub fn divided(total: &Exact, weights: &[Exact], decimals: i32) -> Option<Vec<Exact>> {
-    let sum: Exact = weights.iter().sum();
+    // In whole steps: weights are decimals, and proportions do not change when all are multiplied alike.
+    let steps_of = |value: &Exact| (value.numer() * BigInt::from(10).pow(24)) / value.denom();
+    let weights: Vec<BigInt> = weights.iter().map(steps_of).collect();
+    let sum: BigInt = weights.iter().sum();
     if sum.is_zero() {
         return None;
     }
-    let (sign, steps) = (total.signum(), total.abs() * ten_to(decimals));
-    let shares: Vec<Exact> = weights.iter().map(|weight| &steps * weight / &sum).collect();
-    let mut parts: Vec<Exact> = shares.iter().map(Exact::floor).collect();
-    let left = &steps - parts.iter().sum::<Exact>();
+    let steps = (total.abs() * ten_to(decimals)).to_integer();
+    let shares: Vec<(BigInt, BigInt)> = weights.iter().map(|weight| floored(&steps * weight, &sum)).collect();
+    let left = &steps - shares.iter().map(|(part, _)| part).sum::<BigInt>();
+    let mut parts: Vec<BigInt> = shares.iter().map(|(part, _)| part.clone()).collect();
     let mut order: Vec<usize> = (0..parts.len()).collect();
-    order.sort_by_key(|at| (&parts[*at] - &shares[*at], *at));
-    for at in order.into_iter().take(left.to_integer().try_into().expect("fewer steps are left than parts")) {
-        parts[at] += whole(1);
+    order.sort_by_key(|at| (-&shares[*at].1, *at));
+    for at in order.into_iter().take((&left).try_into().expect("fewer steps are left than parts")) {
+        parts[at] += 1;
     }
-    Some(parts.into_iter().map(|part| part * &sign / ten_to(decimals)).collect())
+    let sign = if total.is_negative() { -1 } else { 1 };
+    Some(parts.into_iter().map(|part| Exact::from_integer(part * sign) / ten_to(decimals)).collect())
+}
+
+/// Quotient and rest of a division, rounded down; the divisor may be below zero.
+fn floored(value: BigInt, by: &BigInt) -> (BigInt, BigInt) {
+    let (value, by) = if by.is_negative() { (-value, -by) } else { (value, by.clone()) };
+    let (quotient, rest) = (&value / &by, &value % &by);
+    if rest.is_negative() { (quotient - 1, rest + by) } else { (quotient, rest) }
 }
 
 /// The shortest decimal text; panics where the decimals do not end within 40 digits.
 pub fn text(value: &Exact) -> String {
-    let scaled = value.abs() * ten_to(40);
-    assert!(scaled.is_integer(), "{value} has no end in decimals");
-    let digits = format!("{:0>41}", scaled.to_integer());
+    let scaled = value.numer().abs() * BigInt::from(10).pow(40);
+    assert!((&scaled % value.denom()).is_zero(), "{value} has no end in decimals");
+    let digits = format!("{:0>41}", (scaled / value.denom()).to_string());
     let (whole, fraction) = digits.split_at(digits.len() - 40);
     let fraction = fraction.trim_end_matches('0');
     let sign = if value.is_negative() { "-" } else { "" };

@@ -124,7 +124,16 @@ pub struct Ledger {
 impl Root {
     pub fn new(slot: u16, hierarchy: Value, first: Cycle, catalogue: Value) -> Root {
         let catalogues = vec![(first, catalogue)];
-        Root { slot, hierarchy, catalogues, contracts: Vec::new(), first, open: first, archived: first, counted: Vec::new() }
+        Root {
+            slot,
+            hierarchy,
+            catalogues,
+            contracts: Vec::new(),
+            first,
+            open: first,
+            archived: first,
+            counted: Vec::new(),
+        }
     }
 
     /// The version of a document that governs a cycle.

@@ -1,0 +1,121 @@
+//! What SKUs, prices and pools must agree on with each other and with the meters: units, attributes, buckets, and room
+//! in the counters.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::catalogue::{Catalogue, Meter, Price, PriceIndex, Sku};
+use super::compile::Compiler;
+use super::document::{Attribution, Bucket};
+use super::ladders::highest_rate;
+use super::limits::CEILING_UNITS_MIN;
+use super::pool::SplitKey;
+use crate::base::money::print_scaled;
+use crate::base::problem::Place;
+use crate::base::wide::power_of_ten;
+
+impl Compiler<'_> {
+    /// Quantities can only be added in one unit.
+    pub(super) fn one_unit<'s>(&mut self, whom: &str, members: impl Iterator<Item = &'s Sku>, place: &Place) {
+        let units: BTreeMap<&str, &str> = members.map(|sku| (&*sku.unit, sku.id.as_str())).collect();
+        if units.len() > 1 {
+            let listed: Vec<String> = units.iter().map(|(unit, sku)| format!("{unit} ({sku})")).collect();
+            self.problems.error(
+                place,
+                format!("{whom} adds up skus of different units: {}", listed.join(", ")),
+                "give them one unit, or split_by sku",
+            );
+        }
+    }
+
+    pub(super) fn shared_ladders(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
+        let mut members: BTreeMap<PriceIndex, Vec<usize>> = BTreeMap::new();
+        for (index, sku) in skus.iter().enumerate() {
+            members.entry(sku.price).or_default().push(index);
+        }
+        let mut kept: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
+        for meter in meters {
+            for index in &meter.skus {
+                kept.entry(index.0 as usize).or_default().extend(meter.attributes.iter().map(|name| &**name));
+            }
+        }
+        for (price, members) in &members {
+            let index = price.0 as usize;
+            let price = &prices[index];
+            let place = self.top.key("prices").index(index).key("pool").key("split_by");
+            if !price.split_by.by_sku() {
+                let whom = format!("the pool of price {}", price.id);
+                self.one_unit(&whom, members.iter().map(|member| &skus[*member]), &place);
+            }
+            for key in &price.split_by.0 {
+                let SplitKey::Attribute(name) = key else { continue };
+                let keeps = |sku: &usize| kept.get(sku).is_some_and(|names| names.contains(&**name));
+                if !members.iter().any(keeps) {
+                    self.problems.error(
+                        &place,
+                        format!(
+                            "price {} splits its pool by attribute {name}, which none of its meters keeps",
+                            price.id
+                        ),
+                        "add the attribute to a new meter, or drop the key",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Attribution by SEQUENCE orders lots by time, so the meters must keep it.
+    pub(super) fn sequences(&mut self, meters: &[Meter], skus: &[Sku], catalogue: &Catalogue) {
+        let mut told = BTreeSet::new();
+        for meter in meters.iter().filter(|meter| meter.bucket == Bucket::Month) {
+            for index in &meter.skus {
+                let sku = &skus[index.0 as usize];
+                let price = &catalogue.prices[sku.price.0 as usize];
+                if price.attribution == Attribution::Sequence && told.insert((price.id.clone(), meter.id.clone())) {
+                    let place = self.top.key("prices").index(sku.price.0 as usize).key("attribution");
+                    self.problems.error(
+                        &place,
+                        format!("price {} attributes by sequence, but meter {} keeps months", price.id, meter.id),
+                        "use attribution: prorata, or a meter with bucket: day or hour",
+                    );
+                }
+                for pool in &sku.pools {
+                    let free = &catalogue.pools[pool.0 as usize];
+                    if free.share == Attribution::Sequence && told.insert((free.id.clone(), meter.id.clone())) {
+                        let place = self.top.key("pools").index(pool.0 as usize).key("share");
+                        self.problems.error(
+                            &place,
+                            format!("pool {} shares by sequence, but meter {} keeps months", free.id, meter.id),
+                            "use share: prorata, or a meter with bucket: day or hour",
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn ceilings(&mut self, meters: &mut [Meter], skus: &[Sku], prices: &[Price]) {
+        let mut told = BTreeSet::new();
+        for meter in meters {
+            for index in &meter.skus {
+                let sku = &skus[index.0 as usize];
+                let rate = highest_rate(&prices[sku.price.0 as usize].ladder);
+                let ceiling = meter.ceiling_at(&sku.convert, rate);
+                if ceiling < power_of_ten(CEILING_UNITS_MIN + meter.scale) && told.insert(*index) {
+                    self.problems.error(
+                        &self.top.key("skus").index(index.0 as usize),
+                        format!(
+                            "sku {} charges up to {rate} a unit after dividing by {}: a counter of meter {} could then \
+                             hold {}, at least 1000000 are needed",
+                            sku.id,
+                            sku.convert.divide,
+                            meter.id,
+                            print_scaled(ceiling, meter.scale)
+                        ),
+                        "lower the rate, or price a larger unit with a larger convert.divide",
+                    );
+                }
+                meter.ceiling = meter.ceiling.min(ceiling);
+            }
+        }
+    }
+}

@@ -27,6 +27,9 @@ use crate::types::{Data, GroupId, NodeId, Peer, Raft, Types};
 /// How long openraft may take to note a snapshot that is already on disk.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// openraft's answer to a write.
+type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
+
 /// A proposal that was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -429,10 +432,7 @@ impl Group {
 
     fn written(
         &self,
-        result: Result<
-            Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>,
-            tokio::time::error::Elapsed,
-        >,
+        result: Result<Written, tokio::time::error::Elapsed>,
         timeout: Duration,
     ) -> Result<ClientWriteResponse<Types>, Error> {
         match result {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use reckoner_client::batch::batcher::{Batcher, Batching};
+use reckoner_client::batch::records::Settled;
 use reckoner_client::client::Client;
 use reckoner_client::error::Error;
 use reckoner_client::proto::{
@@ -14,6 +15,7 @@ use reckoner_client::proto::{
 use reckoner_raft::machine::InPlaceWorkers as ReplicationInPlace;
 use reckoner_raft::net::peer::{GrpcTransport, TcpConnector};
 use reckoner_raft::store::memory::MemoryDisk;
+use reckoner_raft::timings::Limits;
 use reckoner_shard::base::id::{AccountId, ProducerId};
 use reckoner_shard::base::refusal::Reason;
 use reckoner_shard::base::time::{CycleId, Timestamp};
@@ -211,7 +213,7 @@ async fn three_nodes_lose_a_leader_and_count_once() {
     let producer = ProducerId::new("meter").unwrap();
     let epoch = client.open_producer(&producer, None, None).await.unwrap().epoch;
     let batching = Batching { records_max: 500, ..Batching::default() };
-    let batcher = Batcher::sequenced(client.clone(), producer, epoch, batching, |_: _| {}).await.unwrap();
+    let batcher = Batcher::sequenced(client.clone(), producer, epoch, batching, |_: Settled<'_>| {}).await.unwrap();
     let start = at("2024-09-18T22:00:00Z");
     let key = SeriesKey::new(account("acme-web"), "transfer", "out", "", "", vec![]);
     let (series, _) = batcher.resolve(&key, start).await.unwrap();
@@ -305,6 +307,7 @@ async fn a_refused_flush_stops_the_node() {
         clock: Arc::new(SystemClock),
         workers: Arc::new(InPlaceWorkers),
         replication_workers: Arc::new(ReplicationInPlace),
+        limits: Limits::default(),
         listener,
         fate,
         seed: Some(7),

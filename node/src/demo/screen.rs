@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anstream::println;
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
-use reckoner_shard::billing::bill::{BillBody, LineKind, Source};
 use reckoner_shard::base::money::{Money, checked_sum};
+use reckoner_shard::billing::bill::{BillBody, LineKind, Source};
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -54,7 +54,8 @@ impl Screen {
 
     /// A bar over `total` records; nothing where nobody looks.
     pub fn bar(&self, total: u64) -> ProgressBar {
-        let style = ProgressStyle::with_template("         {bar:30} {pos}/{len} records  {msg}").expect("the template is well formed");
+        let style = ProgressStyle::with_template("         {bar:30} {pos}/{len} records  {msg}")
+            .expect("the template is well formed");
         ProgressBar::new(total).with_style(style.progress_chars("=> "))
     }
 

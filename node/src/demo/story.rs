@@ -24,6 +24,7 @@ use reckoner_shard::usage::record::UsageRecord;
 use super::check;
 use super::example::{Example, FOCUS, FOCUS_EXPECTED, TOKENS};
 use super::screen::Screen;
+use crate::api::bills::issued;
 use crate::local::{LocalCluster, LocalConfig};
 
 const NODES: u64 = 3;
@@ -105,7 +106,9 @@ async fn tell(
         let totals = batcher.totals();
         bar.set_position(totals.accepted + totals.duplicate);
         let body = estimate(client, &root, cycle).await?;
-        bar.suspend(|| screen.say(&format!("{:>6} counted, estimate {} {}", totals.accepted, body.total, body.currency)));
+        bar.suspend(|| {
+            screen.say(&format!("{:>6} counted, estimate {} {}", totals.accepted, body.total, body.currency))
+        });
     }
     bar.finish_and_clear();
     let first = batcher.totals();
@@ -123,7 +126,10 @@ async fn tell(
     let all_duplicate = second == Totals { duplicate: whole.accepted, ..Totals::default() };
     screen.check(all_duplicate, &format!("nothing counts twice: {}", words(&second)));
     let counted = counted_records(client, &root, cycle).await?;
-    screen.check(counted == example.records, &format!("the counters hold {counted} records, {} were sent", example.records));
+    screen.check(
+        counted == example.records,
+        &format!("the counters hold {counted} records, {} were sent", example.records),
+    );
 
     screen.step(&format!("Close {cycle}"));
     let before = estimate_bytes(client, &root, cycle).await?;
@@ -136,7 +142,9 @@ async fn tell(
         let (equal, rows) = check::rows_rated_alone(&records, &placed, FOCUS_EXPECTED)?;
         screen.check(equal == rows, &format!("{equal} of {rows} rows, rated alone, equal the file's ListCost exactly"));
         let (within, accounts, largest) = check::accounts_against_file(&body, FOCUS_EXPECTED)?;
-        let text = format!("{within} of {accounts} accounts match the file's sums (largest difference {largest}, the file rounds each row)");
+        let text = format!(
+            "{within} of {accounts} accounts match the file's sums (largest difference {largest}, the file rounds each row)"
+        );
         screen.check(within == accounts, &text);
     }
     let expected = (example.exact_total, example.payable);
@@ -173,7 +181,7 @@ async fn apply(screen: &Screen, client: &Client, example: &Example) -> Result<Ve
     let documents = placed.iter().map(|placed| placed.document.wire(&placed.source.name)).collect();
     client.apply(&job, documents).await?;
     let reply = client.job(&job, PATIENCE).await?;
-    if reply.state() != proto::JobState::Done {
+    if reply.state != "done" {
         bail!("the job did not end: {reply:?}");
     }
     screen.say(&format!("job {job}: {} steps done", reply.steps.len()));
@@ -258,10 +266,10 @@ async fn replicas(
             let Some(replica) = context.shards.get(shard) else { continue };
             let (position, state) = replica.hash().await?;
             states.push((position.index, state));
-            let read = replica.view().await?;
-            for bill in read.view.issued_bills(root, cycle) {
+            let read = replica.view(None).await?;
+            for bill in issued(&read.view, root)?.into_iter().filter(|bill| bill.cycle == cycle) {
                 // The hash is taken again of the bytes that this node stored.
-                if let Some(bytes) = context.bills.get(Some(cycle), &bill.body_hash)? {
+                if let Some(bytes) = context.bills.get(Some(cycle), &bill.envelope.body_hash)? {
                     hashes.push(*blake3::hash(&bytes).as_bytes());
                 }
             }

@@ -1,5 +1,7 @@
 //! The one test binary: every story, table and rule that spans crates. Each file says on top what it proves.
 
+mod bills;
+mod examples;
 mod folds;
 mod histories;
 mod tidy;

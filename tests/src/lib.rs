@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod draw;
 pub mod faults;
+pub mod machine;
 pub mod model;
 pub mod pair;
 pub mod table;

@@ -268,7 +268,7 @@ impl History {
         let usage_type = text(&meter["usage_type"], "");
         let scale =
             if flaw == 1 || meter["aggregation"] == "count" { 0 } else { meter["scale"].as_u64().unwrap_or(12) as u32 };
-        let quantity = draw::decimal(rng, 60, scale);
+        let quantity = draw::quantity(rng, scale);
         let cycle = match rng.random_range(0..100) {
             0..82 => known.open,
             82..94 => known.open + 1,

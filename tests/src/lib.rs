@@ -2,16 +2,17 @@
 //! stories that use it are in `it/`.
 
 pub mod cluster;
+pub mod compare;
 pub mod draw;
 pub mod faults;
 pub mod groups;
-pub mod compare;
+pub mod machine;
 pub mod model;
 pub mod oracle;
+pub mod pair;
 pub mod push;
 pub mod report;
 pub mod serve;
 pub mod simulation;
 pub mod soak;
-pub mod pair;
 pub mod table;

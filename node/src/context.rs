@@ -66,6 +66,9 @@ impl Context {
             match self.shards.get(ShardId(row.shard)) {
                 None => return Some(format!("shard {} is not open", row.shard)),
                 Some(shard) if shard.leader().is_none() => return Some(format!("nobody leads shard {}", row.shard)),
+                Some(shard) if !shard.has_begun() => {
+                    return Some(format!("shard {} has not been told its slots", row.shard));
+                }
                 Some(_) => (),
             }
         }

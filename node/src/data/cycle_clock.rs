@@ -79,17 +79,14 @@ impl Actor for CycleClock {
     ) -> Result<(), ActorProcessingErr> {
         let Message::Look { again } = message;
         let interval = Duration::from_millis(ticking.context.config.cycle_interval_ms);
-        let soon = match ticking.shard.leads() {
-            false => interval,
-            true => match ticking.look().await {
-                Ok(Looked::Nothing) => interval,
-                Ok(Looked::Waiting) => FOLD_INTERVAL.min(interval),
-                Ok(Looked::Done) => Duration::ZERO,
-                Err(error) => {
-                    tracing::debug!(shard = %ticking.shard.id(), %error, "a cycle's step waits");
-                    FOLD_INTERVAL.min(interval)
-                }
-            },
+        let soon = match ticking.look().await {
+            Ok(Looked::Nothing) => interval,
+            Ok(Looked::Waiting) => FOLD_INTERVAL.min(interval),
+            Ok(Looked::Done) => Duration::ZERO,
+            Err(error) => {
+                tracing::debug!(shard = %ticking.shard.id(), %error, "a cycle's step waits");
+                FOLD_INTERVAL.min(interval)
+            }
         };
         // The asker is gone only when the actor is.
         let _ = again.send(soon);
@@ -108,10 +105,17 @@ enum Looked {
 
 impl Ticking {
     async fn look(&self) -> Result<Looked, Error> {
-        let read = self.shard.view(None).await?;
-        if read.view.identity.is_none() {
-            return self.genesis().await;
+        if !self.shard.has_begun() && self.shard.view(Some(Slot(0))).await?.view.identity.is_some() {
+            self.shard.note_begun();
         }
+        match (self.shard.leads(), self.shard.has_begun()) {
+            // An election or the leader's first entry comes soon.
+            (false, false) => return Ok(Looked::Waiting),
+            (false, true) => return Ok(Looked::Nothing),
+            (true, false) => return self.genesis().await,
+            (true, true) => (),
+        }
+        let read = self.shard.view(None).await?;
         let now = self.context.clock.now().max(read.view.stamp);
         let mut due = read.view.due(now);
         due.truncate(STEPS_MAX);
@@ -156,7 +160,7 @@ impl Ticking {
     }
 
     async fn genesis(&self) -> Result<Looked, Error> {
-        let Some(map) = self.context.meta.map() else { return Ok(Looked::Nothing) };
+        let Some(map) = self.context.meta.map() else { return Ok(Looked::Waiting) };
         let shards = map.shards().len().max(1) as u64;
         let genesis = Command::Genesis {
             shard: self.shard.id(),

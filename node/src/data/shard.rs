@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -68,6 +68,8 @@ pub struct Parts {
     folds: Folds,
     /// Told when a cycle took a step, for the cycle clock.
     wake: Arc<Notify>,
+    /// Whether the shard was seen to know its slots.
+    begun: Arc<AtomicBool>,
 }
 
 impl Actor for ShardActor {
@@ -216,7 +218,7 @@ pub async fn start(
     supervisor: ActorCell,
 ) -> Result<(ActorRef<Message>, Parts), ActorProcessingErr> {
     let folds = Folds::new(id, context);
-    let mut parts = Parts { context: context.clone(), actor: None, folds, wake: Arc::default() };
+    let mut parts = Parts { context: context.clone(), actor: None, folds, wake: Arc::default(), begun: Arc::default() };
     let (actor, _) = Actor::spawn_linked(None, ShardActor, (id, parts.clone()), supervisor).await?;
     parts.actor = Some(actor.clone());
     Ok((actor, parts))
@@ -307,6 +309,16 @@ impl Shard {
     /// Told when a cycle took a step here.
     pub fn wake(&self) -> &Arc<Notify> {
         &self.parts.wake
+    }
+
+    /// Whether the shard was seen here to know its slots; before it refuses everything.
+    pub fn has_begun(&self) -> bool {
+        self.parts.begun.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the shard knows its slots.
+    pub fn note_begun(&self) {
+        self.parts.begun.store(true, Ordering::Relaxed);
     }
 
     pub fn leads(&self) -> bool {

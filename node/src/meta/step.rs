@@ -38,7 +38,8 @@ pub enum Came {
 impl From<Trouble> for Came {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Refused(refusal) => Came::Refused(refusal),
+            // What a retry can heal is no end of the job.
+            Trouble::Refused(refusal) if !refusal.reason.heals() => Came::Refused(refusal),
             other => Came::Later(other.status().message().to_owned()),
         }
     }

@@ -39,13 +39,18 @@ fn check_found(budget: u64, words: &str) {
 }
 
 #[test]
+fn whole_nodes_keep_their_promises_under_faults() {
+    check_good(1..51, "--layer nodes");
+}
+
+#[test]
 fn replication_keeps_its_promises_under_faults() {
-    check_good(1..41, "--layer groups");
+    check_good(1..21, "--layer groups");
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    for (seed, words) in [(3, "--layer groups"), (11, "--layer groups")] {
+    for (seed, words) in [(3, "--layer nodes"), (11, "--layer nodes"), (7, "--layer groups")] {
         let (good, first) = soak::seed(program(), seed, &extra(words));
         let (_, second) = soak::seed(program(), seed, &extra(words));
         assert!(good && first.contains("trace"), "{first}");
@@ -59,4 +64,11 @@ fn planted_bugs_of_replication_are_found() {
     check_found(30, "--layer groups --planted lost-vote");
     check_found(10, "--layer groups --planted false-acknowledgement");
     check_found(5, "--layer groups --planted counted-twice");
+}
+
+#[test]
+fn planted_bugs_in_whole_nodes_are_found() {
+    check_found(20, "--layer nodes --planted early-acknowledgement");
+    check_found(10, "--layer nodes --planted false-acknowledgement");
+    check_found(5, "--layer nodes --planted fresh-numbers");
 }

@@ -14,9 +14,9 @@ use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
 use reckoner_shard::billing::cycle::{BillHash, Phase, Status};
-use reckoner_shard::billing::fold::{Counter, FoldError, FoldInput, fold};
+use reckoner_shard::billing::fold::{FoldError, fold};
 use reckoner_shard::machine::command::BilledRoot;
-use reckoner_shard::machine::query::{FoldCounter, FoldSource, NoSource, View};
+use reckoner_shard::machine::query::{FoldSource, NoSource, View};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reach;
@@ -224,17 +224,7 @@ pub async fn source(
 
 /// The bills of a source: the one function behind estimate and close.
 pub fn bodies(source: &FoldSource) -> Result<Vec<BillBody>, FoldError> {
-    fn counter(counter: &FoldCounter) -> Counter<'_> {
-        let FoldCounter { series, meter, bucket, value, records } = counter;
-        Counter { series, meter: *meter, bucket: *bucket, value: *value, records: *records }
-    }
-    fold(&FoldInput {
-        hierarchy: &source.hierarchy,
-        cycle: source.cycle,
-        catalogue: &source.catalogue,
-        contract: source.contract.as_ref().map(|contract| contract.contract.as_ref()),
-        counters: source.counters.iter().map(counter).collect(),
-    })
+    fold(&source.input())
 }
 
 /// Folds and puts the bodies; a flush must follow before their hashes are told to anybody.

@@ -24,7 +24,7 @@ use reckoner_shard::usage::record::UsageRecord;
 use super::check;
 use super::example::{Example, FOCUS, FOCUS_EXPECTED, TOKENS};
 use super::screen::Screen;
-use crate::api::bills::issued;
+use crate::api::bills::issued as issued_in;
 use crate::local::{LocalCluster, LocalConfig};
 
 const NODES: u64 = 3;
@@ -267,7 +267,7 @@ async fn replicas(
             let (position, state) = replica.hash().await?;
             states.push((position.index, state));
             let read = replica.view(None).await?;
-            for bill in issued(&read.view, root)?.into_iter().filter(|bill| bill.cycle == cycle) {
+            for bill in issued_in(&read.view, root)?.into_iter().filter(|bill| bill.cycle == cycle) {
                 // The hash is taken again of the bytes that this node stored.
                 if let Some(bytes) = context.bills.get(Some(cycle), &bill.envelope.body_hash)? {
                     hashes.push(*blake3::hash(&bytes).as_bytes());

@@ -68,7 +68,7 @@ fn next() {
          \x20 reckoner serve --data-dir ./data                       a node of your own; in a second terminal:\n\
          \x20 reckoner apply -f examples/quickstart                  prices, accounts, a contract\n\
          \x20 reckoner usage push -f examples/quickstart/usage.jsonl\n\
-         \x20 reckoner bills estimate --root acme --cycle 2024-09\n\
+         \x20 reckoner bills estimate --root acme --cycle 2026-09\n\
          \x20 reckoner --help"
     );
 }

@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_leader_goes_on_and_counts_once() -> anyhow::Result<()> {
-    let mut cluster = LocalCluster::start(LocalConfig { nodes: 3, shards: SHARDS.into(), ..LocalConfig::default() }).await?;
+    let mut cluster =
+        LocalCluster::start(LocalConfig { nodes: 3, shards: SHARDS.into(), ..LocalConfig::default() }).await?;
     let client = cluster.client();
     set_up(&client).await?;
     let shard = ShardMap::even(SHARDS).shard_of(slot_of(ROOT));
@@ -34,7 +35,11 @@ async fn the_next_leader_goes_on_and_counts_once() -> anyhow::Result<()> {
         let leader = cluster.wait_leader(shard, PATIENCE).await.expect("somebody leads");
         let told = producer.heard.lock().units();
         let begin = Instant::now();
-        if kill { cluster.kill(leader).await } else { cluster.stop_node(leader).await }
+        if kill {
+            cluster.kill(leader).await
+        } else {
+            cluster.stop_node(leader).await
+        }
         producer.progress(100).await?;
         let gap = begin.elapsed();
         assert!(gap < GAP_MAX, "no record was acknowledged for {gap:?} after node {leader} went");

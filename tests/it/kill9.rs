@@ -197,17 +197,18 @@ async fn a_spoilt_snapshot_falls_back() -> anyhow::Result<()> {
         last += 2_000;
         producer.flush().await?;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let two = fs::read_dir(&snapshots).into_iter().flatten().flatten().map(|entry| entry.path()).find_map(|group| {
-            let mut kept: Vec<PathBuf> = fs::read_dir(group)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-                .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("gen-")))
-                .collect();
-            kept.sort_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok());
-            (kept.len() == 2).then(|| kept.pop()).flatten()
-        });
+        let two =
+            fs::read_dir(&snapshots).into_iter().flatten().flatten().map(|entry| entry.path()).find_map(|group| {
+                let mut kept: Vec<PathBuf> = fs::read_dir(group)
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|entry| entry.path())
+                    .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("gen-")))
+                    .collect();
+                kept.sort_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok());
+                (kept.len() == 2).then(|| kept.pop()).flatten()
+            });
         if let Some(newest) = two {
             break newest;
         }

@@ -85,6 +85,9 @@ impl Default for Batching {
 pub trait Sink: Send + 'static {
     /// Records have their verdict.
     fn settled(&mut self, settled: Settled<'_>);
+
+    /// A batch got its verdict so long after it was sent.
+    fn batch(&mut self, _took: Duration) {}
 }
 
 impl<F: FnMut(Settled<'_>) + Send + 'static> Sink for F {

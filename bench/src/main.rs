@@ -71,8 +71,7 @@ async fn main() -> Result<()> {
         Scenario::Server { nodes, shards, folder } => server::serve(nodes, shards, &folder).await,
         Scenario::Ingest { nodes, seconds, repeat, producers, shards, batch, small, seed, output } => {
             let shape = if small { Shape::small() } else { Shape::w() };
-            let options =
-                ingest::Options { nodes: 1, shards, seconds, producers, batch_records: batch, shape, seed };
+            let options = ingest::Options { nodes: 1, shards, seconds, producers, batch_records: batch, shape, seed };
             let runs = ingest::run_all(&options, &nodes, repeat).await?;
             match output {
                 Form::Table => report::table(&runs),

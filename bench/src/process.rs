@@ -22,7 +22,8 @@ pub fn peak_rss_bytes(pid: u32) -> Option<u64> {
 /// Busy and total CPU seconds of the whole machine since it started.
 pub fn machine_seconds() -> Option<(f64, f64)> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
-    let fields: Vec<f64> = stat.lines().next()?.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<f64> =
+        stat.lines().next()?.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
     // user nice system idle iowait irq softirq steal
     let total: f64 = fields.iter().take(8).sum();
     let idle = fields.get(3)? + fields.get(4)?;
@@ -37,7 +38,10 @@ fn ticks_per_second() -> f64 {
 /// The processor's name and the count of cores, for the report.
 pub fn machine() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).map(|rest| rest.trim_start_matches([' ', '\t', ':']));
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map(|rest| rest.trim_start_matches([' ', '\t', ':']));
     let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
     format!("{}, {cores} cores", model.unwrap_or("unknown processor"))
 }

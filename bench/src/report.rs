@@ -36,8 +36,17 @@ pub struct IngestRun {
 /// Prints runs as a table on standard output.
 pub fn table(runs: &[IngestRun]) {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
-        "nodes", "records", "seconds", "records/s", "p50 ms", "p99 ms", "server CPU s/M", "client CPU s/M", "foreign CPU", "peak MiB",
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "nodes",
+        "records",
+        "seconds",
+        "records/s",
+        "p50 ms",
+        "p99 ms",
+        "server CPU s/M",
+        "client CPU s/M",
+        "foreign CPU",
+        "peak MiB",
         "counted once",
     ]);
     for run in runs {
@@ -57,12 +66,18 @@ pub fn table(runs: &[IngestRun]) {
     }
     println!("{table}");
     if let Some(run) = runs.first() {
-        println!("{} · commit {} · {} counters, batches of {}", run.machine, run.commit, run.counters, run.batch_records);
+        println!(
+            "{} · commit {} · {} counters, batches of {}",
+            run.machine, run.commit, run.counters, run.batch_records
+        );
     }
 }
 
 /// The commit that was built, or "unknown" outside a checkout.
 pub fn commit() -> String {
     let output = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
-    output.ok().filter(|o| o.status.success()).map_or_else(|| "unknown".to_owned(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+    output
+        .ok()
+        .filter(|o| o.status.success())
+        .map_or_else(|| "unknown".to_owned(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
 }

@@ -94,11 +94,7 @@ impl Applier {
     /// A view of the machine at its last applied entry.
     pub(crate) async fn freeze(&mut self) -> Result<View, Halt> {
         let frozen = self.machine.get_mut().freeze().await?;
-        Ok(View {
-            frozen,
-            applied: self.applied,
-            members: self.members.clone(),
-        })
+        Ok(View { frozen, applied: self.applied, members: self.members.clone() })
     }
 
     fn halt(&self, halt: Halt) -> io::Error {
@@ -122,10 +118,7 @@ impl Applier {
         let outcomes = match self.machine.get_mut().apply(entries).await {
             Ok(outcomes) if outcomes.len() == count => outcomes,
             Ok(outcomes) => {
-                return Err(self.halt(Halt::new(format!(
-                    "{} outcomes for {count} entries",
-                    outcomes.len()
-                ))));
+                return Err(self.halt(Halt::new(format!("{} outcomes for {count} entries", outcomes.len()))));
             }
             Err(halt) => return Err(self.halt(halt)),
         };
@@ -163,10 +156,7 @@ impl RaftStateMachine<Types> for Applier {
             let (entry, responder) = item?;
             match entry.payload {
                 EntryPayload::Normal(data) => {
-                    gathered.entries.push(Committed {
-                        position: position(&entry.log_id),
-                        bytes: data.0,
-                    });
+                    gathered.entries.push(Committed { position: position(&entry.log_id), bytes: data.0 });
                     gathered.responders.push(responder);
                     gathered.last = Some(entry.log_id);
                     if gathered.entries.len() >= APPLY_ENTRIES_MAX {
@@ -194,14 +184,8 @@ impl RaftStateMachine<Types> for Applier {
         if !force && current.is_none() {
             return None;
         }
-        let fresh = current
-            .as_ref()
-            .is_some_and(|stored| index_of(stored) >= self.applied.map(|id| id.index));
-        let view = if force && !fresh {
-            self.freeze().await.ok()
-        } else {
-            None
-        };
+        let fresh = current.as_ref().is_some_and(|stored| index_of(stored) >= self.applied.map(|id| id.index));
+        let view = if force && !fresh { self.freeze().await.ok() } else { None };
         Some(Builder {
             group: self.group,
             current,
@@ -223,11 +207,7 @@ impl RaftStateMachine<Types> for Applier {
         }
     }
 
-    async fn install_snapshot(
-        &mut self,
-        meta: &SnapshotMeta,
-        snapshot: SnapshotData,
-    ) -> Result<(), io::Error> {
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         let stored = snapshot.0;
         let (group, store, adopted) = (self.group, self.store.clone(), stored.clone());
         let pages = on_worker(self.workers.as_ref(), move || {
@@ -242,9 +222,7 @@ impl RaftStateMachine<Types> for Applier {
         *self.shared.current.lock() = Some(stored);
         self.members = meta.last_membership.clone();
         self.applied = meta.last_log_id;
-        self.shared
-            .applied_next
-            .send_replace(meta.last_log_id.map_or(0, |id| id.index + 1));
+        self.shared.applied_next.send_replace(meta.last_log_id.map_or(0, |id| id.index + 1));
         Ok(())
     }
 
@@ -270,10 +248,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let (group, store) = (self.group, self.store.clone());
         if let Some(view) = self.view.get_mut().take() {
-            let stored = on_worker(self.workers.as_ref(), move || {
-                write_view(group, store.as_ref(), view)
-            })
-            .await?;
+            let stored = on_worker(self.workers.as_ref(), move || write_view(group, store.as_ref(), view)).await?;
             self.shared.advance_current(stored.clone());
             return snapshot_of(stored);
         }
@@ -285,11 +260,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
 }
 
 /// Writes a frozen machine as the new current snapshot. Runs on a worker.
-pub(crate) fn write_view(
-    group: GroupId,
-    store: &dyn SnapshotStore,
-    view: View,
-) -> io::Result<Arc<dyn StoredSnapshot>> {
+pub(crate) fn write_view(group: GroupId, store: &dyn SnapshotStore, view: View) -> io::Result<Arc<dyn StoredSnapshot>> {
     let attachments = view.frozen.attachments();
     let mut writer = PageWriter::new(store.begin(group)?);
     view.frozen.write(&mut writer)?;
@@ -297,10 +268,7 @@ pub(crate) fn write_view(
     manifest.position = view.applied.as_ref().map(wire::position_out);
     manifest.membership_position = view.members.log_id().as_ref().map(wire::position_out);
     manifest.membership = Some(wire::members_out(view.members.membership()));
-    manifest.attachments = attachments
-        .iter()
-        .map(|hash| Bytes::copy_from_slice(hash))
-        .collect();
+    manifest.attachments = attachments.iter().map(|hash| Bytes::copy_from_slice(hash)).collect();
     let stored = writer.seal(manifest)?;
     store.adopt(group, &stored)?;
     Ok(stored)
@@ -318,15 +286,9 @@ pub(crate) fn snapshot_of(stored: Arc<dyn StoredSnapshot>) -> io::Result<Snapsho
         last_log_id: manifest.position.as_ref().map(wire::position_in),
         last_membership: wire::stored_members_in(manifest)?,
     };
-    Ok(Snapshot {
-        meta,
-        snapshot: SnapshotData(stored),
-    })
+    Ok(Snapshot { meta, snapshot: SnapshotData(stored) })
 }
 
 pub(crate) fn position(id: &LogId) -> Position {
-    Position {
-        index: id.index,
-        term: id.leader_id.term,
-    }
+    Position { index: id.index, term: id.leader_id.term }
 }

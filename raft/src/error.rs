@@ -68,21 +68,15 @@ impl Error {
     }
 
     pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
-        Error::Unavailable {
-            reason: reason.into(),
-        }
+        Error::Unavailable { reason: reason.into() }
     }
 
     pub(crate) fn storage(reason: impl ToString) -> Self {
-        Error::Storage {
-            reason: reason.to_string(),
-        }
+        Error::Storage { reason: reason.to_string() }
     }
 
     pub(crate) fn stopped(reason: impl Into<String>) -> Self {
-        Error::Stopped {
-            reason: reason.into(),
-        }
+        Error::Stopped { reason: reason.into() }
     }
 }
 

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{
-    ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError,
-};
+use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use openraft::{ChangeMembers, ReadPolicy, ServerState};
 use tokio::sync::watch;
@@ -112,15 +110,9 @@ pub(crate) struct Inner {
 impl Group {
     /// Starts following openraft's own status.
     pub(crate) fn start(inner: Inner) -> Self {
-        let group = Self {
-            inner: Arc::new(inner),
-        };
+        let group = Self { inner: Arc::new(inner) };
         let mut metrics = group.inner.raft.metrics();
-        let (id, shared, status) = (
-            group.inner.id,
-            group.inner.shared.clone(),
-            group.inner.status.clone(),
-        );
+        let (id, shared, status) = (group.inner.id, group.inner.shared.clone(), group.inner.status.clone());
         let task = tokio::spawn(async move {
             loop {
                 // Copied at once: openraft waits on its readers while they hold the value.
@@ -154,10 +146,7 @@ impl Group {
     /// [`Error::Unknown`], as after `timeout`, means that it may have been, or still be.
     pub async fn propose(&self, bytes: Bytes, timeout: Duration) -> Result<Applied, Error> {
         if bytes.len() > self.inner.entry_bytes_max {
-            return Err(Error::TooLarge {
-                bytes: bytes.len(),
-                bytes_max: self.inner.entry_bytes_max,
-            });
+            return Err(Error::TooLarge { bytes: bytes.len(), bytes_max: self.inner.entry_bytes_max });
         }
         if let Some(error) = self.stopped() {
             return Err(error);
@@ -165,10 +154,7 @@ impl Group {
         let write = self.inner.raft.client_write(Data(bytes));
         let result = within(timeout, self.inner.seeds.scope(write)).await;
         let response = self.written(result, timeout)?;
-        Ok(Applied {
-            outcome: response.data.0,
-            position: position(&response.log_id),
-        })
+        Ok(Applied { outcome: response.data.0, position: position(&response.log_id) })
     }
 
     /// Returns once everything acknowledged before this call is applied here: the leader confirms with a majority that
@@ -178,18 +164,11 @@ impl Group {
             return Err(error);
         }
         let raft = &self.inner.raft;
-        let barrier = self
-            .inner
-            .seeds
-            .scope(raft.ensure_linearizable(ReadPolicy::ReadIndex));
+        let barrier = self.inner.seeds.scope(raft.ensure_linearizable(ReadPolicy::ReadIndex));
         match within(timeout, barrier).await {
-            Err(_) => Err(Error::unavailable(format!(
-                "no majority confirmed the leader within {timeout:?}"
-            ))),
+            Err(_) => Err(Error::unavailable(format!("no majority confirmed the leader within {timeout:?}"))),
             Ok(Ok(read)) => Ok(position(read.log_id())),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
-                Err(forwarded(forward))
-            }
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => Err(forwarded(forward)),
             Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(missing)))) => {
                 Err(Error::unavailable(missing.to_string()))
             }
@@ -217,11 +196,7 @@ impl Group {
     /// The group as this node sees it now.
     pub fn status(&self) -> Status {
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
-        let mut status = status_of(
-            self.inner.id,
-            &metrics,
-            self.inner.shared.halted.lock().clone(),
-        );
+        let mut status = status_of(self.inner.id, &metrics, self.inner.shared.halted.lock().clone());
         // Metrics follow at openraft's pace; this is exact.
         if self.inner.status.borrow().role == Role::Stopped {
             status.role = Role::Stopped;
@@ -246,9 +221,8 @@ impl Group {
             return Ok(());
         }
         let raft = &self.inner.raft;
-        let frozen = raft.with_state_machine(|applier: &mut applier::Applier| {
-            Box::pin(async move { applier.freeze().await })
-        });
+        let frozen =
+            raft.with_state_machine(|applier: &mut applier::Applier| Box::pin(async move { applier.freeze().await }));
         let view = match self.inner.seeds.scope(frozen).await {
             Ok(Ok(view)) => view,
             Ok(Err(halt)) => {
@@ -266,11 +240,9 @@ impl Group {
             return Ok(());
         }
         let (group, store) = (self.inner.id, self.inner.snapshots.clone());
-        let stored = on_worker(self.inner.workers.as_ref(), move || {
-            applier::write_view(group, store.as_ref(), view)
-        })
-        .await
-        .map_err(Error::storage)?;
+        let stored = on_worker(self.inner.workers.as_ref(), move || applier::write_view(group, store.as_ref(), view))
+            .await
+            .map_err(Error::storage)?;
         self.inner.shared.advance_current(stored);
         self.note_snapshot(index).await?;
         match before {
@@ -282,29 +254,18 @@ impl Group {
     /// Asks `to` to take over; returns when this node no longer leads or `timeout` is over.
     pub async fn transfer_leader(&self, to: NodeId, timeout: Duration) -> Result<(), Error> {
         if self.status().role != Role::Leader {
-            return Err(Error::NotLeader {
-                leader: self.status().leader,
-            });
+            return Err(Error::NotLeader { leader: self.status().leader });
         }
         let raft = &self.inner.raft;
         let transfer = async move { raft.trigger().transfer_leader(to).await };
-        self.inner
-            .seeds
-            .scope(transfer)
-            .await
-            .map_err(|fatal| self.fatal(&fatal))?;
+        self.inner.seeds.scope(transfer).await.map_err(|fatal| self.fatal(&fatal))?;
         let mut status = self.watch();
-        match within(
-            timeout,
-            status.wait_for(|status| status.leader.as_ref().is_some_and(|(node, _)| *node == to)),
-        )
-        .await
+        match within(timeout, status.wait_for(|status| status.leader.as_ref().is_some_and(|(node, _)| *node == to)))
+            .await
         {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::stopped("the group is closed")),
-            Err(_) => Err(Error::unavailable(format!(
-                "node {to} did not take over within {timeout:?}"
-            ))),
+            Err(_) => Err(Error::unavailable(format!("node {to} did not take over within {timeout:?}"))),
         }
     }
 
@@ -315,9 +276,7 @@ impl Group {
         address: impl Into<String>,
         timeout: Duration,
     ) -> Result<Position, Error> {
-        let peer = Peer {
-            address: address.into(),
-        };
+        let peer = Peer { address: address.into() };
         let change = self.inner.raft.add_learner(node, peer, false);
         let result = within(timeout, self.inner.seeds.scope(change)).await;
         Ok(position(&self.written(result, timeout)?.log_id))
@@ -331,22 +290,12 @@ impl Group {
         keep_as_learners: bool,
         timeout: Duration,
     ) -> Result<Position, Error> {
-        self.change(
-            ChangeMembers::ReplaceAllVoters(voters),
-            keep_as_learners,
-            timeout,
-        )
-        .await
+        self.change(ChangeMembers::ReplaceAllVoters(voters), keep_as_learners, timeout).await
     }
 
     /// Removes members that have no vote.
-    pub async fn remove_learners(
-        &self,
-        nodes: BTreeSet<NodeId>,
-        timeout: Duration,
-    ) -> Result<Position, Error> {
-        self.change(ChangeMembers::RemoveNodes(nodes), true, timeout)
-            .await
+    pub async fn remove_learners(&self, nodes: BTreeSet<NodeId>, timeout: Duration) -> Result<Position, Error> {
+        self.change(ChangeMembers::RemoveNodes(nodes), true, timeout).await
     }
 
     /// Records that `node` is reached at `address` from now on.
@@ -356,12 +305,9 @@ impl Group {
         address: impl Into<String>,
         timeout: Duration,
     ) -> Result<Position, Error> {
-        let peer = Peer {
-            address: address.into(),
-        };
+        let peer = Peer { address: address.into() };
         let nodes = BTreeMap::from([(node, peer)]);
-        self.change(ChangeMembers::SetNodes(nodes), true, timeout)
-            .await
+        self.change(ChangeMembers::SetNodes(nodes), true, timeout).await
     }
 
     /// Stops this replica after writing what can be written. The group goes on elsewhere. Safe to repeat.
@@ -400,15 +346,10 @@ impl Group {
     async fn note_snapshot(&self, index: u64) -> Result<(), Error> {
         let raft = &self.inner.raft;
         let trigger = async move { raft.trigger().snapshot().await };
-        self.inner
-            .seeds
-            .scope(trigger)
-            .await
-            .map_err(|fatal| self.fatal(&fatal))?;
+        self.inner.seeds.scope(trigger).await.map_err(|fatal| self.fatal(&fatal))?;
         let mut status = self.watch();
-        let noted = status.wait_for(|status| {
-            status.role == Role::Stopped || status.snapshot.is_some_and(|at| at.index >= index)
-        });
+        let noted = status
+            .wait_for(|status| status.role == Role::Stopped || status.snapshot.is_some_and(|at| at.index >= index));
         match within(NOTE_TIMEOUT, noted).await {
             Ok(Ok(status)) if status.role != Role::Stopped => Ok(()),
             Ok(_) => Err(Error::stopped("the group stopped during a snapshot")),
@@ -423,11 +364,7 @@ impl Group {
         }
         let raft = &self.inner.raft;
         let purge = async move { raft.trigger().purge_log(index).await };
-        self.inner
-            .seeds
-            .scope(purge)
-            .await
-            .map_err(|fatal| self.fatal(&fatal))
+        self.inner.seeds.scope(purge).await.map_err(|fatal| self.fatal(&fatal))
     }
 
     fn written(
@@ -436,26 +373,18 @@ impl Group {
         timeout: Duration,
     ) -> Result<ClientWriteResponse<Types>, Error> {
         match result {
-            Err(_) => Err(Error::Unknown {
-                reason: format!("not applied within {timeout:?}"),
-            }),
+            Err(_) => Err(Error::Unknown { reason: format!("not applied within {timeout:?}") }),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(RaftError::APIError(error))) => Err(match error {
                 ClientWriteError::ForwardToLeader(forward) => forwarded(forward),
-                ClientWriteError::LogEntryDiscarded(_) => Error::Unknown {
-                    reason: "another leader took over before the entry was committed".to_owned(),
-                },
-                ClientWriteError::ChangeMembershipError(error) => Error::Membership {
-                    reason: error.to_string(),
-                },
-                ClientWriteError::PreconditionFailed(error) => Error::Membership {
-                    reason: error.to_string(),
-                },
+                ClientWriteError::LogEntryDiscarded(_) => {
+                    Error::Unknown { reason: "another leader took over before the entry was committed".to_owned() }
+                }
+                ClientWriteError::ChangeMembershipError(error) => Error::Membership { reason: error.to_string() },
+                ClientWriteError::PreconditionFailed(error) => Error::Membership { reason: error.to_string() },
             }),
             // The entry may be in a log elsewhere by now.
-            Ok(Err(RaftError::Fatal(fatal))) => Err(Error::Unknown {
-                reason: self.fatal(&fatal).to_string(),
-            }),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(Error::Unknown { reason: self.fatal(&fatal).to_string() }),
         }
     }
 
@@ -464,13 +393,7 @@ impl Group {
         if let Some(reason) = self.inner.shared.halted.lock().clone() {
             return Some(Error::stopped(reason));
         }
-        let running = self
-            .inner
-            .raft
-            .metrics()
-            .borrow_watched()
-            .running_state
-            .clone();
+        let running = self.inner.raft.metrics().borrow_watched().running_state.clone();
         match running {
             Ok(()) => None,
             Err(fatal) => Some(self.fatal(&fatal)),
@@ -482,8 +405,7 @@ impl Group {
         let stopped = status.wait_for(|status| status.role == Role::Stopped);
         // Either way it is over.
         let _ = stopped.await.map(|_| ());
-        self.stopped()
-            .unwrap_or_else(|| Error::stopped("the group is closed"))
+        self.stopped().unwrap_or_else(|| Error::stopped("the group is closed"))
     }
 
     pub(crate) fn fatal(&self, fatal: &Fatal<Types>) -> Error {
@@ -500,31 +422,18 @@ impl Group {
 
 fn forwarded(forward: ForwardToLeader<Types>) -> Error {
     use openraft::errors::ForwardReason;
-    let leader = forward
-        .leader_id
-        .zip(forward.leader_node)
-        .map(|(node, peer)| (node, peer.address));
+    let leader = forward.leader_id.zip(forward.leader_node).map(|(node, peer)| (node, peer.address));
     match (&leader, forward.reason) {
-        (None, ForwardReason::LeaseExpired) => {
-            Error::unavailable("the leader has not heard from a majority lately")
-        }
-        (None, ForwardReason::LeadershipTransfer) => {
-            Error::unavailable("leadership is being handed over")
-        }
+        (None, ForwardReason::LeaseExpired) => Error::unavailable("the leader has not heard from a majority lately"),
+        (None, ForwardReason::LeadershipTransfer) => Error::unavailable("leadership is being handed over"),
         _ => Error::NotLeader { leader },
     }
 }
 
-fn status_of(
-    group: GroupId,
-    metrics: &openraft::RaftMetrics<Types>,
-    halted: Option<String>,
-) -> Status {
+fn status_of(group: GroupId, metrics: &openraft::RaftMetrics<Types>, halted: Option<String>) -> Status {
     let members = metrics.membership_config.membership();
-    let addresses: BTreeMap<NodeId, String> = members
-        .nodes()
-        .map(|(node, peer)| (*node, peer.address.clone()))
-        .collect();
+    let addresses: BTreeMap<NodeId, String> =
+        members.nodes().map(|(node, peer)| (*node, peer.address.clone())).collect();
     let failure = match &metrics.running_state {
         Ok(()) | Err(Fatal::Stopped) => halted,
         Err(fatal) => halted.or_else(|| Some(fatal.to_string())),
@@ -539,9 +448,7 @@ fn status_of(
     Status {
         group,
         role,
-        leader: metrics
-            .current_leader
-            .map(|node| (node, addresses.get(&node).cloned().unwrap_or_default())),
+        leader: metrics.current_leader.map(|node| (node, addresses.get(&node).cloned().unwrap_or_default())),
         term: metrics.current_term,
         last_log: metrics.last_log_index,
         committed: metrics.local_committed.as_ref().map(|id| id.index),

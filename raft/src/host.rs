@@ -125,10 +125,7 @@ impl Host {
             attachments: config.attachments.clone(),
             workers: config.workers.clone(),
         });
-        let budget = Arc::new(CacheBudget {
-            bytes: config.limits.cache_bytes,
-            groups: AtomicUsize::new(0),
-        });
+        let budget = Arc::new(CacheBudget { bytes: config.limits.cache_bytes, groups: AtomicUsize::new(0) });
         Self {
             inner: Arc::new(Inner {
                 config,
@@ -164,17 +161,10 @@ impl Host {
     ) -> Result<Group, Error> {
         let busy = self.reserve(group, false)?;
         self.start_keeper();
-        let opened = self
-            .inner
-            .seeds
-            .scope(self.open_reserved(group, bootstrap, machine))
-            .await?;
+        let opened = self.inner.seeds.scope(self.open_reserved(group, bootstrap, machine)).await?;
         let mut groups = self.inner.groups.lock();
         groups.open.insert(group, opened.clone());
-        self.inner
-            .budget
-            .groups
-            .store(groups.open.len(), Ordering::Relaxed);
+        self.inner.budget.groups.store(groups.open.len(), Ordering::Relaxed);
         drop(groups);
         drop(busy);
         Ok(opened)
@@ -186,10 +176,7 @@ impl Host {
         let open = {
             let mut groups = self.inner.groups.lock();
             let open = groups.open.remove(&group);
-            self.inner
-                .budget
-                .groups
-                .store(groups.open.len(), Ordering::Relaxed);
+            self.inner.budget.groups.store(groups.open.len(), Ordering::Relaxed);
             open
         };
         if let Some(open) = open {
@@ -213,16 +200,9 @@ impl Host {
                 let _ = sender.send(result);
             }),
         );
-        receiver
-            .await
-            .map_err(Error::storage)?
-            .map_err(Error::storage)?;
+        receiver.await.map_err(Error::storage)?.map_err(Error::storage)?;
         let snapshots = self.inner.config.snapshots.clone();
-        on_worker(self.inner.config.workers.as_ref(), move || {
-            snapshots.forget(group)
-        })
-        .await
-        .map_err(Error::storage)?;
+        on_worker(self.inner.config.workers.as_ref(), move || snapshots.forget(group)).await.map_err(Error::storage)?;
         drop(busy);
         Ok(())
     }
@@ -266,12 +246,7 @@ impl Host {
     /// Returns once [`Host::stop`] was called: then nobody here answers peers any more.
     pub async fn until_stopped(&self) {
         // The sender lives as long as this host.
-        let _ = self
-            .inner
-            .stopped
-            .subscribe()
-            .wait_for(|stopped| *stopped)
-            .await;
+        let _ = self.inner.stopped.subscribe().wait_for(|stopped| *stopped).await;
     }
 
     fn reserve(&self, group: GroupId, closing: bool) -> Result<Busy, Error> {
@@ -283,14 +258,9 @@ impl Host {
             return Err(Error::unavailable(format!("group {group} is open already")));
         }
         if !groups.busy.insert(group) {
-            return Err(Error::unavailable(format!(
-                "group {group} is being opened or closed"
-            )));
+            return Err(Error::unavailable(format!("group {group} is being opened or closed")));
         }
-        Ok(Busy {
-            host: self.clone(),
-            group,
-        })
+        Ok(Busy { host: self.clone(), group })
     }
 
     async fn open_reserved(
@@ -316,34 +286,17 @@ impl Host {
         if let Some(current) = &current {
             self.complete_attachments(id, current.manifest()).await?;
         }
-        let (applier, shared) = Applier::new(
-            id,
-            machine,
-            current,
-            config.snapshots.clone(),
-            config.workers.clone(),
-        );
-        let settings = config
-            .timings
-            .config(format!("group {id}"))
-            .map_err(Error::storage)?;
-        let network = Network {
-            group: id,
-            caller: self.inner.caller.clone(),
-        };
+        let (applier, shared) = Applier::new(id, machine, current, config.snapshots.clone(), config.workers.clone());
+        let settings = config.timings.config(format!("group {id}")).map_err(Error::storage)?;
+        let network = Network { group: id, caller: self.inner.caller.clone() };
         let pristine = log.is_pristine();
-        let raft = Raft::new(
-            config.node,
-            Arc::new(settings),
-            network,
-            log.clone(),
-            applier,
-        )
-        .await
-        .map_err(|fatal| match shared.halted.lock().clone() {
-            Some(reason) => Error::stopped(reason),
-            None => Error::storage(fatal),
-        })?;
+        let raft =
+            Raft::new(config.node, Arc::new(settings), network, log.clone(), applier).await.map_err(|fatal| {
+                match shared.halted.lock().clone() {
+                    Some(reason) => Error::stopped(reason),
+                    None => Error::storage(fatal),
+                }
+            })?;
         let group = Group::start(GroupInner {
             id,
             raft,
@@ -354,10 +307,7 @@ impl Host {
             seeds: self.inner.seeds.clone(),
             entry_bytes_max: config.limits.entry_bytes_max,
             building: tokio::sync::Mutex::new(()),
-            status: watch::Sender::new(Status {
-                group: id,
-                ..Status::default()
-            }),
+            status: watch::Sender::new(Status { group: id, ..Status::default() }),
             follower: Mutex::new(None),
         });
         if let Some(members) = bootstrap.filter(|_| pristine) {
@@ -371,15 +321,10 @@ impl Host {
     fn found(&self, group: &Group, members: BTreeMap<NodeId, String>) {
         let nodes: Vec<NodeId> = members.keys().copied().collect();
         let first = nodes[group.id().0 as usize % nodes.len().max(1)];
-        let patience = if first == self.inner.config.node {
-            Duration::ZERO
-        } else {
-            self.inner.config.timings.election_max * 2
-        };
-        let peers: BTreeMap<NodeId, Peer> = members
-            .into_iter()
-            .map(|(node, address)| (node, Peer { address }))
-            .collect();
+        let patience =
+            if first == self.inner.config.node { Duration::ZERO } else { self.inner.config.timings.election_max * 2 };
+        let peers: BTreeMap<NodeId, Peer> =
+            members.into_iter().map(|(node, address)| (node, Peer { address })).collect();
         let (group, seeds) = (group.clone(), self.inner.seeds.clone());
         let founding = async move {
             tokio::time::sleep(patience).await;
@@ -394,11 +339,7 @@ impl Host {
     }
 
     /// Fetches what the snapshot refers to and this node lacks, before the group serves.
-    async fn complete_attachments(
-        &self,
-        group: GroupId,
-        manifest: &proto::Manifest,
-    ) -> Result<(), Error> {
+    async fn complete_attachments(&self, group: GroupId, manifest: &proto::Manifest) -> Result<(), Error> {
         let config = &self.inner.config;
         let wanted = crate::receive::hashes(&manifest.attachments).map_err(Error::storage)?;
         if wanted.is_empty() {
@@ -408,11 +349,9 @@ impl Host {
         let deadline = Instant::now() + config.limits.attachments_wait;
         loop {
             let (attachments, asked) = (config.attachments.clone(), wanted.clone());
-            let missing = on_worker(config.workers.as_ref(), move || {
-                Ok(attachments.missing(&asked))
-            })
-            .await
-            .map_err(Error::storage)?;
+            let missing = on_worker(config.workers.as_ref(), move || Ok(attachments.missing(&asked)))
+                .await
+                .map_err(Error::storage)?;
             if missing.is_empty() {
                 return Ok(());
             }
@@ -433,9 +372,7 @@ impl Host {
             }
             if fetched > 0 {
                 let attachments = config.attachments.clone();
-                on_worker(config.workers.as_ref(), move || attachments.flush())
-                    .await
-                    .map_err(Error::storage)?;
+                on_worker(config.workers.as_ref(), move || attachments.flush()).await.map_err(Error::storage)?;
             } else {
                 tokio::time::sleep(ATTACHMENT_RETRY).await;
             }
@@ -443,21 +380,9 @@ impl Host {
     }
 
     async fn fetch(&self, group: GroupId, from: &proto::Member, hash: &[u8; 32]) -> bool {
-        let call = Call::AttachmentRead(proto::AttachmentRead {
-            hash: bytes::Bytes::copy_from_slice(hash),
-        });
-        let answer = self
-            .inner
-            .caller
-            .call(
-                NodeId(from.node),
-                &from.address,
-                group,
-                Lane::Bulk,
-                call,
-                ATTACHMENT_TIMEOUT,
-            )
-            .await;
+        let call = Call::AttachmentRead(proto::AttachmentRead { hash: bytes::Bytes::copy_from_slice(hash) });
+        let answer =
+            self.inner.caller.call(NodeId(from.node), &from.address, group, Lane::Bulk, call, ATTACHMENT_TIMEOUT).await;
         let body = match answer {
             Ok(Answer::AttachmentBody(proto::AttachmentBody { body: Some(body) })) => body,
             Ok(_) => return false,
@@ -493,21 +418,14 @@ fn usable(
 ) -> Result<Option<Arc<dyn StoredSnapshot>>, Error> {
     let purged = log.purged().map(|id| id.index);
     let newest = good.into_iter().next();
-    let reach = newest
-        .as_ref()
-        .and_then(|stored| stored.manifest().position.as_ref())
-        .map(|at| at.index);
+    let reach = newest.as_ref().and_then(|stored| stored.manifest().position.as_ref()).map(|at| at.index);
     if purged > reach {
         return Err(Error::storage(format!(
             "group {id}: the log begins behind entry {}, the newest good snapshot is {}{}; rebuild this replica from \
              its peers",
             purged.unwrap_or_default(),
             reach.map_or("none".to_owned(), |index| format!("at entry {index}")),
-            if bad.is_empty() {
-                String::new()
-            } else {
-                format!(" (damaged: {})", bad.join("; "))
-            }
+            if bad.is_empty() { String::new() } else { format!(" (damaged: {})", bad.join("; ")) }
         )));
     }
     Ok(newest)
@@ -535,10 +453,7 @@ async fn keep(host: std::sync::Weak<Inner>) {
         kept.retain(|id, _| groups.iter().any(|group| group.id() == *id));
         for group in groups {
             let bytes = group.inner.log.appended_bytes();
-            let record = kept.entry(group.id()).or_insert(Kept {
-                bytes: 0,
-                since: Instant::now(),
-            });
+            let record = kept.entry(group.id()).or_insert(Kept { bytes: 0, since: Instant::now() });
             let due = bytes.saturating_sub(record.bytes) >= limits.snapshot_log_bytes
                 || record.since.elapsed() >= limits.snapshot_interval
                 || pinned.contains(&group.id());

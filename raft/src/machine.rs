@@ -37,9 +37,7 @@ pub struct Halt {
 impl Halt {
     /// A halt for `reason`.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-        }
+        Self { reason: reason.into() }
     }
 }
 
@@ -150,7 +148,5 @@ pub(crate) async fn on_worker<T: Send + 'static>(
         // The asker may have given up; its answer is then nobody's.
         let _ = sender.send(job());
     }));
-    receiver
-        .await
-        .unwrap_or_else(|_| Err(io::Error::other("a worker ended without a result")))
+    receiver.await.unwrap_or_else(|_| Err(io::Error::other("a worker ended without a result")))
 }

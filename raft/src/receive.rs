@@ -47,11 +47,7 @@ impl Transfers {
     fn take(&self, group: GroupId, number: u64) -> Result<Transfer, Refused> {
         let mut open = self.open.lock();
         match open.get_mut(&group) {
-            Some(slot)
-                if slot
-                    .as_ref()
-                    .is_some_and(|transfer| transfer.number == number) =>
-            {
+            Some(slot) if slot.as_ref().is_some_and(|transfer| transfer.number == number) => {
                 Ok(slot.take().expect("looked at right before"))
             }
             _ => Err(Refused(
@@ -113,16 +109,10 @@ impl Host {
             Ok(answer) => answer,
             Err(Refused(code, message)) => {
                 tracing::debug!(group, from, ?code, %message, "peer call refused");
-                Answer::Refusal(proto::Refusal {
-                    code: code.into(),
-                    message,
-                })
+                Answer::Refusal(proto::Refusal { code: code.into(), message })
             }
         };
-        PeerReply {
-            format: FORMAT,
-            answer: Some(answer),
-        }
+        PeerReply { format: FORMAT, answer: Some(answer) }
     }
 
     async fn answer(&self, request: PeerRequest) -> Result<Answer, Refused> {
@@ -134,30 +124,21 @@ impl Host {
             ));
         }
         if request.cluster[..] != config.cluster.0.to_be_bytes() {
-            return Err(Refused(
-                RefusalCode::WrongPeer,
-                format!("node {} belongs to another cluster", request.from),
-            ));
+            return Err(Refused(RefusalCode::WrongPeer, format!("node {} belongs to another cluster", request.from)));
         }
         if request.to != config.node.0 {
             return Err(Refused(
                 RefusalCode::WrongPeer,
-                format!(
-                    "this is node {}, node {} was meant",
-                    config.node, request.to
-                ),
+                format!("this is node {}, node {} was meant", config.node, request.to),
             ));
         }
         let id = GroupId(request.group);
-        let call = request
-            .call
-            .ok_or_else(|| Malformed("the call is missing".to_owned()))?;
+        let call = request.call.ok_or_else(|| Malformed("the call is missing".to_owned()))?;
         if let Call::AttachmentRead(read) = call {
             return self.read_attachment(read).await;
         }
-        let group = self
-            .find(id)
-            .ok_or_else(|| Refused(RefusalCode::NoGroup, format!("group {id} is not open here")))?;
+        let group =
+            self.find(id).ok_or_else(|| Refused(RefusalCode::NoGroup, format!("group {id} is not open here")))?;
         let raft = &group.inner.raft;
         Ok(match call {
             Call::Append(call) => {
@@ -173,9 +154,7 @@ impl Host {
                 Answer::Vote(wire::vote_answer_out(&answer))
             }
             Call::Transfer(call) => {
-                let answer = raft
-                    .handle_transfer_leader(wire::transfer_in(call)?)
-                    .await?;
+                let answer = raft.handle_transfer_leader(wire::transfer_in(call)?).await?;
                 Answer::Transfer(wire::transfer_answer_out(answer))
             }
             Call::SnapshotBegin(begin) => self.begin_snapshot(id, begin).await?,
@@ -186,50 +165,27 @@ impl Host {
         })
     }
 
-    async fn begin_snapshot(
-        &self,
-        group: GroupId,
-        begin: proto::SnapshotBegin,
-    ) -> Result<Answer, Refused> {
+    async fn begin_snapshot(&self, group: GroupId, begin: proto::SnapshotBegin) -> Result<Answer, Refused> {
         let config = &self.inner.config;
         let missing = |what: &str| Malformed(format!("{what} of the snapshot is missing"));
         let vote = wire::vote_in(&begin.vote.ok_or_else(|| missing("vote"))?);
         let manifest = begin.manifest.ok_or_else(|| missing("manifest"))?;
         let wanted = hashes(&manifest.attachments)?;
         let (snapshots, attachments) = (config.snapshots.clone(), config.attachments.clone());
-        let (writer, lacking) = on_worker(config.workers.as_ref(), move || {
-            Ok((snapshots.begin(group)?, attachments.missing(&wanted)))
-        })
-        .await?;
+        let (writer, lacking) =
+            on_worker(config.workers.as_ref(), move || Ok((snapshots.begin(group)?, attachments.missing(&wanted))))
+                .await?;
         let number = self.inner.transfers.numbers.fetch_add(1, Ordering::Relaxed);
-        let transfer = Transfer {
-            number,
-            vote,
-            manifest,
-            writer,
-            next_page: 0,
-        };
-        let replaced = self
-            .inner
-            .transfers
-            .open
-            .lock()
-            .insert(group, Some(transfer));
+        let transfer = Transfer { number, vote, manifest, writer, next_page: 0 };
+        let replaced = self.inner.transfers.open.lock().insert(group, Some(transfer));
         drop(replaced);
         Ok(Answer::SnapshotReady(proto::SnapshotReady {
             transfer: number,
-            missing: lacking
-                .iter()
-                .map(|hash| Bytes::copy_from_slice(hash))
-                .collect(),
+            missing: lacking.iter().map(|hash| Bytes::copy_from_slice(hash)).collect(),
         }))
     }
 
-    async fn take_pages(
-        &self,
-        group: GroupId,
-        part: proto::SnapshotPages,
-    ) -> Result<Answer, Refused> {
+    async fn take_pages(&self, group: GroupId, part: proto::SnapshotPages) -> Result<Answer, Refused> {
         let mut transfer = self.inner.transfers.take(group, part.transfer)?;
         if part.first != transfer.next_page || part.pages.len() != part.checksums.len() {
             return Err(Refused(
@@ -261,11 +217,7 @@ impl Host {
         Ok(Answer::SnapshotTaken(proto::SnapshotTaken {}))
     }
 
-    async fn take_attachment(
-        &self,
-        group: GroupId,
-        part: proto::SnapshotAttachment,
-    ) -> Result<Answer, Refused> {
+    async fn take_attachment(&self, group: GroupId, part: proto::SnapshotAttachment) -> Result<Answer, Refused> {
         let transfer = self.inner.transfers.take(group, part.transfer)?;
         let stored = match hash(&part.hash) {
             Ok(hash) => store_attachment(&self.inner.config, hash, part.body).await,
@@ -286,9 +238,7 @@ impl Host {
         let stored = on_worker(config.workers.as_ref(), move || {
             let missing = attachments.missing(&wanted).len();
             if missing > 0 {
-                return Err(io::Error::other(format!(
-                    "{missing} attachments did not come"
-                )));
+                return Err(io::Error::other(format!("{missing} attachments did not come")));
             }
             if !wanted.is_empty() {
                 attachments.flush()?;
@@ -297,34 +247,20 @@ impl Host {
         })
         .await?;
         let snapshot = snapshot_of(stored)?;
-        let answer = group
-            .inner
-            .raft
-            .install_full_snapshot(vote, snapshot)
-            .await?;
-        Ok(Answer::SnapshotInstalled(proto::SnapshotInstalled {
-            vote: Some(wire::vote_out(&answer.vote)),
-        }))
+        let answer = group.inner.raft.install_full_snapshot(vote, snapshot).await?;
+        Ok(Answer::SnapshotInstalled(proto::SnapshotInstalled { vote: Some(wire::vote_out(&answer.vote)) }))
     }
 
     async fn read_attachment(&self, read: proto::AttachmentRead) -> Result<Answer, Refused> {
         let hash = hash(&read.hash)?;
         let attachments = self.inner.config.attachments.clone();
-        let body = on_worker(self.inner.config.workers.as_ref(), move || {
-            attachments.read(&hash)
-        })
-        .await?;
+        let body = on_worker(self.inner.config.workers.as_ref(), move || attachments.read(&hash)).await?;
         Ok(Answer::AttachmentBody(proto::AttachmentBody { body }))
     }
 }
 
 fn hash(bytes: &[u8]) -> Result<[u8; 32], Malformed> {
-    bytes.try_into().map_err(|_| {
-        Malformed(format!(
-            "an attachment's hash has {} bytes, not 32",
-            bytes.len()
-        ))
-    })
+    bytes.try_into().map_err(|_| Malformed(format!("an attachment's hash has {} bytes, not 32", bytes.len())))
 }
 
 pub(crate) fn hashes(all: &[Bytes]) -> Result<Vec<[u8; 32]>, Malformed> {
@@ -332,18 +268,11 @@ pub(crate) fn hashes(all: &[Bytes]) -> Result<Vec<[u8; 32]>, Malformed> {
 }
 
 /// Stores an attachment if its body has the hash.
-pub(crate) async fn store_attachment(
-    config: &HostConfig,
-    hash: [u8; 32],
-    body: Bytes,
-) -> io::Result<()> {
+pub(crate) async fn store_attachment(config: &HostConfig, hash: [u8; 32], body: Bytes) -> io::Result<()> {
     let attachments = config.attachments.clone();
     on_worker(Arc::as_ref(&config.workers), move || {
         if blake3::hash(&body).as_bytes() != &hash {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "an attachment's body does not have its hash",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "an attachment's body does not have its hash"));
         }
         attachments.write(&hash, body)
     })

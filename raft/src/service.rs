@@ -48,9 +48,7 @@ impl PeerService {
 
     /// As a tonic server, with its message limits set.
     pub fn into_server(self) -> PeersServer<Self> {
-        PeersServer::new(self)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        PeersServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 }
 
@@ -72,11 +70,7 @@ impl Peers for PeerService {
 }
 
 /// Reads calls until the peer is gone; each is carried out beside the others.
-async fn serve(
-    host: Host,
-    mut calls: Streaming<CallFrame>,
-    replies: mpsc::Sender<Result<ReplyFrame, Status>>,
-) {
+async fn serve(host: Host, mut calls: Streaming<CallFrame>, replies: mpsc::Sender<Result<ReplyFrame, Status>>) {
     let room = Arc::new(Semaphore::new(CALLS_MAX));
     loop {
         let call = tokio::select! {
@@ -102,12 +96,7 @@ async fn serve(
         tokio::spawn(async move {
             let reply = host.handle(request).await;
             // A peer that is gone wants no answer.
-            let _ = replies
-                .send(Ok(ReplyFrame {
-                    number: frame.number,
-                    reply: Some(reply),
-                }))
-                .await;
+            let _ = replies.send(Ok(ReplyFrame { number: frame.number, reply: Some(reply) })).await;
             drop(permit);
         });
     }

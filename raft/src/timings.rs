@@ -119,20 +119,12 @@ mod tests {
 
     #[test]
     fn timings_by_groups_are_accepted() {
-        for (groups, heartbeat_ms, election_ms) in [
-            (1, 150, (450, 900)),
-            (31, 150, (450, 900)),
-            (32, 1_000, (2_000, 4_000)),
-            (256, 1_000, (2_000, 4_000)),
-        ] {
-            let config = Timings::for_groups(groups)
-                .config("g".into())
-                .expect("valid");
+        for (groups, heartbeat_ms, election_ms) in
+            [(1, 150, (450, 900)), (31, 150, (450, 900)), (32, 1_000, (2_000, 4_000)), (256, 1_000, (2_000, 4_000))]
+        {
+            let config = Timings::for_groups(groups).config("g".into()).expect("valid");
             assert_eq!(config.heartbeat_interval, heartbeat_ms);
-            assert_eq!(
-                (config.election_timeout_min, config.election_timeout_max),
-                election_ms
-            );
+            assert_eq!((config.election_timeout_min, config.election_timeout_max), election_ms);
         }
     }
 }

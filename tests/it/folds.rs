@@ -53,7 +53,7 @@ fn counters(rng: &mut SmallRng, catalogue: &Value, accounts: &[String]) -> Vec<b
                 _ => 0,
             };
             let scale = if meter["aggregation"] == "count" { 0 } else { meter["scale"].as_u64().unwrap_or(12) as u32 };
-            let value = exact(&draw::decimal(rng, 60, scale));
+            let value = exact(&draw::quantity(rng, scale));
             *found.entry((series.clone(), hour)).or_insert_with(|| exact("0")) += value;
         }
     }

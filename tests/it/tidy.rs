@@ -8,15 +8,39 @@ use std::path::{Path, PathBuf};
 /// Longest file in lines; above it a reader no longer holds it in mind, so it wants a split.
 const LINES_MAX: usize = 600;
 
-/// Files that may start threads or blocking tasks: they own a disk or spread folds over cores.
-const THREADS_IN: &[&str] = &[
-    "raft/src/store/engine.rs",
-    "raft/src/store/snapshot.rs",
-    "node/src/workers.rs",
-    "node/src/store/bills.rs",
-    "node/src/store/blobs.rs",
-    "node/src/main.rs",
-    "node/src/demo.rs",
+/// Files that are longer, with their own limit and the reason why they were not split.
+const LONG: &[(&str, usize, &str)] = &[
+    ("shard/src/usage/segment.rs", 900, "one byte format, its writer and its reader side by side"),
+    ("shard/src/machine/ingest.rs", 800, "the path of one record, from batch to counter"),
+    ("shard/src/machine/snapshot.rs", 800, "one byte format, written and read"),
+    ("shard/src/machine/wire.rs", 700, "nothing but messages"),
+    ("client/src/batch/batcher.rs", 700, "one public type and all it promises"),
+    ("client/src/batch/driver.rs", 700, "one loop and what it knows"),
+    ("tests/src/groups.rs", 700, "one simulation, its faults and its checks"),
+    ("tests/src/simulation.rs", 750, "one simulation, its faults and its checks"),
+];
+
+/// Files that may start threads or blocking tasks: they own a disk, or spread work over cores.
+const THREADS_IN: &[&str] = &["raft/src/machine.rs", "raft/src/store/engine.rs", "node/src/workers.rs"];
+
+/// Doors with more behind them than `mod` lines, each with its reason.
+const DOORS_WITH_LOGIC: &[(&str, &str)] = &[("client/src/cli/mod.rs", "the switchboard of all verbs")];
+
+/// Files that still import each other. The list may only get shorter: a pair that is gone must leave it.
+const CIRCLES: &[(&str, &str)] = &[
+    ("client/src/batch/batcher.rs", "client/src/batch/driver.rs"),
+    ("client/src/client.rs", "client/src/directory.rs"),
+    ("node/src/api/bills.rs", "node/src/api/close.rs"),
+    ("node/src/api/bills.rs", "node/src/api/explain.rs"),
+    ("node/src/context.rs", "node/src/data/shard.rs"),
+    ("node/src/context.rs", "node/src/meta/runner.rs"),
+    ("node/src/data/reach.rs", "node/src/data/shard.rs"),
+    ("raft/src/group.rs", "raft/src/host.rs"),
+    ("raft/src/host.rs", "raft/src/receive.rs"),
+    ("shard/src/billing/fold.rs", "shard/src/billing/stage.rs"),
+    ("shard/src/billing/fold.rs", "shard/src/billing/usage_stage.rs"),
+    ("shard/src/machine/query.rs", "shard/src/machine/state.rs"),
+    ("shard/src/usage/segment.rs", "shard/src/usage/series.rs"),
 ];
 
 /// The floors inside shard, from the ground up: a file may import from its own floor and from those below.
@@ -222,15 +246,20 @@ fn no_two_files_import_each_other() {
             }
         }
     }
+    let imports_it = |from: &str, to: &str| imports.get(from).is_some_and(|targets| targets.contains(to));
     let mut found = Vec::new();
     for (file, targets) in &imports {
-        for target in targets {
-            let back = imports.get(target.as_str()).is_some_and(|back| back.contains(*file));
-            if back && *file < target.as_str() {
+        for target in targets.iter().filter(|target| *file < target.as_str() && imports_it(target, file)) {
+            if !CIRCLES.contains(&(*file, target)) {
                 found.push(format!(
                     "{file} <-> {target}: move what both need to a file of its own, or into the lower one"
                 ));
             }
+        }
+    }
+    for (one, other) in CIRCLES {
+        if !imports_it(one, other) || !imports_it(other, one) {
+            found.push(format!("{one} <-> {other} is a circle no more: take it off the list in tests/it/tidy.rs"));
         }
     }
     expect_none("no two files import each other", found);
@@ -309,13 +338,14 @@ fn files_open_with_what_lives_in_them() {
 
 #[test]
 fn files_stay_readable_in_one_sitting() {
-    let long = |source: &Source| source.lines.len() > LINES_MAX;
+    // Tests are not counted, beside the code or in a file of their own.
+    let length = |source: &Source| source.product().count();
+    let limit =
+        |source: &Source| LONG.iter().find(|(path, ..)| *path == source.path).map_or(LINES_MAX, |(_, limit, _)| *limit);
     let found: Vec<String> = sources()
         .iter()
-        .filter(|source| long(source))
-        .map(|source| {
-            format!("{}: {} lines; split it by idea, tests to x_test.rs beside it", source.path, source.lines.len())
-        })
+        .filter(|source| !source.path.ends_with("_test.rs") && length(source) > limit(source))
+        .map(|source| format!("{}: {} lines; split it by idea", source.path, length(source)))
         .collect();
     expect_none(&format!("a file holds one idea, at most {LINES_MAX} lines"), found);
 }
@@ -325,7 +355,8 @@ fn doors_hold_no_logic() {
     let mut found = Vec::new();
     for source in &sources() {
         let name = source.path.rsplit('/').next().unwrap_or("");
-        if name != "lib.rs" && name != "mod.rs" {
+        let excused = DOORS_WITH_LOGIC.iter().any(|(path, _)| *path == source.path);
+        if (name != "lib.rs" && name != "mod.rs") || excused {
             continue;
         }
         for (at, line) in source.product() {
@@ -347,11 +378,9 @@ fn nothing_is_left_unfinished_or_silenced_without_a_reason() {
                 found.push(format!("{}:{}: {word} must go", source.path, at + 1));
             }
             let silenced = line.contains("allow(clippy::") || line.contains("allow(dead_code");
-            let near = [at.wrapping_sub(1), at, at + 1];
-            let reason = near
-                .iter()
-                .filter_map(|at| source.lines.get(*at))
-                .any(|line| line.contains("//") || line.contains("reason"));
+            // On the line, or in the comment just above; a file of generated code says so on top.
+            let near = &source.lines[at.saturating_sub(3)..(at + 2).min(source.lines.len())];
+            let reason = near.iter().any(|line| line.contains("//") || line.contains("reason"));
             if silenced && !reason {
                 found.push(format!("{}:{}: an allowed lint carries its reason on the line", source.path, at + 1));
             }

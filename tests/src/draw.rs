@@ -30,10 +30,15 @@ pub fn decimal(rng: &mut SmallRng, limit: u64, decimals: u32) -> String {
     }
 }
 
+/// A quantity: half of the time a small multiple of five, so that ladders and thresholds are met exactly at their bounds.
+pub fn quantity(rng: &mut SmallRng, scale: u32) -> String {
+    if chance(rng, 50) { (rng.random_range(0..=12) * 5).to_string() } else { decimal(rng, 60, scale) }
+}
+
 /// A rate: now plain, now with so many decimals that every product must be rounded.
 fn rate(rng: &mut SmallRng) -> String {
     match rng.random_range(0..4) {
-        0 => "0".into(),
+        0 => one(rng, &["0", "1"]).to_string(),
         1 => format!("0.{:03}", rng.random_range(1..1000)),
         2 => decimal(rng, 20, 12),
         _ => format!("0.0000{:08}", rng.random_range(1..100_000_000)),
@@ -48,7 +53,7 @@ fn tiers(rng: &mut SmallRng) -> Value {
         let mut tier = json!({ "rate": rate(rng) });
         if index + 1 < count {
             // Small whole bounds, so that quantities meet them exactly and pass several.
-            bound += rng.random_range(1..=20) * 5;
+            bound += rng.random_range(1..=6) * 5;
             tier["up_to"] = json!(if chance(rng, 80) { bound.to_string() } else { format!("{bound}.5") });
         }
         if chance(rng, 25) {
@@ -90,7 +95,7 @@ fn price(rng: &mut SmallRng, id: &str, behind: Behind) -> Value {
         }
     }
     if chance(rng, 30) {
-        price["free_units"] = json!(decimal(rng, 40, 2));
+        price["free_units"] = json!(quantity(rng, 2));
     }
     if chance(rng, 20) {
         price["round_units"] = json!({ "decimals": rng.random_range(-1..=3) });
@@ -195,7 +200,7 @@ pub fn reprice(rng: &mut SmallRng, document: &mut Value) {
         members.truncate(rng.random_range(1..=members.len()));
         let ids: Vec<&Value> = members.iter().map(|sku| &sku["id"]).collect();
         let behind = behind(&meters, members.iter().copied());
-        let mut pool = json!({ "id": format!("pool{index}"), "units": decimal(rng, 60, 2), "skus": ids });
+        let mut pool = json!({ "id": format!("pool{index}"), "units": quantity(rng, 2), "skus": ids });
         if chance(rng, 50) {
             pool["split_by"] = json!(split_by(rng, behind.class));
         }
@@ -271,7 +276,7 @@ pub fn contract(rng: &mut SmallRng, root: &str, effective: &str, catalogue: &Val
                 let unit = *one(rng, &["spend", "quantity"]);
                 let bound = *one(rng, &["upper", "lower"]);
                 let mut trigger = json!({ "scope": { "sku": *one(rng, &skus) }, "per": per, "bound": bound });
-                trigger[unit] = json!(decimal(rng, 50, 1));
+                trigger[unit] = json!(quantity(rng, 1));
                 clause["trigger"] = trigger;
             }
         }

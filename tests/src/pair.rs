@@ -2,48 +2,28 @@
 //! steps are is drawn in `it/histories.rs`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use reckoner_shard::account::document::HierarchyDocument;
-use reckoner_shard::base::hash::Hash;
-use reckoner_shard::base::id::{AccountId, CatalogueName, ShardId, Slot};
+use reckoner_shard::base::id::{AccountId, Slot};
 use reckoner_shard::base::money::{parse_scaled, print_scaled};
 use reckoner_shard::base::refusal::Reason;
 use reckoner_shard::base::time::{CycleId, Timestamp};
 use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::codec::{body_hash, encode};
 use reckoner_shard::billing::cycle::BillHash;
-use reckoner_shard::billing::fold::{Counter, FoldInput, fold};
 use reckoner_shard::contract::document::ContractDocument;
-use reckoner_shard::machine::codec::{decode_outcome, encode_commands, encode_usage_entry};
-use reckoner_shard::machine::command::{
-    BatchVerdict, BilledRoot, Command, CommandOutcome, Done, NO_SERIES, Outcome, Verdict,
-};
-use reckoner_shard::machine::query::FoldCounter;
-use reckoner_shard::machine::state::{Blobs, State};
-use reckoner_shard::placement::{SLOTS, SlotRange, slot_of};
-use reckoner_shard::pricing::catalogue::Catalogue;
+use reckoner_shard::machine::command::{BatchVerdict, BilledRoot, Command, CommandOutcome, Done, NO_SERIES, Verdict};
+use reckoner_shard::placement::slot_of;
 use reckoner_shard::pricing::document::CatalogueDocument;
 use reckoner_shard::usage::segment::{Head, HeadMode, Packed, Reference, Writer};
 use reckoner_shard::usage::series::SeriesKey;
 use serde_json::Value;
 
 use crate::compare::{compare, key_of, series_of};
+use crate::machine::Machine;
 use crate::model::bill::{self, Series};
 use crate::model::exact::text;
 use crate::model::ledger::{self, Cycle, Ledger, Root, Row, Sending, Sent, cycle_name, start_of};
-
-/// Bytes of ids that the machine keeps: enough that no history outlives them.
-const IDS_BYTES_MAX: u64 = 64 << 20;
-
-/// Compiled catalogues by hash, as a node keeps them.
-#[derive(Default)]
-pub struct Store(BTreeMap<Hash, Arc<Catalogue>>);
-
-impl Blobs for Store {
-    fn catalogue(&self, hash: &Hash) -> Option<Arc<Catalogue>> {
-        self.0.get(hash).cloned()
-    }
-}
 
 /// Series numbers as the last reply of a slot gave them.
 #[derive(Default)]
@@ -52,17 +32,13 @@ struct Numbers {
     of: BTreeMap<SeriesKey, u32>,
 }
 
-/// Both, with everything that was put into the log so far.
+/// Both, and what the sender learnt from the machine's answers.
 pub struct Pair {
-    pub state: State,
+    pub machine: Machine,
     pub ledger: Ledger,
-    pub store: Store,
-    /// Every entry applied, to be replayed.
-    pub log: Vec<Vec<u8>>,
-    pub stamp: Timestamp,
-    generation: u32,
-    version: u64,
     numbers: BTreeMap<u16, Numbers>,
+    /// How often each verdict was given: what a history never meets, it does not test.
+    pub met: BTreeMap<String, u64>,
 }
 
 /// The slot of a hierarchy.
@@ -76,55 +52,14 @@ pub fn cycle_id(cycle: Cycle) -> CycleId {
 
 impl Pair {
     pub fn new(stamp: i64) -> Pair {
-        let mut pair = Pair {
-            state: State::new(ShardId(1)),
-            ledger: Ledger::default(),
-            store: Store::default(),
-            log: Vec::new(),
-            stamp: Timestamp(stamp),
-            generation: 1,
-            version: 0,
-            numbers: BTreeMap::new(),
-        };
-        let slots = vec![SlotRange { first: 0, last: SLOTS - 1 }];
-        pair.done(Command::Genesis { shard: ShardId(1), slots, epoch: 1, ids_bytes_max: IDS_BYTES_MAX });
-        pair
-    }
-
-    fn apply(&mut self, entry: Vec<u8>) -> Outcome {
-        let index = self.log.len() as u64 + 1;
-        let applied = self.state.apply(index, &entry, &self.store).expect("no entry halts the machine");
-        self.log.push(entry);
-        decode_outcome(&applied.outcome).expect("an outcome that the machine wrote")
-    }
-
-    /// A command that must be done.
-    pub fn done(&mut self, command: Command) -> Done {
-        let shown = format!("{command:?}");
-        match self.command(command) {
-            CommandOutcome::Done(done) => done,
-            CommandOutcome::Refused(refusal) => panic!("{shown} was refused: {refusal}"),
-        }
-    }
-
-    /// A command on the machine alone.
-    pub fn command(&mut self, command: Command) -> CommandOutcome {
-        self.generation += 1;
-        let entry = encode_commands(self.stamp, self.generation, &[command]);
-        match self.apply(entry) {
-            Outcome::Commands(mut outcomes) if outcomes.len() == 1 => outcomes.remove(0),
-            other => panic!("one command gave {other:?}"),
-        }
+        let (machine, ledger) = (Machine::new(Timestamp(stamp)), Ledger::default());
+        Pair { machine, ledger, numbers: BTreeMap::new(), met: BTreeMap::new() }
     }
 
     /// A new catalogue version, effective from a cycle on.
     pub fn activate(&mut self, document: &Value, effective: Cycle) {
         let parsed: CatalogueDocument = serde_json::from_value(document.clone()).expect("a catalogue document");
-        let catalogue = Catalogue::compile(&parsed).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        let (name, hash) = (CatalogueName::new("random").expect("a name"), catalogue.hash);
-        self.store.0.insert(hash, Arc::new(catalogue));
-        self.version += 1;
-        self.done(Command::ActivateCatalogue { name, version: self.version, hash, effective: cycle_id(effective) });
+        self.machine.activate(&parsed);
         for root in self.ledger.roots.values_mut() {
             root.catalogues.retain(|(from, _)| *from < effective);
             root.catalogues.push((effective, document.clone()));
@@ -136,7 +71,7 @@ impl Pair {
         let root = document["root"].as_str().expect("a root").to_owned();
         let parsed: HierarchyDocument = serde_json::from_value(document.clone()).expect("a hierarchy document");
         assert!(parsed.check().is_empty(), "{:#?}", parsed.check());
-        self.done(Command::PutHierarchy { document: parsed.canonical(), job: job.to_owned() });
+        self.machine.put_hierarchy(&parsed, job);
         match self.ledger.roots.get_mut(&root) {
             Some(root) => root.hierarchy = document.clone(),
             None => {
@@ -149,7 +84,7 @@ impl Pair {
     /// A new version of a root's contract.
     pub fn put_contract(&mut self, document: &Value, effective: Cycle, job: &str) {
         let parsed: ContractDocument = serde_json::from_value(document.clone()).expect("a contract document");
-        self.done(Command::PutContract { document: parsed.canonical(), job: job.to_owned() });
+        self.machine.put_contract(&parsed, job);
         let root = document["root"].as_str().expect("a root");
         let versions = &mut self.ledger.roots.get_mut(root).expect("a known root").contracts;
         versions.retain(|(from, _)| *from < effective);
@@ -160,53 +95,41 @@ impl Pair {
     pub fn close(&mut self, root: &str) {
         let (id, cycle) = (AccountId::new(root).expect("a root"), self.ledger.roots[root].open);
         let (ended, name) = (start_of(cycle + 1), cycle_id(cycle));
-        if self.stamp.0 < ended {
-            let refused = self.command(Command::Cut { root: id.clone(), cycle: name, manual: true });
+        if self.machine.stamp.0 < ended {
+            let refused = self.machine.command(Command::Cut { root: id.clone(), cycle: name, manual: true });
             assert!(matches!(refused, CommandOutcome::Refused(refusal) if refusal.reason == Reason::CycleRunning));
-            self.stamp = Timestamp(ended);
+            self.machine.stamp = Timestamp(ended);
         }
+        self.meet("close");
         self.compare_bills(root, cycle);
-        let cut = self.done(Command::Cut { root: id.clone(), cycle: name, manual: true });
+        let cut = self.machine.done(Command::Cut { root: id.clone(), cycle: name, manual: true });
         self.ledger.roots.get_mut(root).expect("a known root").open += 1;
         assert_eq!(
-            self.done(Command::Cut { root: id.clone(), cycle: name, manual: true }),
+            self.machine.done(Command::Cut { root: id.clone(), cycle: name, manual: true }),
             cut,
             "a cut repeats itself"
         );
         // The estimate before the cut was the bill.
         self.compare_bills(root, cycle);
-        let bills: Vec<BillHash> = self.fold(root, cycle).iter().map(hash_of).collect();
+        let bills: Vec<BillHash> = self.machine.bills(&id, name).iter().map(hash_of).collect();
         let billed = BilledRoot { root: id.clone(), cycle: name, bills, postings: Vec::new() };
         let billed = Command::Billed { slot: slot_of(root), roots: vec![billed] };
-        assert_eq!(self.done(billed.clone()), Done::Changed);
-        assert_eq!(self.done(billed), Done::Unchanged);
-        let issued = self.done(Command::Issue { root: id.clone(), cycle: name });
-        assert_eq!(self.done(Command::Issue { root: id.clone(), cycle: name }), issued);
+        assert_eq!(self.machine.done(billed.clone()), Done::Changed);
+        assert_eq!(self.machine.done(billed), Done::Unchanged);
+        let issued = self.machine.done(Command::Issue { root: id.clone(), cycle: name });
+        assert_eq!(self.machine.done(Command::Issue { root: id.clone(), cycle: name }), issued);
         self.compare_counters(root, cycle);
-        let archive = self.state.view().archive(&id, name).expect("an issued cycle is archived");
+        let archive = self.machine.state.view().archive(&id, name).expect("an issued cycle is archived");
         let hash = [archive.len() as u8; 32];
-        assert_eq!(self.done(Command::Archived { root: id.clone(), cycle: name, hash }), Done::Changed);
-        assert_eq!(self.done(Command::Archived { root: id, cycle: name, hash }), Done::Unchanged);
+        assert_eq!(self.machine.done(Command::Archived { root: id.clone(), cycle: name, hash }), Done::Changed);
+        assert_eq!(self.machine.done(Command::Archived { root: id, cycle: name, hash }), Done::Unchanged);
         self.ledger.roots.get_mut(root).expect("a known root").archived = cycle + 1;
-    }
-
-    /// The engine's bills of a cycle, as they stand.
-    fn fold(&mut self, root: &str, cycle: Cycle) -> Vec<BillBody> {
-        let root = AccountId::new(root).expect("a root");
-        let source = self.state.view().fold_source(&root, cycle_id(cycle), &self.store).expect("a cycle in memory");
-        let counters = source.counters.iter().map(|counter| {
-            let FoldCounter { series, meter, bucket, value, records } = counter;
-            Counter { series, meter: *meter, bucket: *bucket, value: *value, records: *records }
-        });
-        let contract = source.contract.as_ref().map(|contract| &*contract.contract);
-        let (hierarchy, catalogue) = (&*source.hierarchy, &*source.catalogue);
-        let input = FoldInput { hierarchy, cycle: source.cycle, catalogue, contract, counters: counters.collect() };
-        fold(&input).expect("nothing drawn overflows")
     }
 
     /// Bills or estimates on both sides, to the last digit.
     pub fn compare_bills(&mut self, root: &str, cycle: Cycle) {
-        compare(&self.fold(root, cycle), &self.ledger.roots[root].bills(cycle));
+        let id = AccountId::new(root).expect("a root");
+        compare(&self.machine.bills(&id, cycle_id(cycle)), &self.ledger.roots[root].bills(cycle));
     }
 
     /// Counters on both sides: what was counted in time (until it is archived) and what came late.
@@ -226,7 +149,7 @@ impl Pair {
             expected.values_mut().for_each(|both| both.0 = "0".to_owned());
         }
         let mut found = BTreeMap::new();
-        for line in self.state.view().usage(&id, cycle_id(cycle)).expect("a known root") {
+        for line in self.machine.state.view().usage(&id, cycle_id(cycle)).expect("a known root") {
             let hours = self.hours_of(&line.series.usage_type);
             let bucket = line.bucket.map_or(0, |bucket| i64::from(bucket) * hours);
             let shown = |value: i128| print_scaled(value, line.scale);
@@ -247,28 +170,10 @@ impl Pair {
         }
     }
 
-    /// The state after a snapshot and a restore takes the place of the state; it must be the same.
-    pub fn restore(&mut self) {
-        let before = self.state.hash();
-        let mut parts = Vec::new();
-        self.state.view().write(&mut |section, bytes| parts.push((section, bytes.to_vec())));
-        self.state = State::restore(parts).expect("a snapshot restores");
-        assert_eq!(self.state.hash(), before, "a restored state hashes alike");
-    }
-
-    /// The whole log on a fresh machine gives the same state.
-    pub fn replay(&mut self) {
-        let mut fresh = State::new(ShardId(1));
-        for (index, entry) in self.log.iter().enumerate() {
-            fresh.apply(index as u64 + 1, entry, &self.store).expect("what was applied applies again");
-        }
-        assert_eq!(fresh.hash(), self.state.hash(), "same log, same bytes");
-    }
-
     /// The epoch of a producer, opened in its home slot.
     pub fn open_producer(&mut self, producer: &str) -> u64 {
         let (slot, producer) = (slot_of(producer), producer.parse().expect("drawn names are good"));
-        match self.done(Command::OpenProducer { slot, producer, epoch: None, file: None }) {
+        match self.machine.done(Command::OpenProducer { slot, producer, epoch: None, file: None }) {
             Done::Producer { epoch, .. } => epoch,
             other => panic!("opening a producer gave {other:?}"),
         }
@@ -278,16 +183,37 @@ impl Pair {
     pub fn push(&mut self, root: &str, producer: &str, sending: Sending, records: &[Sent], numbered: bool) {
         let slot = slot_of_root(root);
         let (batch, defined) = self.pack(slot, producer, sending, records, numbered);
-        self.generation += 1;
-        let entry = encode_usage_entry(self.stamp, self.generation, &batch);
-        let Outcome::Usage(verdict) = self.apply(entry) else { panic!("usage was answered with commands") };
+        let verdict = self.machine.usage(&batch);
         let expected = self.ledger.push(slot, producer, sending, records);
         let found = self.learn(slot, &verdict, &defined, records.len());
+        match &found {
+            Ok(verdicts) => verdicts.iter().for_each(|verdict| self.meet(&format!("{verdict:?}"))),
+            Err(reason) => self.meet(reason),
+        }
         assert_eq!(
             found,
             expected.map_err(str::to_owned),
             "verdicts differ for {producer} in slot {slot}: {records:#?}"
         );
+    }
+
+    /// One record under a series number of another table: refused whole, so the model is not even told.
+    pub fn push_stale(&mut self, root: &str, producer: &str, sending: Sending, sent: &Sent) {
+        let slot = slot_of_root(root);
+        let generation = self.numbers.get(&slot).map_or(1, |numbers| numbers.generation + 1);
+        let mut writer = Writer::new();
+        writer.segment(&Head { slot: Slot(slot), generation, producer, mode: mode_of(sending) });
+        let (id, start) = (sent.id.as_bytes(), Timestamp(sent.row.start));
+        let (series, number) = (Reference::Number(0), sent.number);
+        writer.push(&Packed { series, number, id, quantity: 1, start, end: None, amount: None, corrects: b"" });
+        let verdict = self.machine.usage(&writer.finish());
+        let found = self.learn(slot, &verdict, &[], 1);
+        assert_eq!(found, Err("STALE_SERIES".to_owned()));
+        self.meet("STALE_SERIES");
+    }
+
+    fn meet(&mut self, what: &str) {
+        *self.met.entry(what.to_owned()).or_default() += 1;
     }
 
     /// The bytes of one segment, and the series that it defines.
@@ -300,10 +226,7 @@ impl Pair {
         numbered: bool,
     ) -> (Vec<u8>, Vec<SeriesKey>) {
         let numbers = self.numbers.get(&slot).filter(|_| numbered);
-        let mode = match sending {
-            Sending::Sequenced { epoch, previous } => HeadMode::Sequenced { epoch, previous },
-            Sending::ById => HeadMode::ById,
-        };
+        let mode = mode_of(sending);
         let mut writer = Writer::new();
         let generation = numbers.map_or(0, |numbers| numbers.generation);
         writer.segment(&Head { slot: Slot(slot), generation, producer, mode });
@@ -382,11 +305,16 @@ impl Pair {
     }
 }
 
-/// A stand-in for the body's hash: the machine records it and compares, no more.
 fn hash_of(bill: &BillBody) -> BillHash {
-    let mut body_hash = [0; 32];
-    body_hash[..16].copy_from_slice(&bill.total.0.to_le_bytes());
+    let body_hash = body_hash(&encode(bill));
     BillHash { payer: bill.payer.clone(), currency: bill.currency, body_hash }
+}
+
+fn mode_of(sending: Sending) -> HeadMode {
+    match sending {
+        Sending::Sequenced { epoch, previous } => HeadMode::Sequenced { epoch, previous },
+        Sending::ById => HeadMode::ById,
+    }
 }
 
 /// The codes that the reference model knows.

@@ -152,10 +152,10 @@ async fn apply(client: &Client, job: &str, text: String) -> Result<()> {
     client.apply(job, documents).await?;
     loop {
         let reply = client.job(job, Duration::from_secs(20)).await?;
-        match reply.state() {
-            proto::JobState::Done => return Ok(()),
-            proto::JobState::Running => {}
-            state => bail!("job {job} ended as {state:?}: {reply:?}"),
+        match reply.state.as_str() {
+            "done" => return Ok(()),
+            "running" => {}
+            state => bail!("job {job} ended as {state}: {reply:?}"),
         }
     }
 }

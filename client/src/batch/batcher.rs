@@ -4,12 +4,13 @@
 //! ```no_run
 //! # async fn example(client: reckoner_client::client::Client) -> Result<(), reckoner_client::error::Error> {
 //! use reckoner_client::batch::batcher::{Batcher, Batching};
+//! use reckoner_client::batch::records::Settled;
 //! use reckoner_shard::base::{id::{AccountId, ProducerId}, time::Timestamp};
 //! use reckoner_shard::usage::series::SeriesKey;
 //!
 //! let producer = ProducerId::new("meter-7").unwrap();
 //! let epoch = client.open_producer(&producer, None, None).await?.epoch;
-//! let batcher = Batcher::sequenced(client, producer, epoch, Batching::default(), |_: _| {}).await?;
+//! let batcher = Batcher::sequenced(client, producer, epoch, Batching::default(), |_: Settled<'_>| {}).await?;
 //! let account = AccountId::new("acme").unwrap();
 //! let key = SeriesKey::new(account, "s3", "storage", "", "eu-west-1", vec![]);
 //! let start: Timestamp = "2024-09-18T22:00:00Z".parse().unwrap();
@@ -84,6 +85,9 @@ impl Default for Batching {
 pub trait Sink: Send + 'static {
     /// Records have their verdict.
     fn settled(&mut self, settled: Settled<'_>);
+
+    /// A batch got its verdict so long after it was sent.
+    fn batch(&mut self, _took: Duration) {}
 }
 
 impl<F: FnMut(Settled<'_>) + Send + 'static> Sink for F {

@@ -320,6 +320,7 @@ impl Driver {
         match reply.result {
             Some(PushResult::Outcome(bytes)) => match codec::decode_outcome(&bytes) {
                 Ok(Outcome::Usage(verdict)) => {
+                    self.sink.batch(batch.at.elapsed());
                     if let Some(lane) = self.lanes.get_mut(&shard) {
                         lane.waits = None;
                     }

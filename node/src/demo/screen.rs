@@ -106,7 +106,9 @@ impl Screen {
 
 fn title(source: &Source) -> String {
     match source {
-        Source::Clause { clause, text, .. } if text.is_empty() => format!("clause {clause}"),
+        Source::Clause { clause, text, .. } if text.is_empty() || **text == *clause.as_str() => {
+            format!("clause {clause}")
+        }
         Source::Clause { clause, text, .. } => format!("clause {clause}: {text}"),
         Source::Rounding => "rounding to what can be paid".to_owned(),
         Source::FreeUnits { price } | Source::Price { price, .. } => format!("price {price}"),

@@ -68,7 +68,7 @@ fn next() {
          \x20 reckoner serve --data-dir ./data                       a node of your own; in a second terminal:\n\
          \x20 reckoner apply -f examples/quickstart                  prices, accounts, a contract\n\
          \x20 reckoner usage push -f examples/quickstart/usage.jsonl\n\
-         \x20 reckoner bills estimate --root acme --cycle 2024-09\n\
+         \x20 reckoner bills estimate --root acme --cycle 2026-09\n\
          \x20 reckoner --help"
     );
 }
@@ -134,7 +134,7 @@ async fn tell(
     screen.step(&format!("Close {cycle}"));
     let before = estimate_bytes(client, &root, cycle).await?;
     client.close(&root, cycle).await.context("the cycle cannot be closed")?;
-    let bill = issued(client, &root, cycle).await?;
+    let bill = shown(client, &root, cycle).await?;
     let body = codec::decode(&bill.body).context("a stored bill cannot be read")?;
     screen.bill(&body, &bill.number, 8);
     screen.check(before == bill.body, &format!("the last estimate is the bill: {} equal bytes", bill.body.len()));
@@ -223,7 +223,7 @@ async fn estimate(client: &Client, root: &AccountId, cycle: CycleId) -> Result<B
     Ok(codec::decode(&estimate_bytes(client, root, cycle).await?)?)
 }
 
-async fn issued(client: &Client, root: &AccountId, cycle: CycleId) -> Result<proto::Bill> {
+async fn shown(client: &Client, root: &AccountId, cycle: CycleId) -> Result<proto::Bill> {
     let request = proto::ShowBillsRequest {
         root: root.to_string(),
         cycle: cycle.to_string(),

@@ -12,8 +12,8 @@ use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{RPCOption, RaftNetworkFactory};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
 };
 
 use crate::applier::SnapshotData;
@@ -66,9 +66,7 @@ impl From<CallError> for RPCError<Types> {
     fn from(error: CallError) -> Self {
         match error {
             // It has waited already: no further delay.
-            CallError::Transport(TransportError::TimedOut { .. }) => {
-                RPCError::Network(NetworkError::new(&error))
-            }
+            CallError::Transport(TransportError::TimedOut { .. }) => RPCError::Network(NetworkError::new(&error)),
             CallError::Transport(TransportError::Unreachable { .. })
             | CallError::Refused { .. }
             | CallError::Misfit { .. }
@@ -95,20 +93,11 @@ impl Caller {
             group: group.0,
             call: Some(call),
         };
-        let reply = self
-            .transport
-            .call(to, address, lane, request, timeout)
-            .await?;
+        let reply = self.transport.call(to, address, lane, request, timeout).await?;
         match reply.answer {
-            Some(Answer::Refusal(refusal)) => Err(CallError::Refused {
-                node: to,
-                message: refusal.message,
-            }),
+            Some(Answer::Refusal(refusal)) => Err(CallError::Refused { node: to, message: refusal.message }),
             Some(answer) if reply.format == FORMAT => Ok(answer),
-            _ => Err(CallError::Misfit {
-                node: to,
-                message: format!("format {}", reply.format),
-            }),
+            _ => Err(CallError::Misfit { node: to, message: format!("format {}", reply.format) }),
         }
     }
 }
@@ -121,13 +110,7 @@ pub(crate) struct Network {
 
 impl Network {
     fn link(&self, target: NodeId, peer: &Peer, lane: Lane) -> Link {
-        Link {
-            group: self.group,
-            caller: self.caller.clone(),
-            target,
-            address: peer.address.clone(),
-            lane,
-        }
+        Link { group: self.group, caller: self.caller.clone(), target, address: peer.address.clone(), lane }
     }
 }
 
@@ -154,24 +137,16 @@ pub(crate) struct Link {
 }
 
 fn misfit(node: NodeId, what: &str) -> CallError {
-    CallError::Misfit {
-        node,
-        message: format!("not an answer to {what}"),
-    }
+    CallError::Misfit { node, message: format!("not an answer to {what}") }
 }
 
 impl Link {
     async fn call(&self, lane: Lane, call: Call, timeout: Duration) -> Result<Answer, CallError> {
-        self.caller
-            .call(self.target, &self.address, self.group, lane, call, timeout)
-            .await
+        self.caller.call(self.target, &self.address, self.group, lane, call, timeout).await
     }
 
     fn read_answer<T>(&self, read: Result<T, wire::Malformed>) -> Result<T, CallError> {
-        read.map_err(|error| CallError::Misfit {
-            node: self.target,
-            message: error.to_string(),
-        })
+        read.map_err(|error| CallError::Misfit { node: self.target, message: error.to_string() })
     }
 
     async fn ask_vote(
@@ -181,11 +156,7 @@ impl Link {
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let call = wire::vote_call_out(&request);
-        let call = if pre {
-            Call::PreVote(call)
-        } else {
-            Call::Vote(call)
-        };
+        let call = if pre { Call::PreVote(call) } else { Call::Vote(call) };
         match self.call(Lane::Liveness, call, option.soft_ttl()).await? {
             Answer::Vote(answer) => Ok(self.read_answer(wire::vote_answer_in(answer))?),
             _ => Err(misfit(self.target, "a vote").into()),
@@ -193,31 +164,20 @@ impl Link {
     }
 
     /// Sends everything the receiver needs, one bounded message at a time.
-    async fn ship(
-        &self,
-        vote: Vote,
-        snapshot: Snapshot,
-    ) -> Result<SnapshotResponse<Types>, CallError> {
+    async fn ship(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<Types>, CallError> {
         let stored = snapshot.snapshot.0;
         let begin = Call::SnapshotBegin(proto::SnapshotBegin {
             vote: Some(wire::vote_out(&vote)),
             manifest: Some(stored.manifest().clone()),
         });
-        let ready = match self
-            .call(Lane::Bulk, begin, SNAPSHOT_MESSAGE_TIMEOUT)
-            .await?
-        {
+        let ready = match self.call(Lane::Bulk, begin, SNAPSHOT_MESSAGE_TIMEOUT).await? {
             Answer::SnapshotReady(ready) => ready,
             _ => return Err(misfit(self.target, "the beginning of a snapshot")),
         };
         let transfer = ready.transfer;
         for hash in ready.missing {
             let body = self.read_attachment(&hash).await?;
-            let part = Call::SnapshotAttachment(proto::SnapshotAttachment {
-                transfer,
-                hash,
-                body,
-            });
+            let part = Call::SnapshotAttachment(proto::SnapshotAttachment { transfer, hash, body });
             self.taken(part).await?;
         }
         let mut pages = on_worker(self.caller.workers.as_ref(), move || stored.pages()).await?;
@@ -253,30 +213,22 @@ impl Link {
     }
 
     async fn taken(&self, part: Call) -> Result<(), CallError> {
-        match self
-            .call(Lane::Bulk, part, SNAPSHOT_MESSAGE_TIMEOUT)
-            .await?
-        {
+        match self.call(Lane::Bulk, part, SNAPSHOT_MESSAGE_TIMEOUT).await? {
             Answer::SnapshotTaken(_) => Ok(()),
             _ => Err(misfit(self.target, "a part of a snapshot")),
         }
     }
 
     async fn read_attachment(&self, hash: &Bytes) -> io::Result<Bytes> {
-        let key: [u8; 32] = hash[..]
-            .try_into()
-            .map_err(|_| io::Error::other("an attachment hash has not 32 bytes"))?;
+        let key: [u8; 32] = hash[..].try_into().map_err(|_| io::Error::other("an attachment hash has not 32 bytes"))?;
         let attachments = self.caller.attachments.clone();
         let body = on_worker(self.caller.workers.as_ref(), move || attachments.read(&key)).await?;
         match body {
             Some(body) if body.len() <= ATTACHMENT_BYTES_MAX => Ok(body),
-            Some(body) => Err(io::Error::other(format!(
-                "an attachment of {} bytes exceeds {ATTACHMENT_BYTES_MAX}",
-                body.len()
-            ))),
-            None => Err(io::Error::other(
-                "an attachment that the snapshot names is missing here",
-            )),
+            Some(body) => {
+                Err(io::Error::other(format!("an attachment of {} bytes exceeds {ATTACHMENT_BYTES_MAX}", body.len())))
+            }
+            None => Err(io::Error::other("an attachment that the snapshot names is missing here")),
         }
     }
 }

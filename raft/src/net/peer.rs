@@ -89,10 +89,7 @@ struct Health {
 
 impl Health {
     fn new() -> Self {
-        Self {
-            alive: Mutex::new(Instant::now()),
-            stuck: Notify::new(),
-        }
+        Self { alive: Mutex::new(Instant::now()), stuck: Notify::new() }
     }
 
     fn sign_of_life(&self) {
@@ -115,10 +112,7 @@ struct Waiting {
 impl GrpcTransport {
     /// Reaches peers through `connector`.
     pub fn new(connector: Arc<dyn Connector>) -> Self {
-        Self {
-            connector,
-            streams: Mutex::default(),
-        }
+        Self { connector, streams: Mutex::default() }
     }
 
     fn stream(&self, to: NodeId, address: &str, lane: Lane) -> Arc<Stream> {
@@ -131,17 +125,8 @@ impl GrpcTransport {
         }
         let (calls, waiting) = mpsc::channel(WAITING_MAX);
         let health = Arc::new(Health::new());
-        tokio::spawn(run(
-            address.to_owned(),
-            self.connector.clone(),
-            waiting,
-            health.clone(),
-        ));
-        let stream = Arc::new(Stream {
-            address: address.to_owned(),
-            calls,
-            health,
-        });
+        tokio::spawn(run(address.to_owned(), self.connector.clone(), waiting, health.clone()));
+        let stream = Arc::new(Stream { address: address.to_owned(), calls, health });
         streams.insert((to, lane), stream.clone());
         stream
     }
@@ -164,9 +149,7 @@ impl Transport for GrpcTransport {
                 if stream.calls.send(waiting).await.is_err() {
                     return Err("its stream ended".to_owned());
                 }
-                answered
-                    .await
-                    .unwrap_or_else(|_| Err("the connection was dropped".to_owned()))
+                answered.await.unwrap_or_else(|_| Err("the connection was dropped".to_owned()))
             };
             match tokio::time::timeout(timeout, asked).await {
                 Ok(Ok(reply)) => Ok(reply),
@@ -214,10 +197,7 @@ async fn exchange(
         let mut client = PeersClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        client
-            .exchange(ReceiverStream::new(outgoing))
-            .await
-            .map_err(|status| status.to_string())
+        client.exchange(ReceiverStream::new(outgoing)).await.map_err(|status| status.to_string())
     };
     let opened = match tokio::time::timeout(CONNECT_TIMEOUT, opened).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
@@ -274,10 +254,7 @@ async fn exchange(
     }
 }
 
-async fn connect(
-    address: &str,
-    connector: Arc<dyn Connector>,
-) -> Result<tonic::transport::Channel, String> {
+async fn connect(address: &str, connector: Arc<dyn Connector>) -> Result<tonic::transport::Channel, String> {
     let address = address.to_owned();
     // The uri only fills HTTP/2's authority; the connector gets the address as it is.
     let uri = format!("http://{address}");
@@ -289,11 +266,8 @@ async fn connect(
         let opening = connector.connect(&address);
         async move { opening.await.map(TokioIo::new) }
     });
-    endpoint
-        .connect_with_connector(connect)
-        .await
-        .map_err(|error| match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        })
+    endpoint.connect_with_connector(connect).await.map_err(|error| match std::error::Error::source(&error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })
 }

@@ -50,10 +50,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self {
-            file_bytes: 64 << 20,
-            keep_bytes: 2 << 30,
-        }
+        Self { file_bytes: 64 << 20, keep_bytes: 2 << 30 }
     }
 }
 
@@ -107,12 +104,7 @@ impl EngineJournal<DefaultFileSystem> {
 
 impl<F: FileSystem + 'static> EngineJournal<F> {
     /// As [`EngineJournal::open`], with sizes and a file system of choice.
-    pub fn open_with(
-        dir: impl AsRef<Path>,
-        options: EngineOptions,
-        file_system: F,
-        fatal: Fatal,
-    ) -> io::Result<Self> {
+    pub fn open_with(dir: impl AsRef<Path>, options: EngineOptions, file_system: F, fatal: Fatal) -> io::Result<Self> {
         let dir = dir.as_ref();
         files::create_dir(dir)?;
         tail::check(dir)?;
@@ -127,11 +119,9 @@ impl<F: FileSystem + 'static> EngineJournal<F> {
             purge_threshold: ReadableSize(options.keep_bytes),
             ..Config::default()
         };
-        let engine = catch_unwind(AssertUnwindSafe(|| {
-            Engine::open_with_file_system(config, Arc::new(file_system))
-        }))
-        .unwrap_or_else(|_| Err(raft_engine::Error::Corruption("replay panicked".into())))
-        .map_err(|error| name_error(dir, error))?;
+        let engine = catch_unwind(AssertUnwindSafe(|| Engine::open_with_file_system(config, Arc::new(file_system))))
+            .unwrap_or_else(|_| Err(raft_engine::Error::Corruption("replay panicked".into())))
+            .map_err(|error| name_error(dir, error))?;
         // What was read may be in the system's cache only, when the process before was killed between write and flush.
         files::sync_all(dir)?;
         let shared = Arc::new(Shared {
@@ -152,11 +142,7 @@ impl<F: FileSystem + 'static> EngineJournal<F> {
                 .name("journal-sweep".into())
                 .spawn(move || sweeping.sweep_on(&sweep_receiver))?,
         ];
-        Ok(Self {
-            shared,
-            sender: Mutex::new(Some(sender)),
-            threads: Mutex::new(threads),
-        })
+        Ok(Self { shared, sender: Mutex::new(Some(sender)), threads: Mutex::new(threads) })
     }
 }
 
@@ -166,11 +152,7 @@ impl<F: FileSystem + 'static> Journal for EngineJournal<F> {
     }
 
     fn submit(&self, group: GroupId, changes: Vec<Change>, done: Done) {
-        let submission = Submission {
-            group,
-            changes,
-            done,
-        };
+        let submission = Submission { group, changes, done };
         let rejected = match self.sender.lock().as_ref() {
             Some(sender) => sender.send(submission).err().map(|error| error.0),
             None => Some(submission),
@@ -186,9 +168,7 @@ impl<F: FileSystem + 'static> Journal for EngineJournal<F> {
         let region = region(group);
         // The log may have been purged since the reader looked.
         let first = engine.first_index(region).unwrap_or(range.start);
-        let last = engine
-            .last_index(region)
-            .map_or(range.start, |last| last + 1);
+        let last = engine.last_index(region).map_or(range.start, |last| last + 1);
         let range = range.start.max(first)..range.end.min(last);
         if range.is_empty() {
             return Ok(Vec::new());
@@ -208,10 +188,7 @@ impl<F: FileSystem + 'static> Journal for EngineJournal<F> {
         engine
             .fetch_entries_to::<Records>(region, range.start, range.end, size, &mut found)
             .map_err(|error| context(&error))?;
-        found
-            .into_iter()
-            .map(|stored| stored.into_record().map_err(|error| context(&error)))
-            .collect()
+        found.into_iter().map(|stored| stored.into_record().map_err(|error| context(&error))).collect()
     }
 
     fn groups(&self) -> Vec<GroupId> {
@@ -281,10 +258,7 @@ impl<F: FileSystem> Shared<F> {
         let tail = match value(TAIL) {
             Some(bytes) => {
                 let bytes: [u8; 8] = bytes[..].try_into().map_err(|_| {
-                    io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        format!("the end mark of group {group} is damaged"),
-                    )
+                    io::Error::new(io::ErrorKind::InvalidData, format!("the end mark of group {group} is damaged"))
                 })?;
                 Some(u64::from_le_bytes(bytes))
             }
@@ -294,26 +268,12 @@ impl<F: FileSystem> Shared<F> {
         if purged.is_some() && first > purged_next && next > first {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!(
-                    "group {group} in {}: entries {purged_next} to {} are missing",
-                    self.dir.display(),
-                    first - 1
-                ),
+                format!("group {group} in {}: entries {purged_next} to {} are missing", self.dir.display(), first - 1),
             ));
         }
         let first = first.max(purged_next).min(next);
-        let stored = Stored {
-            vote: value(VOTE),
-            committed: value(COMMITTED),
-            purged,
-            entries: first..next,
-        };
-        let extent = Extent {
-            first,
-            next,
-            engine_next: engine_next.max(next),
-            tailed: tail.is_some(),
-        };
+        let stored = Stored { vote: value(VOTE), committed: value(COMMITTED), purged, entries: first..next };
+        let extent = Extent { first, next, engine_next: engine_next.max(next), tailed: tail.is_some() };
         Ok((stored, extent))
     }
 
@@ -358,12 +318,7 @@ struct Writer<F: FileSystem> {
 
 impl<F: FileSystem> Writer<F> {
     fn new(shared: Arc<Shared<F>>, sweep: Sender<()>) -> Self {
-        Self {
-            shared,
-            extents: BTreeMap::new(),
-            sweep,
-            unswept: 0,
-        }
+        Self { shared, extents: BTreeMap::new(), sweep, unswept: 0 }
     }
 
     fn run(mut self, receiver: &Receiver<Submission>) {
@@ -403,10 +358,7 @@ impl<F: FileSystem> Writer<F> {
             for submission in submissions {
                 self.add(&mut batch, submission)?;
             }
-            self.shared
-                .engine()?
-                .write(&mut batch, true)
-                .map_err(|error| name_error(&self.shared.dir, error))
+            self.shared.engine()?.write(&mut batch, true).map_err(|error| name_error(&self.shared.dir, error))
         }));
         let reason = match result {
             Ok(Ok(_)) => return Ok(()),
@@ -432,14 +384,10 @@ impl<F: FileSystem> Writer<F> {
         for change in &submission.changes {
             match change {
                 Change::Vote(vote) => {
-                    batch
-                        .put(region, VOTE.to_vec(), vote.to_vec())
-                        .map_err(full)?;
+                    batch.put(region, VOTE.to_vec(), vote.to_vec()).map_err(full)?;
                 }
                 Change::Committed(mark) => {
-                    batch
-                        .put(region, COMMITTED.to_vec(), mark.to_vec())
-                        .map_err(full)?;
+                    batch.put(region, COMMITTED.to_vec(), mark.to_vec()).map_err(full)?;
                 }
                 Change::Append(records) => {
                     let Some(first) = records.first() else {
@@ -457,11 +405,8 @@ impl<F: FileSystem> Writer<F> {
                             extent.next.wrapping_sub(1)
                         )));
                     }
-                    let stored: Vec<StoredRecord> =
-                        records.iter().cloned().map(StoredRecord::new).collect();
-                    batch
-                        .add_entries::<Records>(region, &stored)
-                        .map_err(full)?;
+                    let stored: Vec<StoredRecord> = records.iter().cloned().map(StoredRecord::new).collect();
+                    batch.add_entries::<Records>(region, &stored).map_err(full)?;
                     extent.next += records.len() as u64;
                     extent.engine_next = extent.next;
                     extent.mark_tail(batch, region)?;
@@ -471,9 +416,7 @@ impl<F: FileSystem> Writer<F> {
                     extent.mark_tail(batch, region)?;
                 }
                 Change::Purge { through, mark } => {
-                    batch
-                        .put(region, PURGED.to_vec(), mark.to_vec())
-                        .map_err(full)?;
+                    batch.put(region, PURGED.to_vec(), mark.to_vec()).map_err(full)?;
                     batch.add_command(region, Command::Compact { index: through + 1 });
                     extent.first = extent.first.max(through + 1);
                     extent.next = extent.next.max(through + 1);

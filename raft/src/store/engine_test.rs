@@ -25,12 +25,7 @@ fn quiet() -> Fatal {
 }
 
 fn record(index: u64, term: u64) -> Record {
-    Record {
-        index,
-        term,
-        kind: 1,
-        payload: Bytes::from(format!("entry {index} of term {term}, {}", "x".repeat(200))),
-    }
+    Record { index, term, kind: 1, payload: Bytes::from(format!("entry {index} of term {term}, {}", "x".repeat(200))) }
 }
 
 fn append(from: u64, to: u64, term: u64) -> Change {
@@ -38,24 +33,14 @@ fn append(from: u64, to: u64, term: u64) -> Change {
 }
 
 fn purge(through: u64) -> Change {
-    let mark = LogPosition {
-        term: 1,
-        index: through,
-    };
-    Change::Purge {
-        through,
-        mark: wire::record_out(&mark),
-    }
+    let mark = LogPosition { term: 1, index: through };
+    Change::Purge { through, mark: wire::record_out(&mark) }
 }
 
 /// Submits and waits for the flush.
 fn write(journal: &dyn Journal, group: GroupId, changes: Vec<Change>) -> io::Result<()> {
     let (sender, receiver) = channel();
-    journal.submit(
-        group,
-        changes,
-        Box::new(move |result| sender.send(result).expect("somebody waits")),
-    );
+    journal.submit(group, changes, Box::new(move |result| sender.send(result).expect("somebody waits")));
     receiver.recv().expect("called back")
 }
 
@@ -102,12 +87,7 @@ fn what_was_called_back_survives_a_kill() {
     let journal = EngineJournal::open(dir.path(), quiet()).expect("opened");
     let mut expected = Vec::new();
     for round in 0..5_u64 {
-        write(
-            &journal,
-            ONE,
-            vec![append(round * 10, round * 10 + 10, round)],
-        )
-        .expect("written");
+        write(&journal, ONE, vec![append(round * 10, round * 10 + 10, round)]).expect("written");
         let vote = Bytes::from(format!("vote {round}"));
         write(&journal, TWO, vec![Change::Vote(vote.clone())]).expect("written");
         expected.extend((round * 10..round * 10 + 10).map(|index| (index, round)));
@@ -168,10 +148,7 @@ fn a_torn_tail_is_dropped_and_nothing_before_it() {
     let kept: Vec<_> = (0..5).map(|index| (index, 1)).collect();
     for cut in [start + 1, start + 100, (start + end) / 2, end] {
         let torn = copy(dir.path());
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .open(log_file(torn.path()))
-            .expect("writable");
+        let file = fs::OpenOptions::new().write(true).open(log_file(torn.path())).expect("writable");
         file.set_len(cut as u64).expect("cut");
         let again = EngineJournal::open(torn.path(), quiet()).expect("opened");
         assert_eq!(terms(&again, ONE), kept, "cut at {cut}");
@@ -204,10 +181,7 @@ fn damage_before_the_tail_is_an_error_that_names_the_place() {
     let error = again.read(ONE, 3..6, 10_000).expect_err("damaged");
     let words = error.to_string();
     assert!(words.contains("entries 3 to 5 of group 1"), "{words}");
-    assert!(
-        words.contains(&spoilt.path().display().to_string()),
-        "{words}"
-    );
+    assert!(words.contains(&spoilt.path().display().to_string()), "{words}");
 
     // In the frame of a batch: the journal does not open, for what follows would be forgotten.
     let spoilt = copy(dir.path());
@@ -215,9 +189,7 @@ fn damage_before_the_tail_is_an_error_that_names_the_place() {
     // The third batch begins 38 bytes before its first payload; right before that lies the second one's checksum.
     changed[find(&bytes, "entry 6 of") - 40] ^= 1;
     fs::write(log_file(spoilt.path()), &changed).expect("written");
-    let error = EngineJournal::open(spoilt.path(), quiet())
-        .map(|_| ())
-        .expect_err("damaged");
+    let error = EngineJournal::open(spoilt.path(), quiet()).map(|_| ()).expect_err("damaged");
     let words = error.to_string();
     assert!(words.contains("0000000000000001.raftlog"), "{words}");
     assert!(words.contains("rebuild"), "{words}");
@@ -265,16 +237,10 @@ impl FileSystem for Failing {
     type Writer = <DefaultFileSystem as FileSystem>::Writer;
 
     fn create<P: AsRef<Path>>(&self, path: P) -> io::Result<FailingHandle> {
-        Ok(FailingHandle {
-            inner: Arc::new(DefaultFileSystem.create(path)?),
-            fails: self.fails.clone(),
-        })
+        Ok(FailingHandle { inner: Arc::new(DefaultFileSystem.create(path)?), fails: self.fails.clone() })
     }
     fn open<P: AsRef<Path>>(&self, path: P, permission: Permission) -> io::Result<FailingHandle> {
-        Ok(FailingHandle {
-            inner: Arc::new(DefaultFileSystem.open(path, permission)?),
-            fails: self.fails.clone(),
-        })
+        Ok(FailingHandle { inner: Arc::new(DefaultFileSystem.open(path, permission)?), fails: self.fails.clone() })
     }
     fn delete<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
         DefaultFileSystem.delete(path)
@@ -298,8 +264,7 @@ fn a_refused_flush_is_final_and_acknowledges_nothing() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let listener = heard.clone();
     let fatal: Fatal = Arc::new(move |reason| listener.lock().push(reason.to_owned()));
-    let journal = EngineJournal::open_with(dir.path(), EngineOptions::default(), system, fatal)
-        .expect("opened");
+    let journal = EngineJournal::open_with(dir.path(), EngineOptions::default(), system, fatal).expect("opened");
     write(&journal, ONE, vec![append(0, 3, 1)]).expect("written");
     fails.store(true, Ordering::SeqCst);
     write(&journal, ONE, vec![append(3, 4, 1)]).expect_err("refused");
@@ -328,35 +293,18 @@ fn one_flush_carries_what_many_groups_wrote() {
     for group in 0..50 {
         assert_eq!(journal.load(GroupId(group)).expect("loaded").entries, 0..4);
     }
-    assert_eq!(
-        journal.load(GroupId(77)).expect("loaded"),
-        Stored::default()
-    );
+    assert_eq!(journal.load(GroupId(77)).expect("loaded"), Stored::default());
 }
 
 #[test]
 fn old_files_go_when_every_group_was_purged() {
     let dir = tempfile::tempdir().expect("a directory");
-    let options = EngineOptions {
-        file_bytes: 1 << 20,
-        keep_bytes: 8 << 20,
-    };
-    let journal =
-        EngineJournal::open_with(dir.path(), options, DefaultFileSystem, quiet()).expect("opened");
+    let options = EngineOptions { file_bytes: 1 << 20, keep_bytes: 8 << 20 };
+    let journal = EngineJournal::open_with(dir.path(), options, DefaultFileSystem, quiet()).expect("opened");
     let large = |index| {
-        Change::Append(vec![Record {
-            index,
-            term: 1,
-            kind: 1,
-            payload: Bytes::from(vec![index as u8; 1 << 20]),
-        }])
+        Change::Append(vec![Record { index, term: 1, kind: 1, payload: Bytes::from(vec![index as u8; 1 << 20]) }])
     };
-    write(
-        &journal,
-        TWO,
-        vec![Change::Vote(Bytes::from_static(b"kept"))],
-    )
-    .expect("written");
+    write(&journal, TWO, vec![Change::Vote(Bytes::from_static(b"kept"))]).expect("written");
     for index in 0..160 {
         write(&journal, ONE, vec![large(index)]).expect("written");
         if index >= 2 {
@@ -366,20 +314,11 @@ fn old_files_go_when_every_group_was_purged() {
     journal.close();
     let size: u64 = fs::read_dir(dir.path())
         .expect("readable")
-        .map(|entry| {
-            entry
-                .and_then(|entry| entry.metadata())
-                .expect("readable")
-                .len()
-        })
+        .map(|entry| entry.and_then(|entry| entry.metadata()).expect("readable").len())
         .sum();
     assert!(size < 100 << 20, "{size} bytes are left of 160 MiB");
     drop(journal);
-    let again =
-        EngineJournal::open_with(dir.path(), options, DefaultFileSystem, quiet()).expect("opened");
+    let again = EngineJournal::open_with(dir.path(), options, DefaultFileSystem, quiet()).expect("opened");
     assert_eq!(again.load(ONE).expect("loaded").entries, 158..160);
-    assert_eq!(
-        again.load(TWO).expect("loaded").vote.as_deref(),
-        Some(&b"kept"[..])
-    );
+    assert_eq!(again.load(TWO).expect("loaded").vote.as_deref(), Some(&b"kept"[..]));
 }

@@ -75,13 +75,7 @@ impl SledSnapshots {
     pub fn open(dir: impl AsRef<Path>) -> io::Result<Self> {
         let dir = dir.as_ref().to_owned();
         files::create_dir(&dir)?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                dir,
-                state: Mutex::default(),
-                buildings: AtomicU64::new(0),
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { dir, state: Mutex::default(), buildings: AtomicU64::new(0) }) })
     }
 }
 
@@ -124,10 +118,8 @@ impl SnapshotStore for SledSnapshots {
             }
         }
         kept.current.clone_from(&good);
-        found.good = good
-            .into_iter()
-            .map(|generation| Arc::new(Stored(generation)) as Arc<dyn StoredSnapshot>)
-            .collect();
+        found.good =
+            good.into_iter().map(|generation| Arc::new(Stored(generation)) as Arc<dyn StoredSnapshot>).collect();
         Ok(found)
     }
 
@@ -161,9 +153,7 @@ impl SnapshotStore for SledSnapshots {
             .iter()
             .filter_map(Weak::upgrade)
             .find(|generation| generation.name == snapshot.name())
-            .ok_or_else(|| {
-                io::Error::other(format!("{} was not made by this store", snapshot.name()))
-            })?;
+            .ok_or_else(|| io::Error::other(format!("{} was not made by this store", snapshot.name())))?;
         let mut current = kept.current.clone();
         current.insert(0, generation);
         let older = current.split_off(current.len().min(KEPT));
@@ -226,9 +216,7 @@ fn position_of(name: &str) -> Option<(u64, u64)> {
 }
 
 fn write_current(dir: &Path, generations: &[Arc<Generation>]) -> io::Result<()> {
-    let current = Generations {
-        names: generations.iter().map(|g| g.name.clone()).collect(),
-    };
+    let current = Generations { names: generations.iter().map(|g| g.name.clone()).collect() };
     files::replace(dir, CURRENT, &wire::record_out(&current))
 }
 
@@ -252,10 +240,7 @@ fn open_database(path: &Path) -> io::Result<sled::Db> {
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> io::Result<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(|error| io::Error::other(error.to_string())),
-        Err(_) => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the database panicked",
-        )),
+        Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "the database panicked")),
     }
 }
 
@@ -273,9 +258,7 @@ struct Writer {
 
 impl Writer {
     fn database(&self) -> io::Result<&sled::Db> {
-        self.db
-            .as_ref()
-            .ok_or_else(|| io::Error::other("the snapshot is sealed"))
+        self.db.as_ref().ok_or_else(|| io::Error::other("the snapshot is sealed"))
     }
 
     fn write_batch(&mut self) -> io::Result<()> {
@@ -318,23 +301,15 @@ impl SnapshotWriter for Writer {
             drop(db);
             Ok(())
         })?;
-        let built = self
-            .path
-            .take()
-            .ok_or_else(|| io::Error::other("the snapshot is sealed"))?;
+        let built = self.path.take().ok_or_else(|| io::Error::other("the snapshot is sealed"))?;
         let moved = self.store.settle(self.group, &built, &position);
         if moved.is_err() {
             // Given back, so that dropping this removes it.
             self.path = Some(built);
         }
         let (path, name) = moved?;
-        let generation = Arc::new(Generation {
-            path,
-            name,
-            manifest,
-            kept: AtomicBool::new(false),
-            open: Mutex::new(Weak::new()),
-        });
+        let generation =
+            Arc::new(Generation { path, name, manifest, kept: AtomicBool::new(false), open: Mutex::new(Weak::new()) });
         let mut state = self.store.state.lock();
         let kept = state.entry(self.group).or_default();
         kept.sealed.push(Arc::downgrade(&generation));
@@ -386,28 +361,16 @@ impl Generation {
             return Err(missing("the folder is missing"));
         }
         let db = Arc::new(open_database(&path)?);
-        let record = guarded(|| db.get(MANIFEST_KEY))?
-            .ok_or_else(|| missing("it has no manifest: it was not finished"))?;
+        let record =
+            guarded(|| db.get(MANIFEST_KEY))?.ok_or_else(|| missing("it has no manifest: it was not finished"))?;
         let manifest: Manifest = wire::record_in(&record, "the manifest")?;
-        let pages = DatabasePages {
-            next: 0,
-            ended: false,
-            pages: db.iter(),
-            _held: None,
-            _db: db.clone(),
-        };
+        let pages = DatabasePages { next: 0, ended: false, pages: db.iter(), _held: None, _db: db.clone() };
         pages::verify(&manifest, Box::new(pages))?;
         guarded(|| {
             drop(db);
             Ok(())
         })?;
-        Ok(Self {
-            path,
-            name,
-            manifest,
-            kept: AtomicBool::new(true),
-            open: Mutex::new(Weak::new()),
-        })
+        Ok(Self { path, name, manifest, kept: AtomicBool::new(true), open: Mutex::new(Weak::new()) })
     }
 
     fn database(&self) -> io::Result<Arc<sled::Db>> {
@@ -435,13 +398,7 @@ impl StoredSnapshot for Stored {
 
     fn pages(&self) -> io::Result<Box<dyn PageSource>> {
         let db = self.0.database()?;
-        Ok(Box::new(DatabasePages {
-            next: 0,
-            ended: false,
-            pages: db.iter(),
-            _db: db,
-            _held: Some(self.0.clone()),
-        }))
+        Ok(Box::new(DatabasePages { next: 0, ended: false, pages: db.iter(), _db: db, _held: Some(self.0.clone()) }))
     }
 }
 

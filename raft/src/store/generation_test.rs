@@ -19,24 +19,14 @@ type Chunks = Vec<(u32, Bytes)>;
 
 /// Chunks of every size that matters to the cutting into pages.
 fn chunks(seed: u8) -> Chunks {
-    [
-        0,
-        1,
-        100,
-        PAGE_BYTES - 8,
-        PAGE_BYTES,
-        PAGE_BYTES + 1,
-        3 * PAGE_BYTES,
-        5,
-        700_000,
-    ]
-    .into_iter()
-    .enumerate()
-    .map(|(at, length)| {
-        let fill = |byte: usize| (byte as u8).wrapping_mul(31).wrapping_add(seed);
-        (9 - at as u32, (0..length).map(fill).collect())
-    })
-    .collect()
+    [0, 1, 100, PAGE_BYTES - 8, PAGE_BYTES, PAGE_BYTES + 1, 3 * PAGE_BYTES, 5, 700_000]
+        .into_iter()
+        .enumerate()
+        .map(|(at, length)| {
+            let fill = |byte: usize| (byte as u8).wrapping_mul(31).wrapping_add(seed);
+            (9 - at as u32, (0..length).map(fill).collect())
+        })
+        .collect()
 }
 
 fn write(store: &SledSnapshots, index: u64, chunks: &Chunks) -> Arc<dyn StoredSnapshot> {
@@ -68,24 +58,14 @@ fn read(snapshot: &dyn StoredSnapshot) -> Chunks {
 fn load(dir: &Path) -> (Vec<u64>, usize) {
     let store = SledSnapshots::open(dir).expect("opened");
     let found = store.load(GROUP).expect("loaded");
-    let indexes = found
-        .good
-        .iter()
-        .map(|good| good.manifest().position.expect("a position").index)
-        .collect();
+    let indexes = found.good.iter().map(|good| good.manifest().position.expect("a position").index).collect();
     (indexes, found.bad.len())
 }
 
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir.join("3"))
         .expect("readable")
-        .map(|entry| {
-            entry
-                .expect("readable")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
     names
@@ -183,10 +163,7 @@ fn a_kill_between_the_steps_leaves_the_last_adopted() {
         copy_tree(dir.path(), killed.path());
         let (good, bad) = load(killed.path());
         assert_eq!((good, bad), (vec![20, 10], 0), "{when}");
-        let left: Vec<String> = names(killed.path())
-            .into_iter()
-            .filter(|name| name != "CURRENT.new")
-            .collect();
+        let left: Vec<String> = names(killed.path()).into_iter().filter(|name| name != "CURRENT.new").collect();
         assert_eq!(left, ["CURRENT", "gen-10-2", "gen-20-2"], "{when}");
     }
 }
@@ -217,10 +194,7 @@ fn a_damaged_generation_falls_back_to_the_older() {
         fs::write(path, bytes).expect("written");
     };
     let cut: Damage = |generation| {
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .open(generation.join("db"))
-            .expect("writable");
+        let file = fs::OpenOptions::new().write(true).open(generation.join("db")).expect("writable");
         let length = file.metadata().expect("readable").len();
         file.set_len(length / 2).expect("cut");
     };
@@ -229,12 +203,7 @@ fn a_damaged_generation_falls_back_to_the_older() {
         fs::remove_dir_all(generation).expect("removed");
         fs::create_dir(generation).expect("made");
     };
-    for (what, damage) in [
-        ("spoilt", spoil),
-        ("cut", cut),
-        ("lost", lose),
-        ("empty", empty),
-    ] {
+    for (what, damage) in [("spoilt", spoil), ("cut", cut), ("lost", lose), ("empty", empty)] {
         let dir = tempfile::tempdir().expect("a directory");
         let store = SledSnapshots::open(dir.path()).expect("opened");
         adopt(&store, 10, &chunks(1));

@@ -115,19 +115,12 @@ impl GroupLog {
         let stored = journal.load(group)?;
         let name = |what: &str| format!("{what} of group {group}");
         let vote = match &stored.vote {
-            Some(bytes) => Some(wire::vote_in(&wire::record_in::<proto::Vote>(
-                bytes,
-                &name("vote"),
-            )?)),
+            Some(bytes) => Some(wire::vote_in(&wire::record_in::<proto::Vote>(bytes, &name("vote"))?)),
             None => None,
         };
         let mark = |bytes: &Option<bytes::Bytes>, what: &str| -> io::Result<Option<LogId>> {
             match bytes {
-                Some(bytes) => Ok(Some(wire::position_in(&wire::record_in::<
-                    proto::LogPosition,
-                >(
-                    bytes, &name(what)
-                )?))),
+                Some(bytes) => Ok(Some(wire::position_in(&wire::record_in::<proto::LogPosition>(bytes, &name(what))?))),
                 None => Ok(None),
             }
         };
@@ -139,10 +132,7 @@ impl GroupLog {
             let index = stored.entries.end - 1;
             let records = journal.read(group, index..index + 1, 0)?;
             let record = records.first().ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("entry {index} of group {group} is missing"),
-                )
+                io::Error::new(io::ErrorKind::InvalidData, format!("entry {index} of group {group} is missing"))
             })?;
             Some(entry_of(record)?.log_id)
         };
@@ -158,15 +148,7 @@ impl GroupLog {
             truncations: 0,
             appended_bytes: 0,
         };
-        Ok(Self {
-            inner: Arc::new(Inner {
-                group,
-                journal,
-                workers,
-                budget,
-                state: Mutex::new(state),
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { group, journal, workers, budget, state: Mutex::new(state) }) })
     }
 
     /// Bytes appended since this process opened the log.
@@ -205,9 +187,7 @@ impl GroupLog {
                 let _ = sender.send(result);
             }),
         );
-        receiver
-            .await
-            .unwrap_or_else(|_| Err(io::Error::other("the journal closed before its flush")))
+        receiver.await.unwrap_or_else(|_| Err(io::Error::other("the journal closed before its flush")))
     }
 
     /// Entries of `range` up to `bytes_max`, at least one where there is one; from memory, else from the journal.
@@ -237,10 +217,7 @@ impl GroupLog {
         };
         let (journal, group) = (self.inner.journal.clone(), self.inner.group);
         let on_disk = range.start..range.end.min(recent_first);
-        let records = on_worker(self.inner.workers.as_ref(), move || {
-            journal.read(group, on_disk, bytes_max)
-        })
-        .await?;
+        let records = on_worker(self.inner.workers.as_ref(), move || journal.read(group, on_disk, bytes_max)).await?;
         records.iter().map(entry_of).collect()
     }
 }
@@ -251,21 +228,11 @@ fn committed_change(committed: &LogId) -> Change {
 
 fn record_of(entry: &Entry) -> Record {
     let (kind, payload) = wire::payload_out(entry);
-    Record {
-        index: entry.log_id.index,
-        term: entry.log_id.leader_id.term,
-        kind: kind as u8,
-        payload,
-    }
+    Record { index: entry.log_id.index, term: entry.log_id.leader_id.term, kind: kind as u8, payload }
 }
 
 fn entry_of(record: &Record) -> io::Result<Entry> {
-    Ok(wire::entry_in(
-        record.term,
-        record.index,
-        i32::from(record.kind),
-        record.payload.clone(),
-    )?)
+    Ok(wire::entry_in(record.term, record.index, i32::from(record.kind), record.payload.clone())?)
 }
 
 fn bounds(range: &impl RangeBounds<u64>) -> Range<u64> {
@@ -304,19 +271,12 @@ impl RaftLogReader<Types> for GroupLog {
     }
 
     /// Bounded by bytes as well: this is what an append message is made of.
-    async fn limited_get_log_entries(
-        &mut self,
-        start: u64,
-        end: u64,
-    ) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         self.read(start..end, READ_BYTES_MAX).await
     }
 
     /// In steps, so that a long catch-up is never in memory as a whole.
-    async fn entries_stream<RB>(
-        &mut self,
-        range: RB,
-    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -343,10 +303,7 @@ impl RaftLogStorage<Types> for GroupLog {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let state = self.inner.state.lock();
-        Ok(LogState {
-            last_purged_log_id: state.purged,
-            last_log_id: state.last,
-        })
+        Ok(LogState { last_purged_log_id: state.purged, last_log_id: state.last })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -400,10 +357,7 @@ impl RaftLogStorage<Types> for GroupLog {
             (next, truncations) = (state.next(), state.truncations);
             changes.push(Change::Append(records));
             let share = self.inner.budget.share();
-            while state.recent_bytes > share
-                && state.recent.len() > 1
-                && state.recent_first() < state.flushed_next
-            {
+            while state.recent_bytes > share && state.recent.len() > 1 && state.recent_first() < state.flushed_next {
                 state.pop_front();
             }
         }

@@ -127,11 +127,7 @@ impl MemoryDisk {
     /// Spoils a byte of the newest snapshot of `group`; false when there is none.
     pub fn corrupt_snapshot(&self, group: GroupId) -> bool {
         let mut disk = self.state.lock();
-        match disk
-            .snapshots
-            .get_mut(&group)
-            .and_then(|generations| generations.first_mut())
-        {
+        match disk.snapshots.get_mut(&group).and_then(|generations| generations.first_mut()) {
             Some(generation) => {
                 generation.corrupt = true;
                 true
@@ -158,10 +154,7 @@ impl MemoryDisk {
         MemoryJournal {
             disk: self.clone(),
             boot,
-            latch: Arc::new(Mutex::new(Latch {
-                refused: None,
-                flushing: false,
-            })),
+            latch: Arc::new(Mutex::new(Latch { refused: None, flushing: false })),
             fatal,
         }
     }
@@ -194,19 +187,11 @@ impl Disk {
         let Some(group) = self.groups.get(&group) else {
             return Stored::default();
         };
-        let entries = match (
-            group.entries.first_key_value(),
-            group.entries.last_key_value(),
-        ) {
+        let entries = match (group.entries.first_key_value(), group.entries.last_key_value()) {
             (Some((first, _)), Some((last, _))) => *first..last + 1,
             _ => group.purged_next..group.purged_next,
         };
-        Stored {
-            vote: group.vote.clone(),
-            committed: group.committed.clone(),
-            purged: group.purged.clone(),
-            entries,
-        }
+        Stored { vote: group.vote.clone(), committed: group.committed.clone(), purged: group.purged.clone(), entries }
     }
 }
 
@@ -230,10 +215,7 @@ impl MemoryJournal {
             return Some(io::Error::other("the disk lost power"));
         }
         let latch = self.latch.lock();
-        latch
-            .refused
-            .as_ref()
-            .map(|reason| io::Error::other(reason.clone()))
+        latch.refused.as_ref().map(|reason| io::Error::other(reason.clone()))
     }
 
     /// Flushes everything queued, as one step, and calls back.
@@ -255,12 +237,7 @@ impl MemoryJournal {
             }
         };
         if let Err(reason) = result {
-            let first = self
-                .latch
-                .lock()
-                .refused
-                .replace(reason.to_owned())
-                .is_none();
+            let first = self.latch.lock().refused.replace(reason.to_owned()).is_none();
             if first {
                 (self.fatal)(reason);
             }
@@ -283,11 +260,7 @@ impl Journal for MemoryJournal {
         }
         let delay = {
             let mut disk = self.disk.state.lock();
-            disk.queue.push_back(Submission {
-                group,
-                changes,
-                done,
-            });
+            disk.queue.push_back(Submission { group, changes, done });
             disk.flush_delay
         };
         if delay.is_zero() {
@@ -361,11 +334,7 @@ impl SnapshotWriter for MemoryWriter {
 
     fn seal(self: Box<Self>, manifest: Manifest) -> io::Result<Arc<dyn StoredSnapshot>> {
         self.tally.check(&manifest)?;
-        Ok(Arc::new(MemorySnapshot {
-            manifest,
-            pages: Arc::new(self.pages),
-            corrupt: false,
-        }))
+        Ok(Arc::new(MemorySnapshot { manifest, pages: Arc::new(self.pages), corrupt: false }))
     }
 }
 
@@ -385,11 +354,7 @@ impl StoredSnapshot for MemorySnapshot {
     }
 
     fn pages(&self) -> io::Result<Box<dyn PageSource>> {
-        Ok(Box::new(MemoryPages {
-            pages: self.pages.clone(),
-            next: 0,
-            corrupt: self.corrupt,
-        }))
+        Ok(Box::new(MemoryPages { pages: self.pages.clone(), next: 0, corrupt: self.corrupt }))
     }
 }
 
@@ -402,10 +367,7 @@ struct MemoryPages {
 impl PageSource for MemoryPages {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         if self.corrupt {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a page fails its checksum",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a page fails its checksum"));
         }
         let page = self.pages.get(self.next).cloned();
         self.next += 1;
@@ -438,10 +400,7 @@ impl SnapshotStore for MemorySnapshots {
     }
 
     fn begin(&self, _group: GroupId) -> io::Result<Box<dyn SnapshotWriter>> {
-        Ok(Box::new(MemoryWriter {
-            pages: Vec::new(),
-            tally: Tally::default(),
-        }))
+        Ok(Box::new(MemoryWriter { pages: Vec::new(), tally: Tally::default() }))
     }
 
     fn adopt(&self, group: GroupId, snapshot: &Arc<dyn StoredSnapshot>) -> io::Result<()> {
@@ -456,14 +415,8 @@ impl SnapshotStore for MemorySnapshots {
         if newest >= Some(index_of(snapshot.manifest())) {
             return Ok(());
         }
-        generations.insert(
-            0,
-            Generation {
-                manifest: snapshot.manifest().clone(),
-                pages: Arc::new(pages),
-                corrupt: false,
-            },
-        );
+        generations
+            .insert(0, Generation { manifest: snapshot.manifest().clone(), pages: Arc::new(pages), corrupt: false });
         generations.truncate(2);
         Ok(())
     }

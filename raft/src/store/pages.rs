@@ -32,13 +32,7 @@ pub struct PageWriter {
 impl PageWriter {
     /// Writes into `writer`.
     pub fn new(writer: Box<dyn SnapshotWriter>) -> Self {
-        Self {
-            writer,
-            page: Vec::with_capacity(PAGE_BYTES),
-            pages: 0,
-            bytes: 0,
-            digest: blake3::Hasher::new(),
-        }
+        Self { writer, page: Vec::with_capacity(PAGE_BYTES), pages: 0, bytes: 0, digest: blake3::Hasher::new() }
     }
 
     fn put_bytes(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -82,10 +76,7 @@ impl PageWriter {
 impl ChunkSink for PageWriter {
     fn put(&mut self, section: u32, chunk: &[u8]) -> io::Result<()> {
         if chunk.len() > CHUNK_BYTES_MAX {
-            return Err(io::Error::other(format!(
-                "a chunk of {} bytes exceeds {CHUNK_BYTES_MAX}",
-                chunk.len()
-            )));
+            return Err(io::Error::other(format!("a chunk of {} bytes exceeds {CHUNK_BYTES_MAX}", chunk.len())));
         }
         self.put_bytes(&section.to_le_bytes())?;
         self.put_bytes(&(chunk.len() as u32).to_le_bytes())?;
@@ -102,10 +93,7 @@ pub struct ChunkReader {
 impl ChunkReader {
     /// Reads from `pages`.
     pub fn new(pages: Box<dyn PageSource>) -> Self {
-        Self {
-            pages,
-            rest: BytesMut::new(),
-        }
+        Self { pages, rest: BytesMut::new() }
     }
 
     /// Gathers at least `count` bytes; false when the pages end before.
@@ -124,19 +112,12 @@ impl ChunkSource for ChunkReader {
     fn next(&mut self) -> io::Result<Option<(u32, Bytes)>> {
         let cut = || io::Error::new(io::ErrorKind::InvalidData, "the last chunk is cut short");
         if !self.fill(FRAME_BYTES)? {
-            return if self.rest.is_empty() {
-                Ok(None)
-            } else {
-                Err(cut())
-            };
+            return if self.rest.is_empty() { Ok(None) } else { Err(cut()) };
         }
         let section = self.rest.get_u32_le();
         let length = self.rest.get_u32_le() as usize;
         if length > CHUNK_BYTES_MAX {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("a chunk claims {length} bytes"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a chunk claims {length} bytes")));
         }
         if !self.fill(length)? {
             return Err(cut());
@@ -176,10 +157,7 @@ impl Tally {
     pub fn check(&self, manifest: &Manifest) -> io::Result<()> {
         let wrong = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
         if manifest.format != FORMAT {
-            return wrong(format!(
-                "snapshot has format {}, this version reads {FORMAT}",
-                manifest.format
-            ));
+            return wrong(format!("snapshot has format {}, this version reads {FORMAT}", manifest.format));
         }
         if (self.pages, self.bytes) != (manifest.page_count, manifest.byte_count) {
             return wrong(format!(

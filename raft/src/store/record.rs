@@ -9,9 +9,7 @@ use std::sync::OnceLock;
 
 use bytes::{Buf, Bytes};
 use protobuf::reflect::MessageDescriptor;
-use protobuf::{
-    Clear, CodedInputStream, CodedOutputStream, Message, ProtobufResult, UnknownFields,
-};
+use protobuf::{Clear, CodedInputStream, CodedOutputStream, Message, ProtobufResult, UnknownFields};
 use raft_engine::MessageExt;
 
 use crate::store::journal::Record;
@@ -34,10 +32,7 @@ pub(crate) struct StoredRecord {
 
 impl StoredRecord {
     pub fn new(record: Record) -> Self {
-        Self {
-            record: Some(record),
-            ..Self::default()
-        }
+        Self { record: Some(record), ..Self::default() }
     }
 
     /// The record, if its checksum fits.
@@ -51,10 +46,7 @@ impl StoredRecord {
             return damaged(format!("{} bytes are too few for an entry", bytes.len()));
         }
         if bytes[0] != FORMAT {
-            return damaged(format!(
-                "an entry has format {}, this version reads {FORMAT}",
-                bytes[0]
-            ));
+            return damaged(format!("an entry has format {}, this version reads {FORMAT}", bytes[0]));
         }
         let kind = bytes[1];
         let covered = checksum(kind, &bytes[COVERED_AT..]);
@@ -63,16 +55,9 @@ impl StoredRecord {
         let term = bytes.get_u64_le();
         let index = bytes.get_u64_le();
         if stored != covered {
-            return damaged(format!(
-                "entry {index} has checksum {covered:08x}, {stored:08x} was stored"
-            ));
+            return damaged(format!("entry {index} has checksum {covered:08x}, {stored:08x} was stored"));
         }
-        Ok(Record {
-            index,
-            term,
-            kind,
-            payload: bytes,
-        })
+        Ok(Record { index, term, kind, payload: bytes })
     }
 
     fn stored_index(&self) -> u64 {
@@ -97,10 +82,7 @@ fn header(record: &Record) -> [u8; HEADER_BYTES] {
     header[1] = record.kind;
     header[COVERED_AT..COVERED_AT + 8].copy_from_slice(&record.term.to_le_bytes());
     header[COVERED_AT + 8..].copy_from_slice(&record.index.to_le_bytes());
-    let checksum = crc32c::crc32c_append(
-        checksum(record.kind, &header[COVERED_AT..]),
-        &record.payload,
-    );
+    let checksum = crc32c::crc32c_append(checksum(record.kind, &header[COVERED_AT..]), &record.payload);
     header[CHECKSUM_AT..COVERED_AT].copy_from_slice(&checksum.to_le_bytes());
     header
 }
@@ -198,19 +180,12 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        Record {
-            index: 7,
-            term: 3,
-            kind: 1,
-            payload: Bytes::from_static(b"payload"),
-        }
+        Record { index: 7, term: 3, kind: 1, payload: Bytes::from_static(b"payload") }
     }
 
     fn stored(record: Record) -> Vec<u8> {
         let mut bytes = Vec::new();
-        StoredRecord::new(record)
-            .write_to_vec(&mut bytes)
-            .expect("written");
+        StoredRecord::new(record).write_to_vec(&mut bytes).expect("written");
         bytes
     }
 

@@ -42,10 +42,7 @@ impl Frozen for Void {
 
 fn build(journal: Arc<dyn Journal>) -> (GroupLog, Applier) {
     let workers = Arc::new(InPlaceWorkers);
-    let budget = Arc::new(CacheBudget {
-        bytes: 0,
-        groups: AtomicUsize::new(1),
-    });
+    let budget = Arc::new(CacheBudget { bytes: 0, groups: AtomicUsize::new(1) });
     let group = GroupId(5);
     let log = GroupLog::open(group, journal, workers.clone(), budget).expect("opened");
     let snapshots = Arc::new(MemoryDisk::new().snapshots());

@@ -38,9 +38,7 @@ fn newest(dir: &Path, suffix: &str) -> io::Result<Option<(u64, PathBuf)>> {
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        let sequence = name
-            .and_then(|name| name.strip_suffix(suffix))
-            .and_then(|number| number.parse::<u64>().ok());
+        let sequence = name.and_then(|name| name.strip_suffix(suffix)).and_then(|number| number.parse::<u64>().ok());
         if let Some(sequence) = sequence {
             newest = newest.max(Some((sequence, path)));
         }

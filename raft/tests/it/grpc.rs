@@ -57,24 +57,11 @@ impl Server {
                 .serve_with_incoming(TcpListenerStream::new(listener));
             served.await.expect("served");
         });
-        let mut node = Self {
-            host,
-            shelf,
-            books: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            server,
-        };
+        let mut node = Self { host, shelf, books: BTreeMap::new(), groups: BTreeMap::new(), server };
         for group in 0..groups {
             let book = Book::default();
-            let scribe = Scribe {
-                book: book.clone(),
-                shelf: node.shelf.clone(),
-            };
-            let opened = node
-                .host
-                .open(GroupId(group), members.cloned(), Box::new(scribe))
-                .await
-                .expect("opened");
+            let scribe = Scribe { book: book.clone(), shelf: node.shelf.clone() };
+            let opened = node.host.open(GroupId(group), members.cloned(), Box::new(scribe)).await.expect("opened");
             node.books.insert(group, book);
             node.groups.insert(group, opened);
         }
@@ -94,10 +81,7 @@ async fn bind(address: &str) -> (TcpListener, String) {
     let listener = until("the port", || {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("set");
-        socket
-            .bind(address)
-            .ok()
-            .map(|()| socket.listen(64).expect("listening"))
+        socket.bind(address).ok().map(|()| socket.listen(64).expect("listening"))
     })
     .await;
     let address = listener.local_addr().expect("bound").to_string();
@@ -105,20 +89,14 @@ async fn bind(address: &str) -> (TcpListener, String) {
 }
 
 fn group_of(nodes: &[Option<Server>], group: u32) -> Vec<Group> {
-    nodes
-        .iter()
-        .flatten()
-        .map(|node| node.groups[&group].clone())
-        .collect()
+    nodes.iter().flatten().map(|node| node.groups[&group].clone()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_groups_on_three_nodes_and_one_restarts() {
     const GROUPS: u32 = 8;
     logs();
-    let dirs: Vec<_> = (0..3)
-        .map(|_| tempfile::tempdir().expect("a directory"))
-        .collect();
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a directory")).collect();
     let mut listeners = Vec::new();
     let mut members = BTreeMap::new();
     for id in 1..=3 {
@@ -130,9 +108,7 @@ async fn eight_groups_on_three_nodes_and_one_restarts() {
     for (at, listener) in listeners.into_iter().enumerate() {
         let id = at as u64 + 1;
         let dir = dirs[at].path();
-        nodes.push(Some(
-            Server::start(id, dir, listener, GROUPS, Some(&members)).await,
-        ));
+        nodes.push(Some(Server::start(id, dir, listener, GROUPS, Some(&members)).await));
     }
     let mut written = vec![0; GROUPS as usize];
     let write = async |nodes: &[Option<Server>], written: &mut Vec<usize>, count: usize| {
@@ -149,17 +125,10 @@ async fn eight_groups_on_three_nodes_and_one_restarts() {
     write(&nodes, &mut written, 10).await;
     // Founding spreads leaders: no node has them all.
     let leaders: Vec<Option<NodeId>> = (0..GROUPS)
-        .map(|group| {
-            nodes[0].as_ref().expect("up").groups[&group]
-                .status()
-                .leader
-        })
+        .map(|group| nodes[0].as_ref().expect("up").groups[&group].status().leader)
         .map(|leader| leader.map(|(node, _)| node))
         .collect();
-    assert!(
-        leaders.iter().any(|leader| *leader != leaders[0]),
-        "{leaders:?}"
-    );
+    assert!(leaders.iter().any(|leader| *leader != leaders[0]), "{leaders:?}");
 
     // One goes away; the others take snapshots and let go of their logs, then it comes back.
     nodes[1].take().expect("up").stop().await;
@@ -185,14 +154,9 @@ async fn eight_groups_on_three_nodes_and_one_restarts() {
     write(&nodes, &mut written, 5).await;
     for group in 0..GROUPS {
         until("the same books", || {
-            let books: Vec<_> = nodes
-                .iter()
-                .flatten()
-                .map(|n| n.books[&group].bytes())
-                .collect();
+            let books: Vec<_> = nodes.iter().flatten().map(|n| n.books[&group].bytes()).collect();
             let lines = nodes[0].as_ref().expect("up").books[&group].lines().len();
-            (books.iter().all(|book| *book == books[0]) && lines == written[group as usize])
-                .then_some(())
+            (books.iter().all(|book| *book == books[0]) && lines == written[group as usize]).then_some(())
         })
         .await;
     }
@@ -201,9 +165,7 @@ async fn eight_groups_on_three_nodes_and_one_restarts() {
     assert!(shelf.0.lock().contains_key(&letter));
 
     // All of them restart from their disks alone.
-    let books: Vec<_> = (0..GROUPS)
-        .map(|group| nodes[0].as_ref().expect("up").books[&group].bytes())
-        .collect();
+    let books: Vec<_> = (0..GROUPS).map(|group| nodes[0].as_ref().expect("up").books[&group].bytes()).collect();
     let shelves: Vec<Shelf> = nodes.iter().flatten().map(|n| n.shelf.clone()).collect();
     for node in &mut nodes {
         node.take().expect("up").stop().await;
@@ -212,8 +174,7 @@ async fn eight_groups_on_three_nodes_and_one_restarts() {
         let id = at as u64 + 1;
         let (listener, _) = bind(&members[&NodeId(id)]).await;
         let journal_groups = {
-            let journal =
-                EngineJournal::open(dir.path().join("journal"), quiet()).expect("journal");
+            let journal = EngineJournal::open(dir.path().join("journal"), quiet()).expect("journal");
             reckoner_raft::store::journal::Journal::groups(&journal)
         };
         assert_eq!(journal_groups.len(), GROUPS as usize);
@@ -224,11 +185,7 @@ async fn eight_groups_on_three_nodes_and_one_restarts() {
         let at = leader(&groups).await;
         groups[at].read_barrier(SOON).await.expect("barrier");
         let node = nodes.iter().flatten().nth(at).expect("up");
-        assert_eq!(
-            node.books[&group].bytes(),
-            books[group as usize],
-            "group {group}"
-        );
+        assert_eq!(node.books[&group].bytes(), books[group as usize], "group {group}");
     }
     for node in &mut nodes {
         node.take().expect("up").stop().await;
@@ -241,15 +198,8 @@ async fn start_with_shelf(id: u64, dir: &Path, listener: TcpListener, shelf: &Sh
     let mut node = node;
     for group in 0..8 {
         let book = Book::default();
-        let scribe = Scribe {
-            book: book.clone(),
-            shelf: node.shelf.clone(),
-        };
-        let opened = node
-            .host
-            .open(GroupId(group), None, Box::new(scribe))
-            .await
-            .expect("opened");
+        let scribe = Scribe { book: book.clone(), shelf: node.shelf.clone() };
+        let opened = node.host.open(GroupId(group), None, Box::new(scribe)).await.expect("opened");
         node.books.insert(group, book);
         node.groups.insert(group, opened);
     }
@@ -264,9 +214,7 @@ async fn measure_entries_a_second() {
     const WRITERS: usize = 16;
     for count in [1_u64, 3] {
         for groups in [1_u32, 8] {
-            let dirs: Vec<_> = (0..count)
-                .map(|_| tempfile::tempdir().expect("dir"))
-                .collect();
+            let dirs: Vec<_> = (0..count).map(|_| tempfile::tempdir().expect("dir")).collect();
             let mut listeners = Vec::new();
             let mut members = BTreeMap::new();
             for id in 1..=count {
@@ -316,13 +264,7 @@ async fn measure_entries_a_second() {
                 done as f64 * BYTES as f64 / seconds / 1e6,
             );
             for node in &mut nodes {
-                assert!(
-                    node.as_ref()
-                        .expect("up")
-                        .groups
-                        .values()
-                        .all(|g| g.status().role != Role::Stopped)
-                );
+                assert!(node.as_ref().expect("up").groups.values().all(|g| g.status().role != Role::Stopped));
                 node.take().expect("up").stop().await;
             }
         }
@@ -332,12 +274,7 @@ async fn measure_entries_a_second() {
 /// User and system time of this process.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("linux");
-    let fields: Vec<&str> = stat
-        .rsplit(") ")
-        .next()
-        .expect("fields")
-        .split(' ')
-        .collect();
+    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
     let ticks = |at: usize| fields[at].parse::<f64>().expect("a number");
     (ticks(11) + ticks(12)) / 100.0
 }

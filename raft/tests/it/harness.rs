@@ -96,11 +96,7 @@ struct Page(Vec<Bytes>);
 
 impl Frozen for Page {
     fn attachments(&self) -> Vec<[u8; 32]> {
-        self.0
-            .iter()
-            .filter(|line| line.starts_with(b"attach:"))
-            .map(|line| *blake3::hash(line).as_bytes())
-            .collect()
+        self.0.iter().filter(|line| line.starts_with(b"attach:")).map(|line| *blake3::hash(line).as_bytes()).collect()
     }
 
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink) -> io::Result<()> {
@@ -124,11 +120,7 @@ impl Shelf {
 impl Attachments for Shelf {
     fn missing(&self, wanted: &[[u8; 32]]) -> Vec<[u8; 32]> {
         let held = self.0.lock();
-        wanted
-            .iter()
-            .filter(|h| !held.contains_key(*h))
-            .copied()
-            .collect()
+        wanted.iter().filter(|h| !held.contains_key(*h)).copied().collect()
     }
     fn read(&self, hash: &[u8; 32]) -> io::Result<Option<Bytes>> {
         Ok(self.0.lock().get(hash).cloned())
@@ -184,10 +176,7 @@ impl Transport for Wires {
     ) -> BoxFuture<'static, Result<PeerReply, TransportError>> {
         let target = {
             let mut state = self.state.lock();
-            if matches!(
-                request.call,
-                Some(reckoner_raft::wire::proto::peer_request::Call::SnapshotBegin(_))
-            ) {
+            if matches!(request.call, Some(reckoner_raft::wire::proto::peer_request::Call::SnapshotBegin(_))) {
                 state.snapshots_begun += 1;
             }
             let from = NodeId(request.from);
@@ -196,10 +185,7 @@ impl Transport for Wires {
         };
         Box::pin(async move {
             let Some(host) = target else {
-                return Err(TransportError::Unreachable {
-                    to,
-                    reason: "cut".to_owned(),
-                });
+                return Err(TransportError::Unreachable { to, reason: "cut".to_owned() });
             };
             tokio::time::timeout(timeout, host.handle(request))
                 .await
@@ -232,10 +218,7 @@ pub fn quiet() -> Fatal {
 }
 
 pub fn limits() -> Limits {
-    Limits {
-        attachments_wait: Duration::from_secs(3),
-        ..Limits::default()
-    }
+    Limits { attachments_wait: Duration::from_secs(3), ..Limits::default() }
 }
 
 pub struct Parts {
@@ -268,13 +251,7 @@ pub fn memory_node(id: u64, wires: &Wires, disk: MemoryDisk, shelf: Shelf) -> No
     memory_node_with(id, wires, disk, shelf, limits())
 }
 
-pub fn memory_node_with(
-    id: u64,
-    wires: &Wires,
-    disk: MemoryDisk,
-    shelf: Shelf,
-    limits: Limits,
-) -> Node {
+pub fn memory_node_with(id: u64, wires: &Wires, disk: MemoryDisk, shelf: Shelf, limits: Limits) -> Node {
     let refused = Arc::new(Mutex::new(Vec::new()));
     let heard = refused.clone();
     let fatal: Fatal = Arc::new(move |reason| heard.lock().push(reason.to_owned()));
@@ -289,31 +266,15 @@ pub fn memory_node_with(
         limits,
     });
     wires.plug(host.clone());
-    Node {
-        id: NodeId(id),
-        host,
-        disk,
-        shelf,
-        books: BTreeMap::new(),
-        refused,
-    }
+    Node { id: NodeId(id), host, disk, shelf, books: BTreeMap::new(), refused }
 }
 
 impl Node {
-    pub async fn open(
-        &mut self,
-        group: u32,
-        members: Option<&BTreeMap<NodeId, String>>,
-    ) -> Result<Group, Error> {
+    pub async fn open(&mut self, group: u32, members: Option<&BTreeMap<NodeId, String>>) -> Result<Group, Error> {
         let book = Book::default();
         self.books.insert(GroupId(group), book.clone());
-        let scribe = Scribe {
-            book,
-            shelf: self.shelf.clone(),
-        };
-        self.host
-            .open(GroupId(group), members.cloned(), Box::new(scribe))
-            .await
+        let scribe = Scribe { book, shelf: self.shelf.clone() };
+        self.host.open(GroupId(group), members.cloned(), Box::new(scribe)).await
     }
 
     pub fn book(&self, group: u32) -> &Book {
@@ -322,10 +283,7 @@ impl Node {
 }
 
 pub fn members(nodes: &[u64]) -> BTreeMap<NodeId, String> {
-    nodes
-        .iter()
-        .map(|n| (NodeId(*n), format!("n{n}")))
-        .collect()
+    nodes.iter().map(|n| (NodeId(*n), format!("n{n}"))).collect()
 }
 
 /// Waits until one of `groups` leads, and returns its place.

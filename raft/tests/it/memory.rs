@@ -16,9 +16,7 @@ use crate::harness::*;
 async fn three() -> (Wires, Vec<Node>, Vec<Group>) {
     let wires = Wires::default();
     let members = members(&[1, 2, 3]);
-    let mut nodes: Vec<Node> = (1..=3)
-        .map(|id| memory_node(id, &wires, MemoryDisk::new(), Shelf::default()))
-        .collect();
+    let mut nodes: Vec<Node> = (1..=3).map(|id| memory_node(id, &wires, MemoryDisk::new(), Shelf::default())).collect();
     let mut groups = Vec::new();
     for node in &mut nodes {
         node.disk.set_flush_delay(Duration::from_millis(1));
@@ -31,8 +29,7 @@ async fn three() -> (Wires, Vec<Node>, Vec<Group>) {
 async fn same_books(nodes: &[&Node], lines: usize) {
     until("the same lines everywhere", || {
         let first = nodes[0].book(1).lines();
-        (first.len() == lines && nodes.iter().all(|node| node.book(1).lines() == first))
-            .then_some(())
+        (first.len() == lines && nodes.iter().all(|node| node.book(1).lines() == first)).then_some(())
     })
     .await;
 }
@@ -55,9 +52,7 @@ async fn one_node_applies_in_order_and_answers() {
     let barrier = group.read_barrier(SOON).await.expect("barrier");
     assert_eq!(barrier.index, last);
     group.wait_applied(last, SOON).await.expect("applied");
-    let never = group
-        .wait_applied(last + 1, Duration::from_millis(50))
-        .await;
+    let never = group.wait_applied(last + 1, Duration::from_millis(50)).await;
     assert!(matches!(never, Err(Error::Unavailable { .. })), "{never:?}");
 }
 
@@ -70,10 +65,7 @@ async fn too_large_is_refused_before_it_is_written() {
     let before = group.status().last_log;
     let bytes = Bytes::from(vec![0; Limits::default().entry_bytes_max + 1]);
     let refused = group.propose(bytes, SOON).await;
-    assert!(
-        matches!(refused, Err(Error::TooLarge { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
     assert_eq!(group.status().last_log, before);
 }
 
@@ -86,21 +78,15 @@ async fn the_others_go_on_when_the_leader_stops() {
     let first = leader(&groups).await;
     groups[first].stop().await;
     wires.unplug(nodes[first].id);
-    let rest: Vec<Group> = groups
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| *at != first)
-        .map(|(_, group)| group.clone())
-        .collect();
+    let rest: Vec<Group> =
+        groups.iter().enumerate().filter(|(at, _)| *at != first).map(|(_, group)| group.clone()).collect();
     for number in 0..5 {
         propose(&rest, format!("after {number}").as_bytes()).await;
     }
     let alive: Vec<&Node> = nodes.iter().filter(|n| n.id != nodes[first].id).collect();
     same_books(&alive, 10).await;
     assert_eq!(groups[first].status().role, Role::Stopped);
-    let refused = groups[first]
-        .propose(Bytes::from_static(b"late"), SOON)
-        .await;
+    let refused = groups[first].propose(Bytes::from_static(b"late"), SOON).await;
     assert!(matches!(refused, Err(Error::Stopped { .. })), "{refused:?}");
 }
 
@@ -110,13 +96,8 @@ async fn a_follower_names_the_leader() {
     let at = leader(&groups).await;
     let follower = (at + 1) % 3;
     until("the leader known", || groups[follower].status().leader).await;
-    let refused = groups[follower]
-        .propose(Bytes::from_static(b"x"), SOON)
-        .await;
-    let Err(Error::NotLeader {
-        leader: Some((node, address)),
-    }) = refused
-    else {
+    let refused = groups[follower].propose(Bytes::from_static(b"x"), SOON).await;
+    let Err(Error::NotLeader { leader: Some((node, address)) }) = refused else {
         panic!("{refused:?}");
     };
     assert_eq!(node.0, at as u64 + 1);
@@ -129,22 +110,11 @@ async fn a_leader_without_a_majority_takes_nothing_on_trust() {
     let at = leader(&groups).await;
     propose(&groups, b"known").await;
     wires.cut(nodes[at].id);
-    let result = groups[at]
-        .propose(Bytes::from_static(b"lost"), Duration::from_millis(300))
-        .await;
-    assert!(
-        matches!(
-            result,
-            Err(Error::Unknown { .. } | Error::Unavailable { .. })
-        ),
-        "{result:?}"
-    );
+    let result = groups[at].propose(Bytes::from_static(b"lost"), Duration::from_millis(300)).await;
+    assert!(matches!(result, Err(Error::Unknown { .. } | Error::Unavailable { .. })), "{result:?}");
     let barrier = groups[at].read_barrier(Duration::from_millis(300)).await;
     assert!(barrier.is_err(), "{barrier:?}");
-    let rest: Vec<Group> = (0..3)
-        .filter(|n| *n != at)
-        .map(|n| groups[n].clone())
-        .collect();
+    let rest: Vec<Group> = (0..3).filter(|n| *n != at).map(|n| groups[n].clone()).collect();
     propose(&rest, b"others").await;
     wires.heal(nodes[at].id);
     let all: Vec<&Node> = nodes.iter().collect();
@@ -158,15 +128,9 @@ async fn a_barrier_after_a_hand_over_is_not_stale() {
         let applied = propose(&groups, format!("round {round}").as_bytes()).await;
         let at = leader(&groups).await;
         let to = nodes[(at + 1) % 3].id;
-        groups[at]
-            .transfer_leader(to, SOON)
-            .await
-            .expect("handed over");
+        groups[at].transfer_leader(to, SOON).await.expect("handed over");
         let new = (at + 1) % 3;
-        until("the new leader", || {
-            (groups[new].status().role == Role::Leader).then_some(())
-        })
-        .await;
+        until("the new leader", || (groups[new].status().role == Role::Leader).then_some(())).await;
         let barrier = groups[new].read_barrier(SOON).await.expect("barrier");
         assert!(barrier.index >= applied.position.index);
         assert_eq!(nodes[new].book(1).lines().len(), round + 1);
@@ -183,9 +147,8 @@ async fn a_crash_loses_nothing_that_was_acknowledged() {
     }
     let mut acknowledged = Vec::new();
     for life in 0..4 {
-        let mut nodes: Vec<Node> = (1..=3)
-            .map(|id| memory_node(id, &wires, disks[id as usize - 1].clone(), Shelf::default()))
-            .collect();
+        let mut nodes: Vec<Node> =
+            (1..=3).map(|id| memory_node(id, &wires, disks[id as usize - 1].clone(), Shelf::default())).collect();
         let mut groups = Vec::new();
         for node in &mut nodes {
             node.disk.set_flush_delay(Duration::from_millis(3));
@@ -210,21 +173,15 @@ async fn a_crash_loses_nothing_that_was_acknowledged() {
             group.stop().await;
         }
     }
-    let mut node_set: Vec<Node> = (1..=3)
-        .map(|id| memory_node(id, &wires, disks[id as usize - 1].clone(), Shelf::default()))
-        .collect();
+    let mut node_set: Vec<Node> =
+        (1..=3).map(|id| memory_node(id, &wires, disks[id as usize - 1].clone(), Shelf::default())).collect();
     let mut groups = Vec::new();
     for node in &mut node_set {
         groups.push(node.open(1, Some(&ids)).await.expect("opened"));
     }
     propose(&groups, b"end").await;
     let at = leader(&groups).await;
-    let lines: Vec<Bytes> = node_set[at]
-        .book(1)
-        .lines()
-        .into_iter()
-        .filter(|line| line.starts_with(b"life"))
-        .collect();
+    let lines: Vec<Bytes> = node_set[at].book(1).lines().into_iter().filter(|line| line.starts_with(b"life")).collect();
     assert_eq!(lines, acknowledged);
 }
 
@@ -234,23 +191,12 @@ async fn a_refused_flush_acknowledges_nothing_and_says_so_once() {
     propose(&groups, b"sound").await;
     let at = leader(&groups).await;
     nodes[at].disk.set_refusing(true);
-    let result = groups[at]
-        .propose(Bytes::from_static(b"refused"), Duration::from_secs(2))
-        .await;
+    let result = groups[at].propose(Bytes::from_static(b"refused"), Duration::from_secs(2)).await;
     assert!(result.is_err(), "{result:?}");
-    until("the hook called", || {
-        (nodes[at].refused.lock().len() == 1).then_some(())
-    })
-    .await;
-    until("the replica stopped", || {
-        (groups[at].status().role == Role::Stopped).then_some(())
-    })
-    .await;
+    until("the hook called", || (nodes[at].refused.lock().len() == 1).then_some(())).await;
+    until("the replica stopped", || (groups[at].status().role == Role::Stopped).then_some(())).await;
     assert!(groups[at].status().failure.is_some());
-    let rest: Vec<Group> = (0..3)
-        .filter(|n| *n != at)
-        .map(|n| groups[n].clone())
-        .collect();
+    let rest: Vec<Group> = (0..3).filter(|n| *n != at).map(|n| groups[n].clone()).collect();
     propose(&rest, b"goes on").await;
     assert_eq!(nodes[at].refused.lock().len(), 1);
 }
@@ -263,10 +209,7 @@ async fn a_machine_that_halts_stops_its_replica() {
     leader(std::slice::from_ref(&group)).await;
     let result = group.propose(Bytes::from_static(b"halt"), SOON).await;
     assert!(result.is_err(), "{result:?}");
-    until("stopped", || {
-        (group.status().role == Role::Stopped).then_some(())
-    })
-    .await;
+    until("stopped", || (group.status().role == Role::Stopped).then_some(())).await;
     let failure = group.status().failure;
     assert_eq!(failure.as_deref(), Some("asked to"));
     let again = group.propose(Bytes::from_static(b"x"), SOON).await;
@@ -326,10 +269,7 @@ async fn a_damaged_snapshot_falls_back_to_the_one_before() {
     node.host.stop().await;
     assert!(disk.corrupt_snapshot(GroupId(1)));
     let mut node = memory_node(1, &wires, disk.clone(), Shelf::default());
-    let group = node
-        .open(1, Some(&ids))
-        .await
-        .expect("opened from the older");
+    let group = node.open(1, Some(&ids)).await.expect("opened from the older");
     leader(std::slice::from_ref(&group)).await;
     group.read_barrier(SOON).await.expect("barrier");
     assert_eq!(node.book(1).bytes(), expected);
@@ -341,10 +281,7 @@ async fn a_damaged_snapshot_falls_back_to_the_one_before() {
     let Err(Error::Storage { reason }) = refused else {
         panic!("{refused:?}");
     };
-    assert!(
-        reason.contains("rebuild this replica from its peers"),
-        "{reason}"
-    );
+    assert!(reason.contains("rebuild this replica from its peers"), "{reason}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -354,10 +291,7 @@ async fn a_lagging_follower_and_an_empty_one_get_a_snapshot_with_its_attachments
     let behind = (at + 1) % 3;
     propose(&groups, b"everybody").await;
     wires.cut(nodes[behind].id);
-    let connected: Vec<Group> = (0..3)
-        .filter(|n| *n != behind)
-        .map(|n| groups[n].clone())
-        .collect();
+    let connected: Vec<Group> = (0..3).filter(|n| *n != behind).map(|n| groups[n].clone()).collect();
     propose(&connected, b"attach:a letter").await;
     for number in 0..30 {
         propose(&connected, format!("while away {number}").as_bytes()).await;
@@ -383,24 +317,12 @@ async fn a_lagging_follower_and_an_empty_one_get_a_snapshot_with_its_attachments
     let mut fourth = memory_node(4, &wires, MemoryDisk::new(), Shelf::default());
     let joining = fourth.open(1, None).await.expect("opened");
     let at = leader(&groups).await;
-    groups[at]
-        .add_learner(NodeId(4), "n4", SOON)
-        .await
-        .expect("learner");
-    until("the learner up to date", || {
-        (fourth.book(1).lines().len() == 32).then_some(())
-    })
-    .await;
+    groups[at].add_learner(NodeId(4), "n4", SOON).await.expect("learner");
+    until("the learner up to date", || (fourth.book(1).lines().len() == 32).then_some(())).await;
     assert!(fourth.shelf.0.lock().contains_key(&letter));
     let voters: BTreeSet<NodeId> = [1, 2, 3, 4].map(NodeId).into();
-    groups[at]
-        .change_membership(voters.clone(), false, SOON)
-        .await
-        .expect("voter");
-    until("it knows", || {
-        (joining.status().voters == voters).then_some(())
-    })
-    .await;
+    groups[at].change_membership(voters.clone(), false, SOON).await.expect("voter");
+    until("it knows", || (joining.status().voters == voters).then_some(())).await;
     groups.push(joining);
     nodes.push(fourth);
     propose(&groups, b"four now").await;
@@ -429,20 +351,13 @@ async fn attachments_lost_here_are_fetched_before_the_group_serves() {
     wires.cut(NodeId(2));
     let mut alone = memory_node(2, &wires, nodes[lost].disk.clone(), Shelf::default());
     let refused = alone.open(1, None).await.map(|group| group.status());
-    assert!(
-        matches!(refused, Err(Error::Unavailable { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn snapshots_come_by_bytes_and_by_time() {
     let wires = Wires::default();
-    let limits = Limits {
-        snapshot_log_bytes: 100_000,
-        snapshot_interval: Duration::from_secs(600),
-        ..limits()
-    };
+    let limits = Limits { snapshot_log_bytes: 100_000, snapshot_interval: Duration::from_secs(600), ..limits() };
     let mut node = memory_node_with(1, &wires, MemoryDisk::new(), Shelf::default(), limits);
     let group = node.open(1, Some(&members(&[1]))).await.expect("opened");
     let groups = [group.clone()];
@@ -453,10 +368,7 @@ async fn snapshots_come_by_bytes_and_by_time() {
     for _ in 0..11 {
         last = propose(&groups, &[b'x'; 10_000]).await.position.index;
     }
-    until("a snapshot by bytes", || {
-        (group.status().snapshot.map(|at| at.index) == Some(last)).then_some(())
-    })
-    .await;
+    until("a snapshot by bytes", || (group.status().snapshot.map(|at| at.index) == Some(last)).then_some(())).await;
     let last = propose(&groups, b"a little more").await.position.index;
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_ne!(group.status().snapshot.map(|at| at.index), Some(last));
@@ -477,11 +389,7 @@ async fn peers_of_another_cluster_and_calls_for_another_node_are_refused() {
         to,
         group,
         call: Some(proto::peer_request::Call::Vote(proto::VoteCall {
-            vote: Some(proto::Vote {
-                term: 0,
-                node: 2,
-                committed: false,
-            }),
+            vote: Some(proto::Vote { term: 0, node: 2, committed: false }),
             last: None,
             leadership_transfer: false,
         })),

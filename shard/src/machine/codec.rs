@@ -89,9 +89,6 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry<'_>, String> {
         USAGE => Ok(Entry::Usage { stamp, generation, batch: body }),
         COMMANDS => {
             let message = wire::Commands::decode(body).map_err(|error| error.to_string())?;
-            if message.commands.len() > super::command::COMMANDS_MAX {
-                return Err(format!("it has {} commands", message.commands.len()));
-            }
             let commands = message.commands.into_iter().map(from_wire).collect::<Result<_, _>>()?;
             Ok(Entry::Commands { stamp, generation, commands })
         }

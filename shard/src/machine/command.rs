@@ -8,7 +8,8 @@ use crate::base::time::{CycleId, Period, Timestamp};
 use crate::billing::cycle::{BillHash, IssuedBill, Posting};
 use crate::placement::SlotRange;
 
-/// Commands of one entry: what one step of a job may carry at once without holding up usage behind it.
+/// Commands of one entry that a leader proposes: what one step of a job may carry at once without holding up usage
+/// behind it.
 pub const COMMANDS_MAX: usize = 4_096;
 /// Bytes of one document inside a command: it must fit one message between peers.
 pub const DOCUMENT_BYTES_MAX: usize = 32 << 20;

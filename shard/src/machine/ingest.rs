@@ -188,17 +188,11 @@ impl Ranges {
 }
 
 /// The calendar month of the latest time seen: a batch's times rarely leave it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Window {
     from: i64,
     until: i64,
     ordinal: u32,
-}
-
-impl Default for Window {
-    fn default() -> Window {
-        Window { from: 0, until: 0, ordinal: 0 }
-    }
 }
 
 impl Window {

@@ -546,7 +546,7 @@ fn a_missing_blob_changes_nothing() {
     let command =
         Command::ActivateCatalogue { name: next.name.clone(), version: 2, hash: next.hash, effective: next.effective };
     let before = kit.state.hash();
-    let entry = encode_commands(time("2025-01-01"), 1, &[command.clone()]);
+    let entry = encode_commands(time("2025-01-01"), 1, std::slice::from_ref(&command));
     let halt = kit.state.apply(kit.index + 1, &entry, &kit.blobs).unwrap_err();
     assert_eq!((halt, kit.state.hash()), (Halt::BlobMissing { hash: next.hash }, before));
     kit.blobs.0.insert(next.hash, std::sync::Arc::new(next));

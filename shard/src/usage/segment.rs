@@ -703,25 +703,25 @@ impl Writer {
         let unit = [9u8, 6, 3].into_iter().find(|unit| times().all(|time| time % 10i64.pow(u32::from(*unit)) == 0));
         let unit = unit.unwrap_or(0);
         let step = 10i64.pow(u32::from(unit));
-        let offset = |from: i64, to: i64| ((i128::from(to) - i128::from(from)) / i128::from(step)) as u128;
+        // The difference of two times fits 64 bits without a sign, the later being the second.
+        let offset = |from: i64, to: i64| to.wrapping_sub(from) as u64 / step as u64;
         let definitions = u64::from(open.definition_count);
         let reference = |reference: &Reference| match reference {
-            Reference::Definition(index) => u128::from(*index),
-            Reference::Number(number) => u128::from(definitions + u64::from(*number)),
+            Reference::Definition(index) => u64::from(*index),
+            Reference::Number(number) => definitions + u64::from(*number),
         };
-        let columns: [Vec<u128>; 6] = [
-            open.series.iter().map(reference).collect(),
-            open.steps.iter().map(|step| u128::from(*step)).collect(),
-            open.quantities.iter().map(|quantity| zigzag(*quantity)).collect(),
-            open.starts.iter().map(|start| offset(base, *start)).collect(),
-            open.ends
-                .iter()
-                .zip(&open.starts)
-                .map(|(end, start)| end.map_or(0, |end| offset(*start, end) + 1))
-                .collect(),
-            open.amounts.iter().map(|amount| amount.map_or(0, |amount| zigzag(amount).saturating_add(1))).collect(),
+        let end = |(end, start): (&Option<i64>, &i64)| end.map_or(0, |end| offset(*start, end).saturating_add(1));
+        let amount = |amount: &Option<i128>| amount.map_or(0, |amount| zigzag(amount).saturating_add(1));
+        let columns = [
+            Values::narrow(open.series.iter().map(reference)),
+            Values::narrow(open.steps.iter().copied()),
+            Values::wide(open.quantities.iter().map(|quantity| zigzag(*quantity))),
+            Values::narrow(open.starts.iter().map(|start| offset(base, *start))),
+            Values::narrow(open.ends.iter().zip(&open.starts).map(end)),
+            Values::wide(open.amounts.iter().map(amount)),
         ];
-        let nibbles = columns.each_ref().map(|column| width_nibble(column));
+        let nibbles = columns.each_ref().map(Values::nibble);
+
         let has_corrects = !open.corrects_lengths.is_empty();
         let (mode, previous) = match open.mode {
             // Without records there is no first number that a previous one could lie below.
@@ -749,11 +749,8 @@ impl Writer {
         let from = if unit == self.before.unit { self.before.base } else { 0 };
         put_zigzag(out, base.wrapping_sub(from));
         out.extend_from_slice(&open.definitions);
-        for (column, nibble) in columns.iter().zip(nibbles) {
-            let width = if nibble == 9 { 16 } else { usize::from(nibble) };
-            for value in column.iter().filter(|_| width > 0) {
-                out.extend_from_slice(&value.to_le_bytes()[..width]);
-            }
+        for column in &columns {
+            column.put(out);
         }
         out.extend_from_slice(&open.id_lengths);
         out.extend_from_slice(&open.ids);
@@ -766,11 +763,61 @@ impl Writer {
     }
 }
 
-/// The narrowest width that holds every value: 0 to 8 bytes, or 9 for 16.
-fn width_nibble(values: &[u128]) -> u8 {
-    let bits = 128 - values.iter().fold(0, |all, value| all | value).leading_zeros();
-    let bytes = bits.div_ceil(8);
-    if bytes <= 8 { bytes as u8 } else { 9 }
+/// One column's values, and the bits that any of them has.
+enum Values {
+    Narrow(Vec<u64>, u64),
+    Wide(Vec<u128>),
+}
+
+impl Values {
+    fn narrow(values: impl Iterator<Item = u64>) -> Values {
+        let values: Vec<u64> = values.collect();
+        let bits = values.iter().fold(0, |all, value| all | value);
+        Values::Narrow(values, bits)
+    }
+
+    /// Narrow, where they all fit.
+    fn wide(values: impl Iterator<Item = u128> + Clone) -> Values {
+        let bits = values.clone().fold(0, |all, value| all | value);
+        match u64::try_from(bits) {
+            Ok(_) => Values::narrow(values.map(|value| value as u64)),
+            Err(_) => Values::Wide(values.collect()),
+        }
+    }
+
+    /// The narrowest width that holds every value: 0 to 8 bytes, or 9 for 16.
+    fn nibble(&self) -> u8 {
+        match self {
+            Values::Narrow(_, bits) => (64 - bits.leading_zeros()).div_ceil(8) as u8,
+            Values::Wide(_) => 9,
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let values = match self {
+            Values::Narrow(values, _) => values,
+            Values::Wide(values) => return values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes())),
+        };
+        match self.nibble() {
+            0 => {}
+            1 => put::<1>(values, out),
+            2 => put::<2>(values, out),
+            3 => put::<3>(values, out),
+            4 => put::<4>(values, out),
+            5 => put::<5>(values, out),
+            6 => put::<6>(values, out),
+            7 => put::<7>(values, out),
+            _ => put::<8>(values, out),
+        }
+    }
+}
+
+/// One width a copy, so that the compiler unrolls it.
+fn put<const WIDTH: usize>(values: &[u64], out: &mut Vec<u8>) {
+    out.reserve(values.len() * WIDTH);
+    for value in values {
+        out.extend_from_slice(&value.to_le_bytes()[..WIDTH]);
+    }
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {

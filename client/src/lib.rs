@@ -1,1 +1,14 @@
-//! Placeholder door.
+//! The public contract (`proto`), a library over it, and the command line's verbs. Knows the domain (`reckoner-shard`),
+//! nothing of replication.
+
+pub mod batch;
+pub mod cli;
+pub mod client;
+pub mod directory;
+pub mod error;
+pub mod files;
+pub mod proto;
+pub mod retry;
+pub mod routes;
+pub mod rows;
+pub mod wire;

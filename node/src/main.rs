@@ -1,1 +1,166 @@
-fn main() {}
+//! Arguments to a verb: `serve` here, everything else in the client's command line; and the exit codes of both.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use reckoner_client::cli::{self, Globals};
+use reckoner_node::config::{Config, Flags};
+use reckoner_node::node::Node;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const EXIT_FAILED: u8 = 1;
+
+/// Logs are for whoever runs the node: standard error, warnings and the node's own words unless RECKONER_LOG says more.
+const LOG_DEFAULT: &str = "warn,reckoner_node=info,reckoner_raft=info,openraft=error";
+
+/// Counts usage, computes bills.
+#[derive(Parser)]
+#[command(name = "reckoner", version, about, propagate_version = true)]
+struct Arguments {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// See it work: three nodes in this process, real usage, a killed leader, an exact bill.
+    Demo,
+    /// Run a node.
+    Serve(Serve),
+    #[command(flatten)]
+    Client(cli::Command),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Directory for everything durable; made where it is missing.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one. Default 127.0.0.1:7400.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Address that other nodes and clients are told; by default the one listened on.
+    #[arg(long, value_name = "ADDR")]
+    advertise: Option<String>,
+    /// Shards of a new cluster, 1 to 256; fixed at the first start. Default 8.
+    #[arg(long, value_name = "N")]
+    shards: Option<u32>,
+    /// Settings, as TOML.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen beyond this machine although nothing authenticates callers.
+    #[arg(long)]
+    insecure: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments: Arguments = match cli::parse() {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit.into(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("reckoner: no runtime: {error}");
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    let code = match arguments.verb {
+        Verb::Demo => runtime.block_on(demo()),
+        Verb::Serve(flags) => runtime.block_on(serve(flags)),
+        Verb::Client(command) => runtime.block_on(cli::run(command, &arguments.globals)).into(),
+    };
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    code
+}
+
+async fn demo() -> ExitCode {
+    // The demo kills a node: what the others say about it is not for the screen, unless asked for.
+    let filter = EnvFilter::try_from_env("RECKONER_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match reckoner_node::demo::run().await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_FAILED),
+        Err(error) => {
+            eprintln!("reckoner: the demo could not go on: {error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+async fn serve(flags: Serve) -> ExitCode {
+    let filter = EnvFilter::try_from_env("RECKONER_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let stated = Flags {
+        data_dir: flags.data_dir,
+        listen: flags.listen,
+        advertise: flags.advertise,
+        shards: flags.shards,
+        insecure: flags.insecure,
+    };
+    match run(flags.config, stated).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reckoner: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+async fn run(file: Option<PathBuf>, flags: Flags) -> anyhow::Result<()> {
+    let config = Config::load(file.as_deref(), flags)?;
+    let address = config.listen_address()?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "INSECURE: whoever reaches this address can read and change everything");
+    }
+    let node = Node::open(config).await?;
+    println!("listening on {}", node.address());
+    let mut signals = Signals::new()?;
+    tokio::select! {
+        ready = node.ready(Duration::from_secs(600)) => match ready {
+            Ok(()) => println!("ready on {}", node.address()),
+            Err(error) => tracing::warn!(%error, "still waiting"),
+        },
+        () = signals.next() => {
+            node.stop().await;
+            return Ok(());
+        }
+        reason = node.failed() => anyhow::bail!(reason),
+    }
+    tokio::select! {
+        () = signals.next() => {
+            tracing::info!("stopping");
+            node.stop().await;
+            Ok(())
+        }
+        // What was not flushed must not be acknowledged: end at once, without the steps of a graceful stop.
+        reason = node.failed() => anyhow::bail!(reason),
+    }
+}
+
+/// SIGTERM and Ctrl-C.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+        }
+    }
+}

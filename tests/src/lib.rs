@@ -1,1 +1,18 @@
-//! Placeholder door.
+//! The harness: a slow twin of the product, random documents and usage, whole nodes under faults in virtual time. The
+//! stories that use it are in `it/`.
+
+pub mod cluster;
+pub mod compare;
+pub mod draw;
+pub mod faults;
+pub mod groups;
+pub mod machine;
+pub mod model;
+pub mod oracle;
+pub mod pair;
+pub mod push;
+pub mod report;
+pub mod serve;
+pub mod simulation;
+pub mod soak;
+pub mod table;

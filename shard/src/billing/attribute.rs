@@ -8,8 +8,40 @@ use crate::base::wide::split;
 pub fn prorata(total: i128, weights: &[i128]) -> Vec<i128> {
     match weights {
         [_] => vec![total],
-        _ => split(total, weights).expect("weights that sum to something divide anything"),
+        _ => match prorata_narrow(total, weights) {
+            Some(parts) => parts,
+            None => split(total, weights).expect("weights that sum to something divide anything"),
+        },
     }
+}
+
+/// The same as [`split`] where nothing is below zero and every product fits 128 bits, as in nearly all bills: families
+/// of a million accounts are divided several times faster.
+fn prorata_narrow(total: i128, weights: &[i128]) -> Option<Vec<i128>> {
+    let heaviest = *weights.iter().max()?;
+    if total < 0 || weights.iter().any(|weight| *weight < 0) || heaviest == 0 {
+        return None;
+    }
+    total.checked_mul(heaviest)?;
+    let sum = weights.iter().try_fold(0i128, |sum, weight| sum.checked_add(*weight))?;
+    let (mut parts, mut rests) = (Vec::with_capacity(weights.len()), Vec::with_capacity(weights.len()));
+    let mut left = total;
+    for (index, weight) in weights.iter().enumerate() {
+        let product = total * weight;
+        let part = product / sum;
+        left -= part;
+        parts.push(part);
+        rests.push((std::cmp::Reverse(product - part * sum), index));
+    }
+    // Fewer steps are left than there are parts: the largest remainders get one each, ties to the earlier weight.
+    let count = usize::try_from(left).ok().filter(|count| *count < rests.len())?;
+    if count > 0 {
+        rests.select_nth_unstable(count);
+    }
+    for (_, index) in &rests[..count] {
+        parts[*index] += 1;
+    }
+    Some(parts)
 }
 
 /// Divides a total that is a whole number of `step`s in whole steps.
@@ -81,6 +113,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_quick_way_divides_like_the_wide_one(total in 0i128..1_000_000, weights in prop::collection::vec(0i128..50, 2..30)) {
+            if weights.iter().any(|weight| *weight > 0) {
+                prop_assert_eq!(prorata_narrow(total, &weights), split(total, &weights));
+            }
+        }
+
         #[test]
         fn netting_keeps_the_sum(lots in prop::collection::vec(-50i128..100, 1..20)) {
             let sum: i128 = lots.iter().sum();

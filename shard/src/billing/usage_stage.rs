@@ -2,9 +2,12 @@
 //! slice is divided over the series that used it. Contract clauses come after, in `stage.rs`.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::ops::Range;
 
 use ethnum::I256;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 use super::attribute::{netted, prorata, prorata_steps, take_in_sequence};
 use super::bill::{PoolSlice, SharedPool, Source, Tier};
@@ -118,31 +121,34 @@ impl<'a> UsageStage<'a> {
     }
 
     /// The series that `of` puts under one id, split into pools. Sorted by id, then by the keys' values.
-    fn group<I: Ord + Copy>(
+    fn group<I: Ord + Copy + Hash>(
         &self,
         of: impl Fn(&Used<'a>) -> Option<I>,
         split_by: impl Fn(I) -> &'a SplitBy,
     ) -> Vec<(I, Vec<&'a str>, Members)> {
-        let mut keyed: Vec<(I, Vec<&'a str>, usize)> = Vec::with_capacity(self.used.len());
-        for (index, used) in self.used.iter().enumerate() {
-            if let Some(id) = of(used) {
-                keyed.push((id, self.keys(used, split_by(id)), index));
-            }
-        }
-        keyed.sort();
         let mut groups: Vec<(I, Vec<&'a str>, Members)> = Vec::new();
-        for (id, keys, index) in keyed {
-            match groups.last_mut() {
-                Some(last) if last.0 == id && last.1 == keys => last.2.push(index),
-                _ => groups.push((id, keys, vec![index])),
+        // Looked up, never iterated: the groups are sorted at the end.
+        let mut places: HashMap<I, HashMap<Vec<&'a str>, usize, FixedState>, FixedState> = HashMap::default();
+        let mut keys = Vec::new();
+        for (index, used) in self.used.iter().enumerate() {
+            let Some(id) = of(used) else { continue };
+            keys.clear();
+            self.keys(used, split_by(id), &mut keys);
+            let of_id = places.entry(id).or_default();
+            match of_id.get(keys.as_slice()) {
+                Some(place) => groups[*place].2.push(index),
+                None => {
+                    of_id.insert(keys.clone(), groups.len());
+                    groups.push((id, keys.clone(), vec![index]));
+                }
             }
         }
+        groups.sort();
         groups
     }
 
     /// The values of a pool's keys for one series. A group lies within a payer, so its payer comes along.
-    fn keys(&self, used: &Used<'a>, split_by: &SplitBy) -> Vec<&'a str> {
-        let mut keys = Vec::with_capacity(split_by.0.len() + 1);
+    fn keys(&self, used: &Used<'a>, split_by: &SplitBy, keys: &mut Vec<&'a str>) {
         for key in &split_by.0 {
             match key {
                 SplitKey::Root => keys.push(self.root.as_str()),
@@ -161,7 +167,6 @@ impl<'a> UsageStage<'a> {
                 }
             }
         }
-        keys
     }
 
     /// A pool's counters become priced units: the total is divided once and, if asked, rounded; the members get parts

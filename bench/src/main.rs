@@ -1,0 +1,87 @@
+//! The bench's command line: choose a scenario, run it, print a table or JSON lines. Numbers are claims only as medians of
+//! several runs on a quiet machine.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use reckoner_bench::scenario::ingest;
+use reckoner_bench::workload::Shape;
+use reckoner_bench::{report, server};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[derive(Parser)]
+#[command(name = "reckoner-bench", about = "Measures what Reckoner claims")]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Table,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Records acknowledged a second, durable and counted once, through the client library
+    Ingest {
+        /// Cluster sizes to run, one after the other
+        #[arg(long, value_delimiter = ',', default_value = "1,3")]
+        nodes: Vec<u64>,
+        /// Seconds of measured pushing
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+        /// Runs of each size
+        #[arg(long, default_value_t = 1)]
+        repeat: u32,
+        #[arg(long, default_value_t = 2)]
+        producers: u32,
+        #[arg(long, default_value_t = 8)]
+        shards: u32,
+        /// Records of a full batch
+        #[arg(long, default_value_t = 10_000)]
+        batch: usize,
+        /// 10,000 counters instead of 1,000,000
+        #[arg(long)]
+        small: bool,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[arg(short = 'o', long, value_enum, default_value = "table")]
+        output: Form,
+    },
+    /// The measured server; started by the bench itself
+    #[command(name = server::SERVER, hide = true)]
+    Server {
+        #[arg(long)]
+        nodes: u64,
+        #[arg(long)]
+        shards: u32,
+        #[arg(long)]
+        folder: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().scenario {
+        Scenario::Server { nodes, shards, folder } => server::serve(nodes, shards, &folder).await,
+        Scenario::Ingest { nodes, seconds, repeat, producers, shards, batch, small, seed, output } => {
+            let shape = if small { Shape::small() } else { Shape::w() };
+            let options = ingest::Options { nodes: 1, shards, seconds, producers, batch_records: batch, shape, seed };
+            let runs = ingest::run_all(&options, &nodes, repeat).await?;
+            match output {
+                Form::Table => report::table(&runs),
+                Form::Json => {
+                    for run in &runs {
+                        println!("{}", serde_json::to_string(run)?);
+                    }
+                }
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A run as people and scripts read it: a table, or one JSON object a run with stable names.
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+/// One run of the ingest scenario. Times are wall time unless said; CPU is user and system together.
+#[derive(Clone, Debug, Serialize)]
+pub struct IngestRun {
+    pub scenario: String,
+    /// Nodes in the server process; three means three full replicas.
+    pub nodes: u32,
+    /// Records acknowledged.
+    pub records: u64,
+    pub seconds: f64,
+    pub records_per_second: f64,
+    /// From sending a batch to its verdict.
+    pub batch_p50_ms: f64,
+    pub batch_p99_ms: f64,
+    /// CPU seconds of the server process, all replicas, for a million records.
+    pub server_cpu_seconds_per_million: f64,
+    /// CPU seconds of the pushing client for a million records.
+    pub client_cpu_seconds_per_million: f64,
+    /// Share of the machine's CPU time that neither server nor client used; a run with more than a tenth is void.
+    pub foreign_cpu_share: f64,
+    /// Peak resident memory of the server process.
+    pub peak_rss_bytes: u64,
+    /// Whether every acknowledged record was found counted exactly once afterwards.
+    pub counted_once: bool,
+    pub counters: u32,
+    pub producers: u32,
+    pub batch_records: u32,
+    pub machine: String,
+    pub commit: String,
+}
+
+/// Prints runs as a table on standard output.
+pub fn table(runs: &[IngestRun]) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "nodes",
+        "records",
+        "seconds",
+        "records/s",
+        "p50 ms",
+        "p99 ms",
+        "server CPU s/M",
+        "client CPU s/M",
+        "foreign CPU",
+        "peak MiB",
+        "counted once",
+    ]);
+    for run in runs {
+        table.add_row([
+            run.nodes.to_string(),
+            run.records.to_string(),
+            format!("{:.1}", run.seconds),
+            format!("{:.0}", run.records_per_second),
+            format!("{:.2}", run.batch_p50_ms),
+            format!("{:.2}", run.batch_p99_ms),
+            format!("{:.3}", run.server_cpu_seconds_per_million),
+            format!("{:.3}", run.client_cpu_seconds_per_million),
+            format!("{:.0} %", run.foreign_cpu_share * 100.0),
+            (run.peak_rss_bytes >> 20).to_string(),
+            if run.counted_once { "yes".to_owned() } else { "NO".to_owned() },
+        ]);
+    }
+    println!("{table}");
+    if let Some(run) = runs.first() {
+        println!(
+            "{} · commit {} · {} counters, batches of {}",
+            run.machine, run.commit, run.counters, run.batch_records
+        );
+    }
+}
+
+/// The commit that was built, or "unknown" outside a checkout.
+pub fn commit() -> String {
+    let output = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    output
+        .ok()
+        .filter(|o| o.status.success())
+        .map_or_else(|| "unknown".to_owned(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+}

@@ -1,0 +1,3 @@
+//! One scenario a file; the claim that it measures stands on top.
+
+pub mod ingest;

@@ -1,0 +1,548 @@
+//! `bills estimate`, `close`, `show`, `list` and `explain`.
+
+use std::path::Path;
+
+use clap::{ArgGroup, Args, Subcommand};
+use reckoner_shard::base::id::AccountId;
+use reckoner_shard::base::time::{CycleId, Timestamp};
+use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::codec;
+use reckoner_shard::billing::explain::{Explanation, explain};
+use reckoner_shard::billing::view::{BillView, LineView, MadeBy};
+use serde::{Deserialize, Serialize};
+
+use super::catalogue::hex;
+use super::output::Out;
+use super::{Exit, Globals};
+use crate::client::Client;
+use crate::error::Error;
+use crate::proto;
+use crate::wire::bills::body_of;
+
+/// `bills ...`
+#[derive(Subcommand, Clone, Debug)]
+pub enum BillsCommand {
+    /// What is owed if no more usage arrives: the bill that will be issued
+    Estimate(Which),
+    /// Close a cycle: cut it, compute and issue its bills
+    Close(CloseArguments),
+    /// Show issued bills with their lines
+    Show(Which),
+    /// List bills
+    List(ListArguments),
+    /// Explain a bill, or one line of it, down to prices, clauses and counters
+    Explain(ExplainArguments),
+}
+
+/// Whose bill of which cycle.
+#[derive(Args, Clone, Debug)]
+pub struct Which {
+    /// Root of the hierarchy
+    #[arg(long, value_name = "ACCOUNT")]
+    pub root: AccountId,
+    /// Only the bill of this payer
+    #[arg(long, value_name = "ACCOUNT")]
+    pub payer: Option<AccountId>,
+    /// Cycle, like 2024-09
+    #[arg(long)]
+    pub cycle: CycleId,
+}
+
+/// Arguments of `bills close`.
+#[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("whose").required(true))]
+pub struct CloseArguments {
+    /// Root of the hierarchy
+    #[arg(long, value_name = "ACCOUNT", group = "whose")]
+    pub root: Option<AccountId>,
+    /// All hierarchies; safe to repeat, goes on where it stopped
+    #[arg(long, group = "whose")]
+    pub all: bool,
+    /// Cycle, like 2024-09
+    #[arg(long)]
+    pub cycle: CycleId,
+}
+
+/// Arguments of `bills list`.
+#[derive(Args, Clone, Debug)]
+pub struct ListArguments {
+    /// Root of the hierarchy
+    #[arg(long, value_name = "ACCOUNT")]
+    pub root: AccountId,
+    /// Only bills of this payer
+    #[arg(long, value_name = "ACCOUNT")]
+    pub payer: Option<AccountId>,
+    /// Only this cycle
+    #[arg(long)]
+    pub cycle: Option<CycleId>,
+}
+
+/// Arguments of `bills explain`.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArguments {
+    #[command(flatten)]
+    pub which: Which,
+    /// Line to explain; without it every line in a sentence
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub line: Option<u32>,
+}
+
+/// Runs `bills ...`.
+pub async fn run(command: BillsCommand, globals: &Globals, out: &Out) -> Result<Exit, Error> {
+    let client = globals.connect().await?;
+    match command {
+        BillsCommand::Estimate(which) => estimate(&which, &client, out).await,
+        BillsCommand::Close(arguments) => match &arguments.root {
+            Some(root) => close(root, arguments.cycle, &client, out).await,
+            None => close_all(arguments.cycle, &client, out).await,
+        },
+        BillsCommand::Show(which) => show(&which, &client, out).await,
+        BillsCommand::List(arguments) => list(&arguments, &client, out).await,
+        BillsCommand::Explain(arguments) => explain_bill(&arguments, &client, out).await,
+    }
+}
+
+/// What stands around a body.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Envelope {
+    /// Empty before it is issued.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub number: String,
+    /// estimate, closed, issued or simulated.
+    pub status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub previous_hash: String,
+}
+
+impl Envelope {
+    /// Of a bill that nobody issued.
+    pub fn simulated() -> Envelope {
+        Envelope { status: "simulated".to_owned(), ..Envelope::default() }
+    }
+
+    fn of(bill: &proto::Bill) -> Envelope {
+        Envelope {
+            number: bill.number.clone(),
+            status: bill.status.clone(),
+            issued_at: bill.issued_at_ns.map(|ns| Timestamp(ns).to_string()),
+            previous_hash: hex(&bill.previous_hash),
+        }
+    }
+}
+
+/// A bill as `-o json` prints it: the envelope, the body as fields, and the canonical body in hexadecimal digits, which
+/// `simulate --billed` reads and whose BLAKE3 is `body_hash`.
+#[derive(Clone, Debug, Serialize)]
+pub struct BillRow {
+    #[serde(flatten)]
+    envelope: Envelope,
+    body_hash: String,
+    #[serde(flatten)]
+    bill: BillView,
+    body: String,
+}
+
+impl BillRow {
+    fn new(body: &BillBody, envelope: Envelope) -> BillRow {
+        let bytes = codec::encode(body);
+        BillRow { envelope, body_hash: hex(&codec::body_hash(&bytes)), bill: BillView::new(body), body: hex(&bytes) }
+    }
+
+    /// A bill that nobody issued.
+    pub fn simulated(body: &BillBody) -> BillRow {
+        BillRow::new(body, Envelope::simulated())
+    }
+}
+
+#[derive(Serialize)]
+struct Bills {
+    bills: Vec<BillRow>,
+}
+
+/// What `read_billed` needs of a printed bill.
+#[derive(Deserialize)]
+struct PrintedBill {
+    body: String,
+}
+
+#[derive(Deserialize)]
+struct PrintedBills {
+    bills: Vec<PrintedBill>,
+}
+
+/// Bills that `-o json` printed, back from their canonical bodies.
+pub fn read_billed(path: &Path) -> Result<Vec<BillBody>, Error> {
+    let failed = |why: String| {
+        Error::invalid(format!(
+            "{}: {why}; give what 'bills show -o json' or 'simulate -o json' printed",
+            path.display()
+        ))
+    };
+    let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let bills = match serde_json::from_slice::<PrintedBills>(&text) {
+        Ok(printed) => printed.bills,
+        Err(error) => vec![serde_json::from_slice::<PrintedBill>(&text).map_err(|_| failed(error.to_string()))?],
+    };
+    bills
+        .iter()
+        .map(|bill| {
+            let bytes = unhex(&bill.body).ok_or_else(|| failed("a body is not hexadecimal".to_owned()))?;
+            codec::decode(&bytes).map_err(|error| failed(error.to_string()))
+        })
+        .collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+async fn estimate(which: &Which, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let form = proto::BillForm::Canonical;
+    let reply = client.estimate(&which.root, which.payer.as_ref(), Some(which.cycle), form).await?;
+    show_bills(&reply.bills, out)?;
+    let (root, cycle) = (&which.root, which.cycle);
+    if reply.bills.is_empty() {
+        out.say(&format!("nothing is owed for {cycle}: no usage was counted"));
+        out.next("reckoner usage push -f usage.jsonl");
+    } else {
+        out.next(&format!(
+            "reckoner bills explain --root {root} --cycle {cycle} --line 1   (or 'reckoner bills close' with the same \
+             arguments)"
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn show(which: &Which, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let request = proto::ShowBillsRequest {
+        root: which.root.to_string(),
+        payer: which.payer.as_ref().map(ToString::to_string).unwrap_or_default(),
+        cycle: which.cycle.to_string(),
+        number: String::new(),
+        form: proto::BillForm::Canonical.into(),
+        freshness: None,
+    };
+    let reply = client.bills(request).await?;
+    show_bills(&reply.bills, out)?;
+    let (root, cycle) = (&which.root, which.cycle);
+    if reply.bills.is_empty() {
+        out.say(&format!("{root} has no issued bill of {cycle}"));
+        out.next(&format!("reckoner bills estimate --root {root} --cycle {cycle}"));
+    } else {
+        out.next(&format!("reckoner bills explain --root {root} --cycle {cycle} --line 1"));
+    }
+    Ok(Exit::Ok)
+}
+
+fn show_bills(bills: &[proto::Bill], out: &Out) -> Result<(), Error> {
+    let bodies: Result<Vec<(BillBody, Envelope)>, Error> =
+        bills.iter().map(|bill| Ok((body_of(bill)?, Envelope::of(bill)))).collect();
+    let bodies = bodies?;
+    if out.is_json() {
+        out.json(&Bills {
+            bills: bodies.iter().map(|(body, envelope)| BillRow::new(body, envelope.clone())).collect(),
+        });
+    } else {
+        for (body, envelope) in &bodies {
+            show_bill(body, envelope, out);
+        }
+    }
+    Ok(())
+}
+
+/// Prints one bill as a table.
+pub fn show_bill(body: &BillBody, envelope: &Envelope, out: &Out) {
+    let view = BillView::new(body);
+    let number = if envelope.number.is_empty() { String::new() } else { format!(" {}", envelope.number) };
+    let issued = envelope.issued_at.as_ref().map(|at| format!(", issued {at}")).unwrap_or_default();
+    out.line(&format!(
+        "{}{number}: {} owes {} {} for {} (root {}){issued}",
+        envelope.status, view.payer, view.payable, view.currency, view.cycle, view.root
+    ));
+    let header = ["line", "kind", "account", "sku", "quantity", "unit", "rate", "amount", "by"];
+    out.table(&header, &[0, 4, 6, 7], view.lines.iter().map(line_cells).collect());
+    for unpriced in &view.unpriced {
+        out.line(&format!(
+            "unpriced ({}): {} {} {} {}, quantity {}",
+            unpriced.reason,
+            unpriced.account,
+            unpriced.used.service,
+            unpriced.used.usage_type,
+            unpriced.used.region,
+            unpriced.quantity
+        ));
+    }
+    out.line(&format!("total {}, payable {} {}", view.total, view.payable, view.currency));
+    out.line("");
+}
+
+fn line_cells(line: &LineView) -> Vec<String> {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    vec![
+        line.id.to_string(),
+        line.kind.to_owned(),
+        text(line.account.as_ref().map(ToString::to_string)),
+        text(line.sku.as_ref().map(ToString::to_string)),
+        text(line.quantity.map(|quantity| quantity.to_string())),
+        text(line.unit.clone()),
+        text(line.rate.map(|rate| rate.to_string())),
+        line.amount.to_string(),
+        made_by(line),
+    ]
+}
+
+fn made_by(line: &LineView) -> String {
+    match &line.made_by {
+        MadeBy::FreeUnits { price } => format!("{price}, free units"),
+        MadeBy::FreePool { pool } => format!("free pool {pool}"),
+        MadeBy::Price { price, .. } => match &line.tier {
+            Some(tier) if tier.index > 1 || tier.end.is_some() => format!("{price}, tier {}", tier.index),
+            _ => price.to_string(),
+        },
+        MadeBy::Clause { text, .. } => text.clone(),
+        MadeBy::Rounding => "rounding".to_owned(),
+    }
+}
+
+#[derive(Serialize)]
+struct SummaryRow {
+    number: String,
+    root: String,
+    payer: String,
+    currency: String,
+    cycle: String,
+    status: String,
+    payable: String,
+    lines: u32,
+    body_hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_at: Option<String>,
+}
+
+fn summary(bill: &proto::BillSummary) -> SummaryRow {
+    SummaryRow {
+        number: bill.number.clone(),
+        root: bill.root.clone(),
+        payer: bill.payer.clone(),
+        currency: bill.currency.clone(),
+        cycle: bill.cycle.clone(),
+        status: bill.status.clone(),
+        payable: bill.payable.clone(),
+        lines: bill.lines,
+        body_hash: hex(&bill.body_hash),
+        issued_at: bill.issued_at_ns.map(|ns| Timestamp(ns).to_string()),
+    }
+}
+
+fn show_summaries(bills: &[proto::BillSummary], out: &Out) {
+    let rows = bills.iter().map(|bill| {
+        let row = summary(bill);
+        vec![
+            row.number,
+            row.payer,
+            row.cycle,
+            row.status,
+            row.payable,
+            row.currency,
+            row.lines.to_string(),
+            row.issued_at.unwrap_or_default(),
+        ]
+    });
+    out.table(&["number", "payer", "cycle", "status", "payable", "", "lines", "issued"], &[4, 6], rows.collect());
+}
+
+async fn list(arguments: &ListArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let reply = client.list_bills(&arguments.root, arguments.payer.as_ref(), arguments.cycle).await?;
+    if out.is_json() {
+        let bills: Vec<SummaryRow> = reply.bills.iter().map(summary).collect();
+        out.json(&serde_json::json!({ "bills": bills }));
+        return Ok(Exit::Ok);
+    }
+    let root = &arguments.root;
+    match reply.bills.first() {
+        None => {
+            out.say(&format!("{root} has no bills yet"));
+            out.next(&format!(
+                "reckoner accounts list   (shows the cycles), then 'reckoner bills close --root {root}'"
+            ));
+        }
+        Some(first) => {
+            show_summaries(&reply.bills, out);
+            out.next(&format!("reckoner bills show --root {root} --cycle {}", first.cycle));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+#[derive(Serialize)]
+struct Closed {
+    root: String,
+    cycle: CycleId,
+    state: String,
+    bills: Vec<SummaryRow>,
+    /// End of the grace that this close cut short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_grace: Option<String>,
+}
+
+async fn close(root: &AccountId, cycle: CycleId, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let reply = client.close(root, cycle).await?;
+    let ended_grace = reply.grace_until_ns.map(|ns| Timestamp(ns).to_string());
+    if out.is_json() {
+        let bills = reply.bills.iter().map(summary).collect();
+        out.json(&Closed { root: root.to_string(), cycle, state: reply.state.clone(), bills, ended_grace });
+    } else {
+        show_summaries(&reply.bills, out);
+        if let Some(until) = ended_grace {
+            out.say(&format!(
+                "grace until {until} was ended by this close; later usage of {cycle} becomes corrections"
+            ));
+        }
+    }
+    if reply.state == "issued" {
+        out.next(&format!("reckoner bills show --root {root} --cycle {cycle}"));
+        return Ok(Exit::Ok);
+    }
+    out.say(&format!("the cycle is {}: its bills are being computed", reply.state));
+    out.next("give the same command again; it goes on and changes nothing that is done");
+    Ok(Exit::Unavailable)
+}
+
+#[derive(Serialize)]
+struct ClosedAll {
+    cycle: CycleId,
+    roots: u64,
+    issued: u64,
+    bills: u64,
+    left: Vec<LeftRow>,
+    done: bool,
+}
+
+#[derive(Serialize)]
+struct LeftRow {
+    root: String,
+    reason: String,
+    detail: String,
+}
+
+async fn close_all(cycle: CycleId, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let mut progress = client.close_all(cycle).await?;
+    let bar = out.progress(0, "hierarchies");
+    let mut last = proto::CloseProgress::default();
+    let mut broken = None;
+    while !last.done {
+        match progress.message().await {
+            Ok(Some(message)) => {
+                bar.set_length(message.roots);
+                bar.set_position(message.issued);
+                last = message;
+            }
+            Ok(None) => break,
+            Err(status) => {
+                broken = Some(Error::from_status(&status));
+                break;
+            }
+        }
+    }
+    bar.finish_and_clear();
+    let left = last.left.iter().map(|left| {
+        let (reason, detail) = match &left.refusal {
+            Some(refusal) => (refusal.reason.clone(), refusal.detail.clone()),
+            None => Default::default(),
+        };
+        LeftRow { root: left.root.clone(), reason, detail }
+    });
+    let left: Vec<LeftRow> = left.collect();
+    for row in &left {
+        out.warn(&format!("{}: {}: {}", row.root, row.reason, row.detail));
+    }
+    let (roots, issued, bills, done) = (last.roots, last.issued, last.bills, last.done);
+    if out.is_json() {
+        out.json(&ClosedAll { cycle, roots, issued, bills, left, done });
+    } else {
+        out.line(&format!("{cycle}: {issued} of {roots} hierarchies issued, {bills} bills"));
+    }
+    match broken {
+        Some(error) => {
+            out.next("give the same command again; it goes on where it stopped");
+            Err(error)
+        }
+        None if issued == roots && done => Ok(Exit::Ok),
+        None => {
+            out.next("give the same command again once what is named above is settled");
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    envelope: Envelope,
+    root: AccountId,
+    payer: AccountId,
+    cycle: CycleId,
+    explanations: Vec<Explanation>,
+    entries: Vec<EntryRow>,
+}
+
+#[derive(Serialize)]
+struct EntryRow {
+    kind: String,
+    id: String,
+    version: String,
+    entry: serde_json::Value,
+}
+
+async fn explain_bill(arguments: &ExplainArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let which = &arguments.which;
+    let request = proto::ExplainRequest {
+        root: which.root.to_string(),
+        payer: which.payer.as_ref().map(ToString::to_string).unwrap_or_default(),
+        cycle: which.cycle.to_string(),
+        line: arguments.line,
+        form: proto::BillForm::Canonical.into(),
+        freshness: None,
+    };
+    let reply = client.explain(request).await?;
+    let bill =
+        reply.bill.ok_or_else(|| Error::invalid("the answer has no bill; use a client of the node's version"))?;
+    let body = body_of(&bill)?;
+    let ids: Vec<u32> = match arguments.line {
+        Some(line) => vec![line],
+        None => body.lines.iter().map(|line| line.id).collect(),
+    };
+    let explanations: Option<Vec<Explanation>> = ids.iter().map(|id| explain(&body, *id)).collect();
+    let explanations = explanations.ok_or_else(|| {
+        Error::invalid(format!("the bill has lines 1 to {}, not line {}", body.lines.len(), ids.first().unwrap_or(&0)))
+    })?;
+    let entries = reply.entries.into_iter().map(|entry| EntryRow {
+        kind: entry.kind,
+        id: entry.id,
+        version: entry.version.map(|version| format!("{} {}", version.name, version.version)).unwrap_or_default(),
+        entry: serde_json::from_str(&entry.json).unwrap_or(serde_json::Value::String(entry.json)),
+    });
+    let entries: Vec<EntryRow> = entries.collect();
+    if out.is_json() {
+        let envelope = Envelope::of(&bill);
+        out.json(&Explained { envelope, root: body.root, payer: body.payer, cycle: body.cycle, explanations, entries });
+        return Ok(Exit::Ok);
+    }
+    out.line(&format!("{}: {} owes {} {} for {}", bill.status, body.payer, body.payable, body.currency, body.cycle));
+    for explanation in &explanations {
+        out.line(&explanation.to_string());
+    }
+    for entry in &entries {
+        out.line(&format!("{} {} ({}): {}", entry.kind, entry.id, entry.version, entry.entry));
+    }
+    if arguments.line.is_none() {
+        out.next(&format!("reckoner bills explain --root {} --cycle {} --line 1", which.root, which.cycle));
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,206 @@
+//! Closing cycles on demand: one hierarchy, or all with progress. The steps after the cut are the cycle clock's; here
+//! they are only waited for, so repeating a call is harmless and goes on where the last one was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reckoner_client::proto::{CloseLeft, CloseProgress, CloseReply};
+use reckoner_shard::base::id::{AccountId, ShardId};
+use reckoner_shard::base::refusal::{Reason, Refusal};
+use reckoner_shard::base::time::CycleId;
+use reckoner_shard::billing::cycle::Phase;
+use reckoner_shard::machine::command::{Command, CommandOutcome, Done};
+use reckoner_shard::machine::query::View;
+use reckoner_shard::placement::slot_of;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::bills;
+use super::status::{Trouble, refusal_out};
+use super::wire;
+use crate::context::Context;
+use crate::data::reach::{self, Freshness};
+
+/// How often a waiting call looks; a fold of a small hierarchy takes less.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How often a bill run says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Cuts of one entry.
+const CUTS_MAX: usize = 256;
+
+/// Hierarchies that are named as left; more would hide the numbers.
+const LEFT_MAX: usize = 100;
+
+/// Closes a cycle of one hierarchy and waits for its bills until `deadline`.
+pub async fn one(
+    context: &Arc<Context>,
+    root: &AccountId,
+    cycle: CycleId,
+    deadline: Instant,
+) -> Result<CloseReply, Trouble> {
+    let slot = slot_of(root.as_str());
+    let shard = reach::shard_of(context, slot)?;
+    let (mut position, ended_grace) = loop {
+        let cut = Command::Cut { root: root.clone(), cycle, manual: true };
+        let (outcomes, position) = reach::execute(context, shard, &[cut]).await?;
+        match outcomes.into_iter().next() {
+            Some(CommandOutcome::Done(Done::Cut { ended_grace, .. })) => break (position, ended_grace),
+            Some(CommandOutcome::Refused(refusal)) => {
+                let read = reach::read(context, shard, Some(slot), Freshness::AtLeast(position.index)).await?;
+                // The cycle before is on its way out: its turn is a matter of moments.
+                if !is_leaving(&read.view, root, cycle) || Instant::now() >= deadline {
+                    return Err(refusal.into());
+                }
+                sleep(LOOK_INTERVAL).await;
+            }
+            other => return Err(Trouble::unavailable(format!("the shard answered {other:?} to a cut"))),
+        }
+    };
+    loop {
+        let read = reach::read(context, shard, Some(slot), Freshness::AtLeast(position.index)).await?;
+        position = read.position.max(position);
+        let out = |state: &str, bills| CloseReply {
+            state: state.to_owned(),
+            bills,
+            grace_until_ns: grace_end(&read.view, root, cycle).filter(|_| ended_grace),
+            position: Some(wire::position_out(shard, position, context.meta.state().epoch())),
+        };
+        if is_issued(&read.view, root, cycle)? {
+            let mut summaries = Vec::new();
+            for bill in bills::issued(&read.view, root)?.iter().filter(|bill| bill.cycle == cycle) {
+                summaries.push(bills::summary(context, root, bill).await?);
+            }
+            return Ok(out("issued", summaries));
+        }
+        if Instant::now() >= deadline {
+            return Ok(out("closing", Vec::new()));
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Whether the cycle before `cycle` is cut and not archived yet.
+fn is_leaving(view: &View, root: &AccountId, cycle: CycleId) -> bool {
+    let Ok(cycles) = view.cycles(root) else { return false };
+    let before = cycles.cut.last().filter(|before| before.cycle == cycle.previous());
+    before.is_some_and(|before| !matches!(before.phase, Phase::Archived(..)))
+}
+
+fn is_issued(view: &View, root: &AccountId, cycle: CycleId) -> Result<bool, Refusal> {
+    let cycles = view.cycles(root)?;
+    Ok(cycles.find(cycle).is_some_and(|cut| matches!(cut.phase, Phase::Issued(_) | Phase::Archived(..))))
+}
+
+fn grace_end(view: &View, root: &AccountId, cycle: CycleId) -> Option<i64> {
+    let hierarchy = view.hierarchy(root).ok()?;
+    Some(cycle.end().0.saturating_add(hierarchy.grace.nanoseconds()))
+}
+
+/// Closes a cycle of every hierarchy that had begun by then; a message at the start, while it runs, and at the end.
+pub fn all(context: Arc<Context>, cycle: CycleId) -> ReceiverStream<Result<CloseProgress, Trouble>> {
+    let (tell, told) = mpsc::channel(4);
+    tokio::spawn(async move {
+        if let Err(trouble) = run(&context, cycle, &tell).await {
+            // The caller may have gone; the run can be repeated.
+            let _ = tell.send(Err(trouble)).await;
+        }
+    });
+    ReceiverStream::new(told)
+}
+
+type Tell = mpsc::Sender<Result<CloseProgress, Trouble>>;
+
+async fn run(context: &Arc<Context>, cycle: CycleId, tell: &Tell) -> Result<(), Trouble> {
+    let mut refused: BTreeMap<AccountId, Refusal> = BTreeMap::new();
+    loop {
+        let look = look(context, cycle).await?;
+        let open: Vec<&(ShardId, AccountId, bool)> =
+            look.open.iter().filter(|(_, root, _)| !refused.contains_key(root)).collect();
+        let mut progress = CloseProgress {
+            roots: look.roots,
+            issued: look.issued,
+            bills: look.bills,
+            left: Vec::new(),
+            done: open.is_empty(),
+        };
+        for (_, root, _) in look.open.iter().take(LEFT_MAX) {
+            let why = refused.get(root).cloned().unwrap_or_else(|| {
+                Refusal::new(Reason::CycleNotOpen, format!("the bills of '{root}' are being computed"))
+            });
+            progress.left.push(CloseLeft { root: root.to_string(), refusal: Some(refusal_out(&why)) });
+        }
+        let done = progress.done;
+        if tell.send(Ok(progress)).await.is_err() || done {
+            return Ok(());
+        }
+        cut(context, cycle, &open, &mut refused).await?;
+        sleep(PROGRESS_INTERVAL).await;
+    }
+}
+
+/// Cuts what is not cut yet, many in one entry a shard.
+async fn cut(
+    context: &Arc<Context>,
+    cycle: CycleId,
+    open: &[&(ShardId, AccountId, bool)],
+    refused: &mut BTreeMap<AccountId, Refusal>,
+) -> Result<(), Trouble> {
+    let mut by_shard: BTreeMap<ShardId, Vec<AccountId>> = BTreeMap::new();
+    for (shard, root, is_cut) in open {
+        if !is_cut {
+            by_shard.entry(*shard).or_default().push(root.clone());
+        }
+    }
+    for (shard, roots) in by_shard {
+        for part in roots.chunks(CUTS_MAX) {
+            let commands: Vec<Command> =
+                part.iter().map(|root| Command::Cut { root: root.clone(), cycle, manual: true }).collect();
+            let (outcomes, position) = reach::execute(context, shard, &commands).await?;
+            let read = reach::read(context, shard, None, Freshness::AtLeast(position.index)).await?;
+            for (root, outcome) in part.iter().zip(outcomes) {
+                if let CommandOutcome::Refused(refusal) = outcome
+                    && !is_leaving(&read.view, root, cycle)
+                {
+                    refused.insert(root.clone(), refusal);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How far a bill run is.
+struct Look {
+    roots: u64,
+    issued: u64,
+    bills: u64,
+    /// Shard, root, and whether the cycle is cut.
+    open: Vec<(ShardId, AccountId, bool)>,
+}
+
+async fn look(context: &Arc<Context>, cycle: CycleId) -> Result<Look, Trouble> {
+    let map = context.meta.map().ok_or_else(|| Trouble::unavailable("the cluster is being founded; try again"))?;
+    let mut look = Look { roots: 0, issued: 0, bills: 0, open: Vec::new() };
+    for shard in map.shards() {
+        let read = reach::read(context, shard, None, Freshness::Linearizable).await?;
+        for (_, root) in read.view.roots() {
+            let cycles = read.view.cycles(root)?;
+            if cycle < cycles.first {
+                continue;
+            }
+            look.roots += 1;
+            match cycles.find(cycle).map(|cut| &cut.phase) {
+                Some(Phase::Issued(bills) | Phase::Archived(bills, _)) => {
+                    look.issued += 1;
+                    look.bills += bills.len() as u64;
+                }
+                phase => look.open.push((shard, root.clone(), phase.is_some())),
+            }
+        }
+    }
+    Ok(look)
+}

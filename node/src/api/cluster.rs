@@ -1,0 +1,339 @@
+//! The cluster service: status, routes, apply jobs, and the calls between nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reckoner_client::proto::cluster_client::ClusterClient;
+use reckoner_client::proto::cluster_server::Cluster;
+use reckoner_client::proto::execute_request::Target;
+use reckoner_client::proto::{
+    ApplyReply, ApplyRequest, ExecuteReply, ExecuteRequest, JobReply, JobRequest, JobStep, NodeRoute, NodeStatus,
+    Position, ReplicaStatus, RoutesReply, RoutesRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply,
+    StageBlobRequest, StatusReply, StatusRequest,
+};
+use reckoner_raft::group::Role;
+use reckoner_shard::base::id::{ShardId, Slot};
+use reckoner_shard::base::refusal::{Reason, Refusal};
+use reckoner_shard::machine::codec::{self, Entry};
+use reckoner_shard::machine::query::View;
+use tokio::time::{Instant, timeout};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::status::{Trouble, refusal_out};
+use crate::context::Context;
+use crate::data::reach;
+use crate::internal::HelloRequest;
+use crate::internal::internal_client::InternalClient;
+use crate::meta::command::{Command, JobRow, NodeRow, OpenJob, RangeRow, StepState};
+use crate::meta::job;
+use crate::store::content::Hash;
+use crate::workers;
+
+/// The longest that a job is waited for in one call.
+const JOB_WAIT_MAX: Duration = Duration::from_secs(50);
+
+/// How long a forwarded call may take.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a node may take to say who it is.
+const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Clocks further apart than this make a close come visibly early or late.
+const CLOCK_OFFSET_MS_MAX: i64 = 5_000;
+
+/// Longest id of a job, in bytes.
+const JOB_ID_BYTES_MAX: usize = 128;
+
+/// The door.
+pub struct Door(pub Arc<Context>);
+
+impl Door {
+    /// The meta group's leader, when it is another node.
+    fn meta_elsewhere(&self) -> Result<Option<ClusterClient<tonic::transport::Channel>>, Trouble> {
+        if self.0.meta.leads() {
+            return Ok(None);
+        }
+        let (_, address) = self
+            .0
+            .meta
+            .leader()
+            .filter(|(node, _)| *node != self.0.node)
+            .ok_or_else(|| Trouble::unavailable("nobody leads the meta group now; try again"))?;
+        let client = ClusterClient::new(reach::channel(&self.0, &address)?)
+            .max_decoding_message_size(reach::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(reach::MESSAGE_BYTES_MAX);
+        Ok(Some(client))
+    }
+
+    /// Opens a job here, on the meta group's leader: everything is checked before anything is kept.
+    async fn open_job(&self, request: ApplyRequest) -> Result<ApplyReply, Trouble> {
+        let context = &self.0;
+        let id = request.job;
+        if id.is_empty() || id.len() > JOB_ID_BYTES_MAX {
+            return Err(Trouble::invalid(format!("a job's id has 1 to {JOB_ID_BYTES_MAX} bytes; choose one")));
+        }
+        let documents = job::parse(request.documents)?;
+        let map = context.meta.map().ok_or_else(|| Trouble::unavailable("the cluster is being founded; try again"))?;
+        if context.meta.state().job(&id).is_none() {
+            job::check(context, &documents).await?;
+        }
+        for document in &documents {
+            self.keep(document.hash, document.bytes.clone()).await?;
+        }
+        let command = Command::OpenJob(OpenJob { job: Some(job::plan(&id, &documents, &map)) });
+        let outcome = context.meta.propose(command).await;
+        let outcome = outcome.map_err(|error| Trouble::of_group(error, 0, map.epoch))?;
+        if let Some(reason) = Reason::from_number(outcome.refusal as u8) {
+            return Err(Refusal::new(reason, outcome.detail).into());
+        }
+        Ok(ApplyReply { job: id })
+    }
+
+    async fn keep(&self, hash: Hash, bytes: bytes::Bytes) -> Result<(), Trouble> {
+        let blobs = self.0.blobs.clone();
+        let kept = workers::run(self.0.workers.as_ref(), move || blobs.put(&hash, bytes)).await;
+        let kept = kept.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
+        kept.map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => Trouble::invalid(error.to_string()),
+            _ => Trouble::Broken { message: error.to_string() },
+        })
+    }
+
+    fn job_out(&self, job: &JobRow) -> JobReply {
+        let next = job.next_step();
+        let waits = self.0.waits.of(&job.id);
+        let steps: Vec<JobStep> = job
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(at, step)| {
+                let refused = Reason::from_number(step.refusal as u8);
+                let waiting = if Some(at) == next { waits.clone().unwrap_or_default() } else { String::new() };
+                JobStep {
+                    name: step.name.clone(),
+                    state: state_word(step.state()).to_owned(),
+                    detail: if step.state() == StepState::Waiting { waiting } else { step.detail.clone() },
+                    refusal: refused.map(|reason| refusal_out(&Refusal::new(reason, step.detail.clone()))),
+                    shard: step.shard,
+                    document: job.documents.get(step.document as usize).map(|document| document.place),
+                }
+            })
+            .collect();
+        let refused = job.steps.iter().any(|step| step.state() == StepState::Refused);
+        let state = match (next, refused) {
+            (Some(_), _) => "running",
+            (None, true) => "refused",
+            (None, false) => "done",
+        };
+        JobReply { state: state.to_owned(), steps }
+    }
+
+    async fn shard_status(&self, id: u32, replicas: &[u64]) -> ShardStatus {
+        let map = self.0.meta.map();
+        let ranges = map.map(|map| map.slots_of(ShardId(id))).unwrap_or_default();
+        let slots = ranges.iter().map(|range| u32::from(range.last - range.first) + 1).sum();
+        let Some(shard) = self.0.shards.get(ShardId(id)) else {
+            let unknown = |node: &u64| ReplicaStatus { node: *node, role: "unknown".to_owned(), matched: 0 };
+            let replicas = replicas.iter().map(unknown).collect();
+            return ShardStatus { id, slots, replicas, ..ShardStatus::default() };
+        };
+        let status = shard.group().status();
+        let leader = status.leader.as_ref().map_or(0, |(node, _)| node.0);
+        let replica = |node: &u64| {
+            let id = reckoner_raft::types::NodeId(*node);
+            let role = match (*node == leader, status.learners.contains(&id)) {
+                (true, _) => "leader",
+                (false, true) => "learner",
+                (false, false) => "voter",
+            };
+            let own = (*node == self.0.node).then_some(status.last_log).flatten();
+            let matched = own.or(status.matched.get(&id).copied().flatten()).unwrap_or(0);
+            ReplicaStatus { node: *node, role: role.to_owned(), matched }
+        };
+        let totals = shard.view(None).await.map(|read| totals(&read.view)).unwrap_or_default();
+        ShardStatus {
+            id,
+            leader_node: leader,
+            term: status.term,
+            committed: status.committed.unwrap_or(0),
+            applied: status.applied.map_or(0, |position| position.index),
+            replicas: replicas.iter().map(replica).collect(),
+            slots,
+            hierarchies: totals.0,
+            counters: totals.1,
+            records: 0,
+        }
+    }
+
+    /// What a node says of itself, and its clock against this one's in milliseconds, half the way taken off; `None`
+    /// where it does not answer.
+    async fn hello(&self, node: &NodeRow) -> Option<(String, i64)> {
+        if node.id == self.0.node {
+            return Some((env!("CARGO_PKG_VERSION").to_owned(), 0));
+        }
+        let mut client = InternalClient::new(reach::channel(&self.0, &node.address).ok()?);
+        let before = self.0.clock.now().0;
+        let reply = timeout(HELLO_TIMEOUT, client.hello(HelloRequest {})).await.ok()?.ok()?.into_inner();
+        let middle = before + (self.0.clock.now().0 - before) / 2;
+        // Another node under this address is not the one that was asked for.
+        (reply.node == node.id).then_some((reply.version, (reply.now_ns - middle) / 1_000_000))
+    }
+}
+
+/// Hierarchies and series of a shard.
+fn totals(view: &View) -> (u64, u64) {
+    let slots = view.slots.values();
+    slots.fold((0, 0), |sum, slot| (sum.0 + slot.root_numbers.len() as u64, sum.1 + slot.series.rows.len() as u64))
+}
+
+fn state_word(state: StepState) -> &'static str {
+    match state {
+        StepState::Waiting => "waiting",
+        StepState::Done => "done",
+        StepState::Refused => "refused",
+    }
+}
+
+#[async_trait]
+impl Cluster for Door {
+    async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        let context = &self.0;
+        let state = context.meta.state();
+        let mut shards = Vec::new();
+        for row in state.replicas() {
+            shards.push(self.shard_status(row.shard, &row.nodes).await);
+        }
+        let asked = state.nodes().iter().map(|node| async move { (node, self.hello(node).await) });
+        let mut reasons = Vec::new();
+        let mut nodes = Vec::new();
+        for (node, answer) in futures::future::join_all(asked).await {
+            if answer.is_none() {
+                reasons.push(format!("node {} at {} does not answer", node.id, node.address));
+            }
+            let reachable = answer.is_some();
+            let (version, clock_offset_ms) = answer.unwrap_or_default();
+            if clock_offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
+                let id = node.id;
+                reasons.push(format!("the clock of node {id} is {clock_offset_ms} ms off this one's; set the clocks"));
+            }
+            nodes.push(NodeStatus {
+                id: node.id,
+                address: node.address.clone(),
+                reachable,
+                version,
+                clock_offset_ms,
+                leads: shards.iter().filter(|shard| shard.leader_node == node.id).map(|shard| shard.id).collect(),
+            });
+        }
+        let mut leaderless = 0;
+        for shard in &shards {
+            if shard.leader_node == 0 {
+                leaderless += 1;
+                reasons.push(format!("nobody leads shard {}", shard.id));
+            }
+        }
+        for group in context.host.groups() {
+            let status = group.status();
+            if status.role == Role::Stopped {
+                let why = status.failure.unwrap_or_else(|| "it was closed".to_owned());
+                reasons.push(format!("the replica of group {} on node {} stopped: {why}", group.id(), context.node));
+            }
+        }
+        if !state.is_founded() {
+            reasons.push("the cluster is not founded; are a majority of its members running?".to_owned());
+        }
+        let health = match (reasons.is_empty(), state.is_founded() && leaderless < shards.len()) {
+            (true, _) => "healthy",
+            (false, true) => "degraded",
+            (false, false) => "unavailable",
+        };
+        let (health, map_epoch, node) = (health.to_owned(), state.epoch(), context.node);
+        Ok(Response::new(StatusReply { health, reasons, nodes, shards, map_epoch, node }))
+    }
+
+    async fn routes(&self, _request: Request<RoutesRequest>) -> Result<Response<RoutesReply>, Status> {
+        let state = self.0.meta.state();
+        if !state.is_founded() {
+            return Err(Trouble::unavailable("the cluster is being founded; try again").into());
+        }
+        let shards = state.replicas().iter().map(|row| {
+            let status = self.0.shards.get(ShardId(row.shard)).map(|shard| shard.group().status()).unwrap_or_default();
+            ShardRoute {
+                shard: row.shard,
+                leader_node: status.leader.map_or(0, |(node, _)| node.0),
+                term: status.term,
+                replicas: row.nodes.clone(),
+            }
+        });
+        let range = |row: &RangeRow| SlotRange { first: row.first, last: row.last, shard: row.shard };
+        let node = |row: &NodeRow| NodeRoute { node: row.id, address: row.address.clone() };
+        Ok(Response::new(RoutesReply {
+            map_epoch: state.epoch(),
+            ranges: state.ranges().iter().map(range).collect(),
+            shards: shards.collect(),
+            nodes: state.nodes().iter().map(node).collect(),
+        }))
+    }
+
+    async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyReply>, Status> {
+        if let Some(mut leader) = self.meta_elsewhere()? {
+            let mut forwarded = Request::new(request.into_inner());
+            forwarded.set_timeout(FORWARD_TIMEOUT);
+            return leader.apply(forwarded).await;
+        }
+        Ok(Response::new(self.open_job(request.into_inner()).await?))
+    }
+
+    async fn job(&self, request: Request<JobRequest>) -> Result<Response<JobReply>, Status> {
+        let request = request.into_inner();
+        if let Some(mut leader) = self.meta_elsewhere()? {
+            return leader.job(request).await;
+        }
+        let deadline = Instant::now() + Duration::from_millis(request.wait_ms.into()).min(JOB_WAIT_MAX);
+        let mut seen = self.0.meta.watch();
+        loop {
+            let state = seen.borrow_and_update().clone();
+            let Some(job) = state.job(&request.job) else {
+                let detail = format!("there is no job '{}', or it ended long ago", request.job);
+                return Err(Trouble::Refused(Refusal::new(Reason::NotFound, detail)).into());
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if job.ended() || left.is_zero() || timeout(left, seen.changed()).await.is_err() {
+                let state = self.0.meta.state();
+                let job = state.job(&request.job).unwrap_or(job);
+                return Ok(Response::new(self.job_out(job)));
+            }
+        }
+    }
+
+    async fn execute(&self, request: Request<ExecuteRequest>) -> Result<Response<ExecuteReply>, Status> {
+        let request = request.into_inner();
+        let id = match request.target {
+            Some(Target::Shard(shard)) => ShardId(shard),
+            Some(Target::Slot(slot)) => {
+                let slot = u16::try_from(slot).map_err(|_| Trouble::invalid(format!("there is no slot {slot}")))?;
+                reach::shard_of(&self.0, Slot(slot))?
+            }
+            None => return Err(Trouble::invalid("name a shard or a slot").into()),
+        };
+        let commands = match codec::decode_entry(&request.commands).map_err(Trouble::invalid)? {
+            Entry::Commands { commands, .. } => commands,
+            Entry::Usage { .. } => return Err(Trouble::invalid("usage is pushed, not executed").into()),
+        };
+        let shard = reach::replica(&self.0, id)?;
+        let epoch = self.0.meta.state().epoch();
+        let applied = shard.propose(&commands).await.map_err(|error| Trouble::of_group(error, id.0, epoch))?;
+        let position =
+            Position { shard: id.0, term: applied.position.term, index: applied.position.index, slot_epoch: epoch };
+        Ok(Response::new(ExecuteReply { outcome: applied.outcome, position: Some(position) }))
+    }
+
+    async fn stage_blob(&self, request: Request<StageBlobRequest>) -> Result<Response<StageBlobReply>, Status> {
+        let request = request.into_inner();
+        let length = request.hash.len();
+        let hash = request.hash.as_ref().try_into();
+        let hash: Hash = hash.map_err(|_| Trouble::invalid(format!("a hash has 32 bytes, this one has {length}")))?;
+        self.keep(hash, request.json).await?;
+        Ok(Response::new(StageBlobReply { node: self.0.node }))
+    }
+}

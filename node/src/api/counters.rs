@@ -1,0 +1,86 @@
+//! The counters of a hierarchy, a page at a time.
+
+use std::sync::Arc;
+
+use reckoner_client::proto::{GetUsageReply, GetUsageRequest, UsageCounter};
+use reckoner_client::wire::usage::attributes;
+use reckoner_shard::base::id::AccountId;
+use reckoner_shard::base::money::print_scaled;
+use reckoner_shard::base::refusal::Refusal;
+use reckoner_shard::base::time::{CycleId, DAY, HOUR, Timestamp};
+use reckoner_shard::machine::query::{UsageLine, View};
+use reckoner_shard::placement::slot_of;
+use reckoner_shard::pricing::document::Bucket;
+
+use super::status::Trouble;
+use super::wire;
+use crate::context::Context;
+use crate::workers;
+
+/// Reads counters of one cycle: on time first, what came late beside it.
+pub async fn get(context: &Arc<Context>, request: GetUsageRequest) -> Result<GetUsageReply, Trouble> {
+    let root = wire::account_in(&request.root)?;
+    let (rows, first) = wire::page(request.page_size, &request.page_token)?;
+    let (shard, read) = wire::read_of(context, &root, request.freshness).await?;
+    let cycle = match wire::cycle_in(&request.cycle)? {
+        Some(cycle) => cycle,
+        None => read.view.cycles(&root)?.open,
+    };
+    let (view, account) = (read.view.clone(), request.account);
+    let (counters, total) = workers::run(context.workers.as_ref(), move || {
+        let lines = view.usage(&root, cycle)?;
+        let wanted = lines.iter().filter(|line| account.is_empty() || line.series.account.as_str() == account);
+        let counters: Vec<UsageCounter> =
+            wanted.flat_map(|line| counters_out(line, cycle, kind_of(&view, &root, line))).collect();
+        let total = counters.len();
+        Ok::<_, Refusal>((counters.into_iter().skip(first).take(rows).collect::<Vec<_>>(), total))
+    })
+    .await
+    .map_err(|lost| Trouble::unavailable(lost.to_string()))??;
+    Ok(GetUsageReply {
+        counters,
+        next_page_token: wire::next_page(first, rows, total),
+        cycle: cycle.to_string(),
+        position: Some(wire::position_out(shard, read.position, context.meta.state().epoch())),
+    })
+}
+
+/// What the meter of a line counts by.
+fn kind_of(view: &View, root: &AccountId, line: &UsageLine) -> Bucket {
+    let meters = view.slot(slot_of(root.as_str())).map(|slot| slot.meters.iter()).into_iter().flatten();
+    meters.into_iter().find(|meter| meter.id == line.meter).map_or(Bucket::Month, |meter| meter.bucket)
+}
+
+fn counters_out(line: &UsageLine, cycle: CycleId, kind: Bucket) -> impl Iterator<Item = UsageCounter> {
+    let start = bucket_start(cycle, line.bucket, kind);
+    let on_time = (line.records > 0).then(|| counter(line, start, line.value, line.records, false));
+    let late = (line.late_records > 0).then(|| counter(line, start, line.late_value, line.late_records, true));
+    on_time.into_iter().chain(late)
+}
+
+fn counter(line: &UsageLine, start: Timestamp, value: i128, records: u64, late: bool) -> UsageCounter {
+    let series = &line.series;
+    UsageCounter {
+        account: series.account.to_string(),
+        service: series.service.clone(),
+        usage_type: series.usage_type.clone(),
+        operation: series.operation.clone(),
+        region: series.region.clone(),
+        attributes: attributes(series.attributes.iter().map(|(name, value)| (name, value))),
+        meter: line.meter.to_string(),
+        bucket_start_ns: start.0,
+        quantity: print_scaled(value, line.scale),
+        records,
+        late,
+    }
+}
+
+/// First instant of a bucket, which counts hours or days from the cycle's start as its meter says.
+fn bucket_start(cycle: CycleId, bucket: Option<u16>, kind: Bucket) -> Timestamp {
+    let step = match kind {
+        Bucket::Month => 0,
+        Bucket::Day => DAY,
+        Bucket::Hour => HOUR,
+    };
+    Timestamp(cycle.start().0 + i64::from(bucket.unwrap_or(0)) * step)
+}

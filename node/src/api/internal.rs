@@ -1,0 +1,69 @@
+//! The nodes' own door: read indexes, fold hashes, state hashes.
+
+use std::sync::Arc;
+
+use reckoner_raft::machine::Position;
+use reckoner_shard::base::id::{AccountId, ShardId};
+use reckoner_shard::base::time::CycleId;
+use tonic::{Request, Response, Status, async_trait};
+
+use super::status::Trouble;
+use crate::context::Context;
+use crate::data::{billing, reach};
+use crate::internal::internal_server::Internal;
+use crate::internal::{
+    FoldedReply, FoldedRequest, HelloReply, HelloRequest, ReadIndexReply, ReadIndexRequest, StateHashReply,
+    StateHashRequest,
+};
+
+/// How long the leader may look for its majority.
+const BARRIER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The door.
+pub struct Door(pub Arc<Context>);
+
+impl Door {
+    async fn barrier(&self, shard: u32) -> Result<Position, Trouble> {
+        let epoch = self.0.meta.state().epoch();
+        let group = match shard {
+            0 => self.0.meta.group().clone(),
+            _ => reach::replica(&self.0, ShardId(shard))?.group().clone(),
+        };
+        group.read_barrier(BARRIER_TIMEOUT).await.map_err(|error| Trouble::of_group(error, shard, epoch))
+    }
+}
+
+#[async_trait]
+impl Internal for Door {
+    async fn read_index(&self, request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
+        let position = self.barrier(request.into_inner().shard).await?;
+        Ok(Response::new(ReadIndexReply { index: position.index, term: position.term }))
+    }
+
+    async fn folded(&self, request: Request<FoldedRequest>) -> Result<Response<FoldedReply>, Status> {
+        let request = request.into_inner();
+        let shard = reach::replica(&self.0, ShardId(request.shard))?;
+        let read = shard.view(None).await.map_err(|error| Trouble::of_group(error, request.shard, 0))?;
+        let mut hashes = Vec::with_capacity(request.cycles.len());
+        for asked in &request.cycles {
+            let root = AccountId::new(&asked.root).map_err(|error| Trouble::invalid(error.to_string()))?;
+            let cycle = CycleId::from_ordinal(asked.cycle)
+                .ok_or_else(|| Trouble::invalid(format!("cycle {} is out of range", asked.cycle)))?;
+            let folded = shard.folds().so_far(&read.view, &root, cycle).and_then(Result::ok);
+            hashes.push(folded.map(|billed| billing::digest(&billed).to_vec().into()).unwrap_or_default());
+        }
+        Ok(Response::new(FoldedReply { hashes }))
+    }
+
+    async fn hello(&self, _request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(Response::new(HelloReply { node: self.0.node, version, now_ns: self.0.clock.now().0 }))
+    }
+
+    async fn state_hash(&self, request: Request<StateHashRequest>) -> Result<Response<StateHashReply>, Status> {
+        let id = request.into_inner().shard;
+        let shard = reach::replica(&self.0, ShardId(id))?;
+        let (position, hash) = shard.hash().await.map_err(|error| Trouble::of_group(error, id, 0))?;
+        Ok(Response::new(StateHashReply { index: position.index, hash: hash.to_vec().into() }))
+    }
+}

@@ -1,0 +1,16 @@
+//! The doors: each service of the contract has its file, which takes calls from the wire, asks, and answers on the wire;
+//! nothing else happens here. What a service needs more than a page for lies beside it.
+
+pub mod accounts;
+pub mod bills;
+pub mod catalogue;
+mod close;
+pub mod cluster;
+mod counters;
+mod explain;
+pub mod internal;
+mod rows;
+pub mod server;
+pub mod status;
+pub mod usage;
+mod wire;

@@ -1,0 +1,140 @@
+//! The usage service: packed batches, rows, producers, counters.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use reckoner_client::proto::push_reply::Result as Pushed;
+use reckoner_client::proto::usage_server::Usage;
+use reckoner_client::proto::{
+    FileMark, GetUsageReply, GetUsageRequest, OpenProducerReply, OpenProducerRequest, PushReply, PushRequest,
+    PushRowsReply, PushRowsRequest,
+};
+use reckoner_raft::machine::Position;
+use reckoner_shard::base::id::{ProducerId, ShardId};
+use reckoner_shard::machine::command::{Command, CommandOutcome, Done, FileProgress};
+use reckoner_shard::placement::slot_of;
+use reckoner_shard::usage::segment::Batch;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use super::status::{STOPPING, Trouble, UNAVAILABLE_RETRY};
+use super::wire;
+use crate::context::Context;
+use crate::data::reach;
+
+/// Batches of one stream that are under way at once: enough to keep the log busy over a round trip, little enough that
+/// one stream does not take all the room.
+const BATCHES_IN_FLIGHT: usize = 16;
+
+/// The door.
+pub struct Door(pub Arc<Context>);
+
+/// Checks, admits and proposes one batch, and waits until it is applied. Nothing here yields before the proposal is
+/// handed over, so batches of one stream enter the log in the order in which they came.
+async fn push(context: Arc<Context>, shard: ShardId, batch: Bytes) -> Result<(Bytes, Position), Trouble> {
+    if context.stopping.is_cancelled() {
+        return Err(Trouble::Unavailable {
+            reason: STOPPING,
+            message: format!("node {} is stopping; ask another node", context.node),
+            retry_after: UNAVAILABLE_RETRY,
+        });
+    }
+    let replica = reach::replica(&context, shard)?;
+    if !replica.leads() {
+        let message = format!("node {} does not lead shard {shard}", context.node);
+        return Err(Trouble::not_leader(message, shard.0, replica.leader(), context.meta.state().epoch()));
+    }
+    let records = u32::try_from(Batch::read(&batch)?.records).unwrap_or(u32::MAX);
+    let permit = context.admission.admit(records, batch.len())?;
+    let applied = replica.push(&batch).await;
+    drop(permit);
+    let applied = applied.map_err(|error| Trouble::of_group(error, shard.0, context.meta.state().epoch()))?;
+    Ok((applied.outcome, applied.position))
+}
+
+async fn answer(context: Arc<Context>, request: PushRequest) -> PushReply {
+    let shard = ShardId(request.shard);
+    let epoch = context.meta.state().epoch();
+    match push(context, shard, request.batch).await {
+        Ok((outcome, position)) => PushReply {
+            tag: request.tag,
+            result: Some(Pushed::Outcome(outcome)),
+            position: Some(wire::position_out(shard, position, epoch)),
+        },
+        Err(trouble) => {
+            PushReply { tag: request.tag, result: Some(Pushed::Failure(trouble.failure())), position: None }
+        }
+    }
+}
+
+#[async_trait]
+impl Usage for Door {
+    type PushStream = BoxStream<'static, Result<PushReply, Status>>;
+
+    async fn push(&self, request: Request<Streaming<PushRequest>>) -> Result<Response<Self::PushStream>, Status> {
+        let context = self.0.clone();
+        let replies = request
+            .into_inner()
+            .map_ok(move |request| {
+                let context = context.clone();
+                async move { Ok(answer(context, request).await) }
+            })
+            .try_buffered(BATCHES_IN_FLIGHT);
+        Ok(Response::new(replies.boxed()))
+    }
+
+    async fn push_batch(&self, request: Request<PushRequest>) -> Result<Response<PushReply>, Status> {
+        let request = request.into_inner();
+        let (shard, epoch) = (ShardId(request.shard), self.0.meta.state().epoch());
+        let (outcome, position) = push(self.0.clone(), shard, request.batch).await?;
+        Ok(Response::new(PushReply {
+            tag: request.tag,
+            result: Some(Pushed::Outcome(outcome)),
+            position: Some(wire::position_out(shard, position, epoch)),
+        }))
+    }
+
+    async fn push_rows(&self, request: Request<PushRowsRequest>) -> Result<Response<PushRowsReply>, Status> {
+        let request = request.into_inner();
+        let rows = u32::try_from(request.rows.len()).unwrap_or(u32::MAX);
+        let bytes = prost::Message::encoded_len(&request);
+        let _permit = self.0.admission.admit(rows, bytes).map_err(Trouble::from)?;
+        Ok(Response::new(super::rows::push(&self.0, request).await?))
+    }
+
+    async fn open_producer(
+        &self,
+        request: Request<OpenProducerRequest>,
+    ) -> Result<Response<OpenProducerReply>, Status> {
+        let request = request.into_inner();
+        let producer = ProducerId::new(&request.producer).map_err(|error| Trouble::invalid(error.to_string()))?;
+        let slot = slot_of(producer.as_str());
+        let shard = reach::shard_of(&self.0, slot)?;
+        let file = request.file.as_ref().map(file_in).transpose()?;
+        let command = Command::OpenProducer { slot, producer, epoch: request.epoch, file };
+        let (outcomes, position) = reach::execute(&self.0, shard, &[command]).await?;
+        match outcomes.into_iter().next() {
+            Some(CommandOutcome::Done(Done::Producer { epoch, file })) => Ok(Response::new(OpenProducerReply {
+                epoch,
+                file: file.map(|file| FileMark { lines: file.lines, digest: file.digest.to_vec().into() }),
+                position: Some(wire::position_out(shard, position, self.0.meta.state().epoch())),
+            })),
+            Some(CommandOutcome::Refused(refusal)) => Err(Trouble::Refused(refusal).into()),
+            other => Err(Trouble::unavailable(format!("the shard answered {other:?} to an open producer")).into()),
+        }
+    }
+
+    async fn get_usage(&self, request: Request<GetUsageRequest>) -> Result<Response<GetUsageReply>, Status> {
+        Ok(Response::new(super::counters::get(&self.0, request.into_inner()).await?))
+    }
+}
+
+fn file_in(mark: &FileMark) -> Result<FileProgress, Trouble> {
+    let digest = match mark.digest.len() {
+        0 => *blake3::hash(b"").as_bytes(),
+        32 => mark.digest.as_ref().try_into().map_err(|_| Trouble::invalid("a digest has 32 bytes"))?,
+        other => return Err(Trouble::invalid(format!("a digest has 32 bytes, this one has {other}"))),
+    };
+    Ok(FileProgress { lines: mark.lines, digest })
+}

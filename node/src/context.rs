@@ -1,0 +1,161 @@
+//! What the parts of one node share: its settings, its seams, its groups, and the one way to say that it cannot go on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+use reckoner_client::client::Client;
+use reckoner_raft::host::Host;
+use reckoner_shard::base::id::ShardId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::{Config, Member};
+use crate::data::admission::Admission;
+use crate::data::shard::Shard;
+use crate::meta::group::Meta;
+use crate::meta::runner::Waits;
+use crate::store::bills::BillStore;
+use crate::store::blobs::BlobStore;
+use crate::store::catalogues::Catalogues;
+use crate::workers::Workers;
+
+/// Shared by everything that belongs to one node.
+pub struct Context {
+    pub node: u64,
+    pub cluster: u128,
+    /// Shards at the cluster's founding.
+    pub shards_founded: u32,
+    /// The founding members.
+    pub members: Vec<Member>,
+    pub config: Config,
+    /// The address that others are told.
+    pub address: String,
+    pub host: Host,
+    pub meta: Meta,
+    pub shards: Shards,
+    /// The client library of this node: routes rows of simple callers, and holds the channels to other nodes.
+    pub client: Client,
+    pub admission: Admission,
+    pub blobs: Arc<dyn BlobStore>,
+    pub bills: Arc<dyn BillStore>,
+    pub catalogues: Arc<Catalogues>,
+    pub clock: Arc<dyn Clock>,
+    pub workers: Arc<dyn Workers>,
+    pub draws: Draws,
+    pub fate: Fate,
+    /// What the steps of jobs wait for.
+    pub waits: Waits,
+    /// Cancelled when the node begins to stop: no new usage is taken.
+    pub stopping: CancellationToken,
+}
+
+impl Context {
+    /// What this node lacks to serve all it should, in words; `None` when it is ready.
+    pub fn missing(&self) -> Option<String> {
+        let state = self.meta.state();
+        if !state.is_founded() {
+            return Some("the cluster is not founded; are a majority of its members running?".to_owned());
+        }
+        let own = state.replicas().iter().filter(|row| row.nodes.contains(&self.node));
+        for row in own {
+            match self.shards.get(ShardId(row.shard)) {
+                None => return Some(format!("shard {} is not open", row.shard)),
+                Some(shard) if shard.leader().is_none() => return Some(format!("nobody leads shard {}", row.shard)),
+                Some(shard) if !shard.has_begun() => {
+                    return Some(format!("shard {} has not been told its slots", row.shard));
+                }
+                Some(_) => (),
+            }
+        }
+        None
+    }
+}
+
+/// The shards that are open here.
+#[derive(Default)]
+pub struct Shards(RwLock<BTreeMap<ShardId, Shard>>);
+
+impl Shards {
+    pub fn get(&self, shard: ShardId) -> Option<Shard> {
+        self.0.read().get(&shard).cloned()
+    }
+
+    /// All of them, by id.
+    pub fn all(&self) -> Vec<Shard> {
+        self.0.read().values().cloned().collect()
+    }
+
+    pub fn put(&self, shard: Shard) {
+        self.0.write().insert(shard.id(), shard);
+    }
+
+    pub fn remove(&self, shard: ShardId) -> Option<Shard> {
+        self.0.write().remove(&shard)
+    }
+}
+
+/// Random numbers: from the system in service, from a seed in a simulation.
+pub struct Draws {
+    random: Mutex<SmallRng>,
+    last: AtomicU32,
+}
+
+impl Draws {
+    pub fn new(seed: Option<u64>) -> Self {
+        let random = seed.map_or_else(SmallRng::from_os_rng, SmallRng::seed_from_u64);
+        Self { random: Mutex::new(random), last: AtomicU32::new(0) }
+    }
+
+    /// A generation for series tables: random, so that two leaders of one slot hardly ever draw the same; never 0, and
+    /// never twice in a row.
+    pub fn generation(&self) -> u32 {
+        loop {
+            let drawn: u32 = self.random.lock().random();
+            if drawn != 0 && self.last.swap(drawn, Ordering::Relaxed) != drawn {
+                return drawn;
+            }
+        }
+    }
+}
+
+/// Whether the node can go on. Once it cannot, it stops: what was acknowledged could otherwise be lost.
+#[derive(Clone)]
+pub struct Fate(Arc<watch::Sender<Option<String>>>);
+
+impl Default for Fate {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+}
+
+impl Fate {
+    /// The node has to stop. The first reason stands.
+    pub fn seal(&self, reason: &str) {
+        self.0.send_if_modified(|fate| {
+            let first = fate.is_none();
+            if first {
+                tracing::error!(reason, "the node stops");
+                *fate = Some(reason.to_owned());
+            }
+            first
+        });
+    }
+
+    /// Why it has to stop, if it has to.
+    pub fn sealed(&self) -> Option<String> {
+        self.0.borrow().clone()
+    }
+
+    /// Returns when the node has to stop, with the reason.
+    pub async fn wait(&self) -> String {
+        let mut seen = self.0.subscribe();
+        let sealed = seen.wait_for(Option::is_some).await.map(|fate| fate.clone());
+        // The sender lives as long as this handle.
+        sealed.ok().flatten().unwrap_or_default()
+    }
+}

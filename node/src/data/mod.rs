@@ -1,0 +1,7 @@
+//! A shard's life on this node: who owns its state, who may send it work, who closes its cycles.
+
+pub mod admission;
+pub mod billing;
+pub mod cycle_clock;
+pub mod reach;
+pub mod shard;

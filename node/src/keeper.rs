@@ -1,0 +1,221 @@
+//! The keeper: an actor that keeps open exactly the groups that the shard map gives this node. A replica that halted
+//! stays closed: opening it again would only meet the same doubt. What a shard does is in `data`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use reckoner_raft::group::Role;
+use reckoner_raft::types::{GroupId, NodeId};
+use reckoner_shard::base::id::ShardId;
+use tokio::sync::oneshot;
+
+use crate::context::Context;
+use crate::data::cycle_clock::{self, CycleClock};
+use crate::data::shard::{self, Shard};
+
+/// How often the groups are compared with the map when nothing changed: an open that failed is tried again.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long handing a leader over may take at a stop; elections do it otherwise.
+const HANDOVER_TIMEOUT: Duration = Duration::from_millis(700);
+
+pub enum Message {
+    /// Compare what is open with the map.
+    Reconcile,
+    /// Hand leaders over and close every group.
+    Stop { done: oneshot::Sender<()> },
+}
+
+pub struct Keeper;
+
+pub struct Kept {
+    context: Arc<Context>,
+    open: BTreeMap<ShardId, Open>,
+}
+
+/// A shard with the actors that belong to it.
+struct Open {
+    machine: ActorRef<shard::Message>,
+    clock: ActorRef<cycle_clock::Message>,
+}
+
+impl Actor for Keeper {
+    type Msg = Message;
+    type State = Kept;
+    type Arguments = Arc<Context>;
+
+    async fn pre_start(&self, myself: ActorRef<Message>, context: Arc<Context>) -> Result<Kept, ActorProcessingErr> {
+        // After a failure the groups are still open under actors that went with the keeper: begin anew.
+        for shard in context.shards.all() {
+            context.shards.remove(shard.id());
+            context.host.close(GroupId(shard.id().0)).await?;
+        }
+        let mut seen = context.meta.watch();
+        tokio::spawn(async move {
+            loop {
+                if myself.send_message(Message::Reconcile).is_err() {
+                    return;
+                }
+                let changed = tokio::time::timeout(RECONCILE_INTERVAL, seen.changed()).await;
+                if matches!(changed, Ok(Err(_))) {
+                    return;
+                }
+            }
+        });
+        Ok(Kept { context, open: BTreeMap::new() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        kept: &mut Kept,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Reconcile => kept.reconcile(&myself).await,
+            Message::Stop { done } => {
+                kept.stop().await;
+                // The asker may have run out of patience.
+                let _ = done.send(());
+                myself.stop(None);
+                Ok(())
+            }
+        }
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Message>,
+        event: SupervisionEvent,
+        kept: &mut Kept,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(who, error) => kept.failed(&myself, who.get_id(), &error.to_string()).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Kept {
+    async fn reconcile(&mut self, myself: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
+        let state = self.context.meta.state();
+        let node = self.context.node;
+        let wanted: BTreeMap<ShardId, BTreeMap<NodeId, String>> = state
+            .replicas()
+            .iter()
+            .filter(|row| row.nodes.contains(&node))
+            .map(|row| {
+                let member = |id: &u64| (NodeId(*id), state.address(*id).unwrap_or_default().to_owned());
+                (ShardId(row.shard), row.nodes.iter().map(member).collect())
+            })
+            .collect();
+        let surplus: Vec<ShardId> = self.open.keys().filter(|shard| !wanted.contains_key(shard)).copied().collect();
+        for shard in surplus {
+            tracing::info!(%shard, "the map gives this shard to others, closing it");
+            self.close(shard).await;
+        }
+        let missing: Vec<_> = wanted.into_iter().filter(|(shard, _)| !self.open.contains_key(shard)).collect();
+        let mut started = Vec::new();
+        for (shard, members) in missing {
+            let (machine, parts) = shard::start(shard, &self.context, myself.get_cell()).await?;
+            started.push((shard, members, machine, parts));
+        }
+        let host = &self.context.host;
+        let opened = join_all(started.into_iter().map(|(shard, members, machine, parts)| async move {
+            let group = host.open(GroupId(shard.0), Some(members), shard::machine(&machine)).await;
+            (shard, machine, group.map(|group| Shard::new(shard, group, parts)))
+        }))
+        .await;
+        for (id, machine, result) in opened {
+            match result {
+                Ok(shard) => {
+                    let clock = self.start_clock(shard.clone(), myself).await?;
+                    self.context.shards.put(shard);
+                    self.open.insert(id, Open { machine, clock });
+                }
+                Err(error) => {
+                    tracing::error!(shard = %id, %error, "a shard cannot be opened");
+                    machine.stop(None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_clock(
+        &self,
+        shard: Shard,
+        myself: &ActorRef<Message>,
+    ) -> Result<ActorRef<cycle_clock::Message>, ActorProcessingErr> {
+        let arguments = (self.context.clone(), shard);
+        let (clock, _) = Actor::spawn_linked(None, CycleClock, arguments, myself.get_cell()).await?;
+        Ok(clock)
+    }
+
+    /// A cycle clock is started again; a shard's own actor takes its replica with it.
+    async fn failed(
+        &mut self,
+        myself: &ActorRef<Message>,
+        who: ActorId,
+        error: &str,
+    ) -> Result<(), ActorProcessingErr> {
+        let clock = self.open.iter().find(|(_, open)| open.clock.get_id() == who).map(|(shard, _)| *shard);
+        if let Some(id) = clock
+            && let Some(shard) = self.context.shards.get(id)
+        {
+            tracing::error!(shard = %id, error, "a cycle clock failed and is started again");
+            let clock = self.start_clock(shard, myself).await?;
+            if let Some(open) = self.open.get_mut(&id) {
+                open.clock = clock;
+            }
+            return Ok(());
+        }
+        if let Some((id, _)) = self.open.iter().find(|(_, open)| open.machine.get_id() == who) {
+            // The group notices at its next entry; it stays closed here, and health says so.
+            tracing::error!(shard = %id, error, "a shard's actor failed, its replica stops");
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self, shard: ShardId) {
+        if let Some(open) = self.open.remove(&shard) {
+            open.clock.stop(None);
+            self.context.shards.remove(shard);
+            if let Err(error) = self.context.host.close(GroupId(shard.0)).await {
+                tracing::warn!(%shard, %error, "a shard did not close cleanly");
+            }
+            open.machine.stop(None);
+        }
+    }
+
+    async fn stop(&mut self) {
+        for open in self.open.values() {
+            open.clock.stop(None);
+        }
+        self.hand_over().await;
+        let shards: Vec<ShardId> = self.open.keys().copied().collect();
+        for shard in shards {
+            self.close(shard).await;
+        }
+    }
+
+    /// Gives every group that this node leads to the follower that is furthest on.
+    async fn hand_over(&self) {
+        let led = self.context.host.groups().into_iter().filter_map(|group| {
+            let status = group.status();
+            let others: BTreeSet<NodeId> =
+                status.voters.iter().copied().filter(|id| id.0 != self.context.node).collect();
+            let furthest = others.into_iter().max_by_key(|id| status.matched.get(id).copied().flatten())?;
+            (status.role == Role::Leader).then_some((group, furthest))
+        });
+        join_all(led.map(|(group, to)| async move {
+            if let Err(error) = group.transfer_leader(to, HANDOVER_TIMEOUT).await {
+                tracing::info!(group = %group.id(), %to, %error, "leadership not handed over, an election will");
+            }
+        }))
+        .await;
+    }
+}

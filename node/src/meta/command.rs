@@ -1,0 +1,264 @@
+//! What the meta group replicates: commands, their outcomes, and the tables, all prost messages with a format number.
+//! What a command does is in [`super::state`].
+
+use bytes::Bytes;
+use prost::Message as _;
+
+/// Format of entries, outcomes and tables.
+pub const FORMAT: u32 = 1;
+
+/// A node and its address.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeRow {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
+
+/// Neighbouring slots of one shard.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct RangeRow {
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    /// Included.
+    #[prost(uint32, tag = "2")]
+    pub last: u32,
+    #[prost(uint32, tag = "3")]
+    pub shard: u32,
+}
+
+/// Who holds replicas of a shard.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ReplicasRow {
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
+    #[prost(uint64, repeated, tag = "2")]
+    pub nodes: Vec<u64>,
+}
+
+/// One version of a catalogue.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CatalogueRow {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// From 1, in the order of application.
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub hash: Bytes,
+    /// First cycle that it prices, months since year 0.
+    #[prost(uint32, tag = "4")]
+    pub effective: u32,
+}
+
+/// A document of a job; its bytes are a staged blob.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct DocumentRow {
+    /// Catalogue, Hierarchy or Contract.
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub hash: Bytes,
+    /// Place in the request.
+    #[prost(uint32, tag = "3")]
+    pub place: u32,
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum StepKind {
+    Unspecified = 0,
+    /// The blob is on disk at every replica.
+    Stage = 1,
+    /// The catalogue has its version number.
+    Register = 2,
+    /// A shard activates the version.
+    Activate = 3,
+    /// The root's shard takes the hierarchy.
+    Hierarchy = 4,
+    /// A shard's directory learns of the hierarchy's accounts.
+    Directory = 5,
+    /// The root's shard takes the contract.
+    Contract = 6,
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum StepState {
+    Waiting = 0,
+    Done = 1,
+    Refused = 2,
+}
+
+/// A step of a job. Every step is safe to repeat.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StepRow {
+    #[prost(enumeration = "StepKind", tag = "1")]
+    pub kind: i32,
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// The shard that it concerns.
+    #[prost(uint32, optional, tag = "3")]
+    pub shard: Option<u32>,
+    /// Index among the job's documents.
+    #[prost(uint32, tag = "4")]
+    pub document: u32,
+    #[prost(enumeration = "StepState", tag = "5")]
+    pub state: i32,
+    /// What came of it.
+    #[prost(string, tag = "6")]
+    pub detail: String,
+    /// The refusal's number in the domain; 0 for none.
+    #[prost(uint32, tag = "7")]
+    pub refusal: u32,
+}
+
+/// An apply job.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JobRow {
+    /// Chosen by the caller.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(message, repeated, tag = "2")]
+    pub documents: Vec<DocumentRow>,
+    #[prost(message, repeated, tag = "3")]
+    pub steps: Vec<StepRow>,
+}
+
+impl JobRow {
+    /// The first step that is not done, unless one was refused.
+    pub fn next_step(&self) -> Option<usize> {
+        let open = self.steps.iter().position(|step| step.state() != StepState::Done)?;
+        (self.steps[open].state() == StepState::Waiting).then_some(open)
+    }
+
+    /// Whether nothing more will happen.
+    pub fn ended(&self) -> bool {
+        self.next_step().is_none()
+    }
+}
+
+/// Everything that the meta group knows.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Tables {
+    #[prost(uint32, tag = "1")]
+    pub format: u32,
+    /// 16 bytes; empty before the cluster is founded.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub cluster: Bytes,
+    #[prost(message, repeated, tag = "3")]
+    pub nodes: Vec<NodeRow>,
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub ranges: Vec<RangeRow>,
+    #[prost(message, repeated, tag = "6")]
+    pub replicas: Vec<ReplicasRow>,
+    /// By name, then version.
+    #[prost(message, repeated, tag = "7")]
+    pub catalogues: Vec<CatalogueRow>,
+    /// In the order in which they were opened.
+    #[prost(message, repeated, tag = "8")]
+    pub jobs: Vec<JobRow>,
+}
+
+/// Founds the cluster: nodes, even slot ranges, replicas. Once.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Found {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cluster: Bytes,
+    #[prost(message, repeated, tag = "2")]
+    pub nodes: Vec<NodeRow>,
+    #[prost(message, repeated, tag = "3")]
+    pub ranges: Vec<RangeRow>,
+    #[prost(message, repeated, tag = "4")]
+    pub replicas: Vec<ReplicasRow>,
+}
+
+/// A node says where it is reached.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PutNode {
+    #[prost(message, optional, tag = "1")]
+    pub node: Option<NodeRow>,
+}
+
+/// Opens a job with all its steps.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct OpenJob {
+    #[prost(message, optional, tag = "1")]
+    pub job: Option<JobRow>,
+}
+
+/// Records what came of a step.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct EndStep {
+    #[prost(string, tag = "1")]
+    pub job: String,
+    #[prost(uint32, tag = "2")]
+    pub step: u32,
+    #[prost(enumeration = "StepState", tag = "3")]
+    pub state: i32,
+    #[prost(string, tag = "4")]
+    pub detail: String,
+    #[prost(uint32, tag = "5")]
+    pub refusal: u32,
+}
+
+/// Gives a catalogue's content its version number.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Register {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub hash: Bytes,
+    #[prost(uint32, tag = "3")]
+    pub effective: u32,
+}
+
+/// What is replicated.
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
+pub enum Command {
+    #[prost(message, tag = "2")]
+    Found(Found),
+    #[prost(message, tag = "3")]
+    PutNode(PutNode),
+    #[prost(message, tag = "4")]
+    OpenJob(OpenJob),
+    #[prost(message, tag = "5")]
+    EndStep(EndStep),
+    #[prost(message, tag = "6")]
+    Register(Register),
+}
+
+/// One entry of the meta group's log.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Entry {
+    #[prost(uint32, tag = "1")]
+    pub format: u32,
+    #[prost(oneof = "Command", tags = "2, 3, 4, 5, 6")]
+    pub command: Option<Command>,
+}
+
+/// What came of a command.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Outcome {
+    /// The refusal's number in the domain; 0: done.
+    #[prost(uint32, tag = "1")]
+    pub refusal: u32,
+    #[prost(string, tag = "2")]
+    pub detail: String,
+    /// The version that a catalogue has.
+    #[prost(uint32, tag = "3")]
+    pub version: u32,
+    /// Nothing had to be done.
+    #[prost(bool, tag = "4")]
+    pub unchanged: bool,
+}
+
+/// The bytes of an entry.
+pub fn encode(command: Command) -> Bytes {
+    Entry { format: FORMAT, command: Some(command) }.encode_to_vec().into()
+}

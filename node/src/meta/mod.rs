@@ -1,0 +1,8 @@
+//! The meta group: what the cluster knows of itself. Nodes, shard map, replicas, catalogue versions, jobs.
+
+pub mod command;
+pub mod group;
+pub mod job;
+pub mod runner;
+pub mod state;
+pub mod step;

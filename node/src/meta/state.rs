@@ -1,0 +1,313 @@
+//! MetaState: nodes, shard map with its epoch, replicas, catalogue versions, jobs. Pure: a command in, an outcome out;
+//! the log, the network and the work of a job's steps live elsewhere.
+
+use bytes::Bytes;
+use prost::Message as _;
+use reckoner_shard::base::refusal::{Reason, Refusal};
+
+use super::command::{
+    CatalogueRow, Command, EndStep, Entry, FORMAT, Found, JobRow, NodeRow, OpenJob, Outcome, RangeRow, Register,
+    ReplicasRow, StepState, Tables,
+};
+
+/// Number of slots; fixed for good.
+pub const SLOTS: u32 = 4096;
+
+/// Replicas of a shard: two may be lost with five, one with three; three is what the design measures.
+pub const REPLICAS_MAX: usize = 3;
+
+/// Ended jobs that are kept for whoever asks late; a job is a few hundred bytes.
+pub const JOBS_KEPT_MAX: usize = 256;
+
+/// Versions of one catalogue: a bill names one for as long as it is kept, so none is ever dropped.
+pub const CATALOGUE_VERSIONS_MAX: usize = 10_000;
+
+/// The state of the meta group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetaState {
+    tables: Tables,
+}
+
+impl Default for MetaState {
+    fn default() -> Self {
+        Self { tables: Tables { format: FORMAT, ..Tables::default() } }
+    }
+}
+
+impl MetaState {
+    /// Reads the tables as [`MetaState::encode`] wrote them.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let tables = Tables::decode(bytes).map_err(|error| format!("meta tables: {error}"))?;
+        if tables.format != FORMAT {
+            return Err(format!("meta tables have format {}, this version reads {FORMAT}", tables.format));
+        }
+        Ok(Self { tables })
+    }
+
+    /// All tables; equal states give equal bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        self.tables.encode_to_vec()
+    }
+
+    /// Applies one entry.
+    ///
+    /// # Errors
+    /// An entry that cannot be read: the group must stop.
+    pub fn apply(&mut self, entry: &[u8]) -> Result<Outcome, String> {
+        let entry = Entry::decode(entry).map_err(|error| format!("meta entry: {error}"))?;
+        if entry.format != FORMAT {
+            return Err(format!("meta entry has format {}, this version reads {FORMAT}", entry.format));
+        }
+        let result = match entry.command.ok_or("meta entry without a command")? {
+            Command::Found(found) => self.found(found),
+            Command::PutNode(put) => self.put_node(put.node.unwrap_or_default()),
+            Command::OpenJob(OpenJob { job }) => self.open_job(job.unwrap_or_default()),
+            Command::EndStep(end) => self.end_step(&end),
+            Command::Register(register) => self.register(&register),
+        };
+        Ok(result.unwrap_or_else(|refusal| Outcome {
+            refusal: u32::from(refusal.reason.number()),
+            detail: refusal.detail,
+            ..Outcome::default()
+        }))
+    }
+
+    /// Whether the cluster was founded.
+    pub fn is_founded(&self) -> bool {
+        !self.tables.cluster.is_empty()
+    }
+
+    pub fn nodes(&self) -> &[NodeRow] {
+        &self.tables.nodes
+    }
+
+    /// Where a node is reached.
+    pub fn address(&self, node: u64) -> Option<&str> {
+        self.tables.nodes.iter().find(|row| row.id == node).map(|row| row.address.as_str())
+    }
+
+    /// Epoch of the shard map, from 1; 0 before the cluster is founded.
+    pub fn epoch(&self) -> u64 {
+        self.tables.epoch
+    }
+
+    pub fn ranges(&self) -> &[RangeRow] {
+        &self.tables.ranges
+    }
+
+    pub fn replicas(&self) -> &[ReplicasRow] {
+        &self.tables.replicas
+    }
+
+    /// Every version of every catalogue, by name and version.
+    pub fn catalogues(&self) -> &[CatalogueRow] {
+        &self.tables.catalogues
+    }
+
+    /// The newest version of a catalogue.
+    pub fn catalogue(&self, name: &str) -> Option<&CatalogueRow> {
+        self.tables.catalogues.iter().rfind(|row| row.name == name)
+    }
+
+    pub fn jobs(&self) -> &[JobRow] {
+        &self.tables.jobs
+    }
+
+    pub fn job(&self, id: &str) -> Option<&JobRow> {
+        self.tables.jobs.iter().find(|job| job.id == id)
+    }
+
+    fn found(&mut self, found: Found) -> Result<Outcome, Refusal> {
+        if self.is_founded() {
+            return Ok(unchanged());
+        }
+        self.tables.cluster = found.cluster;
+        self.tables.nodes = found.nodes;
+        self.tables.nodes.sort_by_key(|node| node.id);
+        self.tables.epoch = 1;
+        self.tables.ranges = found.ranges;
+        self.tables.replicas = found.replicas;
+        Ok(Outcome::default())
+    }
+
+    fn put_node(&mut self, node: NodeRow) -> Result<Outcome, Refusal> {
+        match self.tables.nodes.iter_mut().find(|row| row.id == node.id) {
+            Some(row) if row.address == node.address => Ok(unchanged()),
+            Some(row) => {
+                row.address = node.address;
+                Ok(Outcome::default())
+            }
+            None => {
+                let known: Vec<_> = self.tables.nodes.iter().map(|row| row.id).collect();
+                let detail =
+                    format!("node {} is not of this cluster, which has {known:?}; use one of these ids", node.id);
+                Err(Refusal::new(Reason::NotFound, detail))
+            }
+        }
+    }
+
+    fn open_job(&mut self, job: JobRow) -> Result<Outcome, Refusal> {
+        if let Some(known) = self.job(&job.id) {
+            if known.documents != job.documents {
+                let detail = format!("job {} was opened with other documents; choose another id", job.id);
+                return Err(Refusal::new(Reason::VersionConflict, detail));
+            }
+            return Ok(unchanged());
+        }
+        self.tables.jobs.push(job);
+        while self.tables.jobs.len() > JOBS_KEPT_MAX {
+            let Some(oldest) = self.tables.jobs.iter().position(JobRow::ended) else { break };
+            self.tables.jobs.remove(oldest);
+        }
+        Ok(Outcome::default())
+    }
+
+    fn end_step(&mut self, end: &EndStep) -> Result<Outcome, Refusal> {
+        let not_found = || Refusal::new(Reason::NotFound, format!("job {} has no step {}", end.job, end.step));
+        let job = self.tables.jobs.iter_mut().find(|job| job.id == end.job).ok_or_else(not_found)?;
+        let step = job.steps.get_mut(end.step as usize).ok_or_else(not_found)?;
+        if step.state() != StepState::Waiting {
+            return Ok(unchanged());
+        }
+        step.state = end.state;
+        step.detail.clone_from(&end.detail);
+        step.refusal = end.refusal;
+        Ok(Outcome::default())
+    }
+
+    fn register(&mut self, register: &Register) -> Result<Outcome, Refusal> {
+        let versions = self.tables.catalogues.iter().filter(|row| row.name == register.name);
+        let (count, newest) = (versions.clone().count(), versions.last());
+        if let Some(newest) = newest.filter(|newest| newest.hash == register.hash) {
+            return Ok(Outcome { version: newest.version, ..unchanged() });
+        }
+        if count >= CATALOGUE_VERSIONS_MAX {
+            let detail = format!(
+                "catalogue {} has {count} versions, at most {CATALOGUE_VERSIONS_MAX} are kept; begin one under another name",
+                register.name
+            );
+            return Err(Refusal::new(Reason::LimitReached, detail));
+        }
+        let version = newest.map_or(1, |newest| newest.version + 1);
+        self.tables.catalogues.push(CatalogueRow {
+            name: register.name.clone(),
+            version,
+            hash: register.hash.clone(),
+            effective: register.effective,
+        });
+        self.tables.catalogues.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
+        Ok(Outcome { version, ..Outcome::default() })
+    }
+}
+
+fn unchanged() -> Outcome {
+    Outcome { unchanged: true, ..Outcome::default() }
+}
+
+/// The command that founds a cluster of `nodes` with `shards` shards: even slot ranges, each shard on up to
+/// [`REPLICAS_MAX`] nodes, the first of which should lead it. Shards count from 1, since 0 is the meta group.
+pub fn founding(cluster: u128, nodes: Vec<NodeRow>, shards: u32) -> Command {
+    let shards = shards.clamp(1, SLOTS);
+    let ranges = (0..shards).map(|at| RangeRow {
+        first: at * SLOTS / shards,
+        last: (at + 1) * SLOTS / shards - 1,
+        shard: at + 1,
+    });
+    let mut ids: Vec<u64> = nodes.iter().map(|node| node.id).collect();
+    ids.sort_unstable();
+    let replicas = (0..shards).map(|at| {
+        let turned = ids.iter().cycle().skip(at as usize % ids.len().max(1));
+        ReplicasRow { shard: at + 1, nodes: turned.take(ids.len().min(REPLICAS_MAX)).copied().collect() }
+    });
+    Command::Found(Found {
+        cluster: Bytes::copy_from_slice(&cluster.to_be_bytes()),
+        ranges: ranges.collect(),
+        replicas: replicas.collect(),
+        nodes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::{DocumentRow, StepKind, StepRow, encode};
+    use super::*;
+
+    fn node(id: u64) -> NodeRow {
+        NodeRow { id, address: format!("127.0.0.1:{id}") }
+    }
+
+    fn apply(state: &mut MetaState, command: Command) -> Outcome {
+        state.apply(&encode(command)).unwrap()
+    }
+
+    #[test]
+    fn founding_covers_every_slot_once_and_spreads_replicas() {
+        for (shards, nodes) in [(1, 1), (8, 1), (8, 3), (7, 3), (256, 5)] {
+            let mut state = MetaState::default();
+            assert!(!state.is_founded());
+            let founded = founding(9, (1..=nodes).map(node).collect(), shards);
+            assert!(!apply(&mut state, founded.clone()).unchanged);
+            assert!(apply(&mut state, founded).unchanged, "founding twice changes nothing");
+            let mut next = 0;
+            for range in state.ranges() {
+                assert_eq!(range.first, next);
+                next = range.last + 1;
+            }
+            assert_eq!(next, SLOTS);
+            for row in state.replicas() {
+                assert_eq!(row.nodes.len() as u64, nodes.min(3), "{row:?}");
+                let mut distinct = row.nodes.clone();
+                distinct.sort_unstable();
+                distinct.dedup();
+                assert_eq!(distinct.len(), row.nodes.len());
+            }
+            assert_eq!(MetaState::decode(&state.encode()).unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn catalogue_versions_count_by_content() {
+        let mut state = MetaState::default();
+        let register = |hash: &'static [u8]| {
+            Command::Register(Register { name: "aws".into(), hash: Bytes::from_static(hash), effective: 24296 })
+        };
+        let mut check = |hash, version, unchanged| {
+            let outcome = apply(&mut state, register(hash));
+            assert_eq!((outcome.version, outcome.unchanged), (version, unchanged));
+        };
+        check(b"a", 1, false);
+        check(b"a", 1, true);
+        check(b"b", 2, false);
+        check(b"a", 3, false);
+    }
+
+    #[test]
+    fn a_job_goes_step_by_step_and_stops_at_a_refusal() {
+        let mut state = MetaState::default();
+        let step = |name: &str| StepRow { kind: StepKind::Stage as i32, name: name.into(), ..StepRow::default() };
+        let document = DocumentRow { kind: "Catalogue".into(), hash: Bytes::from_static(b"h"), place: 0 };
+        let job = JobRow { id: "j".into(), documents: vec![document], steps: vec![step("a"), step("b"), step("c")] };
+        let open = |job: &JobRow| Command::OpenJob(OpenJob { job: Some(job.clone()) });
+        assert!(!apply(&mut state, open(&job)).unchanged);
+        assert!(apply(&mut state, open(&job)).unchanged);
+        let other = JobRow { documents: vec![], ..job.clone() };
+        assert_eq!(apply(&mut state, open(&other)).refusal, u32::from(Reason::VersionConflict.number()));
+        let end = |step, end: StepState| {
+            Command::EndStep(EndStep { job: "j".into(), step, state: end as i32, ..EndStep::default() })
+        };
+        assert_eq!(state.job("j").unwrap().next_step(), Some(0));
+        apply(&mut state, end(0, StepState::Done));
+        assert!(apply(&mut state, end(0, StepState::Refused)).unchanged, "a step ends once");
+        assert_eq!(state.job("j").unwrap().next_step(), Some(1));
+        apply(&mut state, end(1, StepState::Refused));
+        assert!(state.job("j").unwrap().ended());
+        assert_ne!(apply(&mut state, end(9, StepState::Done)).refusal, 0);
+    }
+
+    #[test]
+    fn unreadable_bytes_stop_the_group() {
+        assert!(MetaState::default().apply(b"\xff\xff").is_err());
+        assert!(MetaState::default().apply(b"").is_err());
+        assert!(MetaState::decode(b"").is_err(), "no format");
+    }
+}

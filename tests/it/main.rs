@@ -1,0 +1,11 @@
+//! The one test binary: every story, table and rule that spans crates. Each file says on top what it proves.
+
+mod bills;
+mod examples;
+mod failover;
+mod folds;
+mod histories;
+mod kill9;
+mod restart;
+mod simulation;
+mod tidy;

@@ -1,0 +1,327 @@
+//! Random documents and usage for the histories: valid by construction, small enough to shrink by eye, and full of the
+//! edges that matter (bounds that are hit exactly, rates with many decimals, pools that cross regions and accounts).
+
+use rand::Rng;
+use rand::rngs::SmallRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use serde_json::{Value, json};
+
+pub const SERVICES: &[&str] = &["compute", "storage"];
+pub const OPERATIONS: &[&str] = &["read", "write"];
+pub const REGIONS: &[&str] = &["eu", "us"];
+/// Values of the one attribute that some meters keep.
+pub const CLASSES: &[&str] = &["cold", "hot"];
+
+/// True `percent` times of a hundred.
+pub fn chance(rng: &mut SmallRng, percent: u32) -> bool {
+    rng.random_range(0..100) < percent
+}
+
+pub fn one<'a, T>(rng: &mut SmallRng, of: &'a [T]) -> &'a T {
+    of.choose(rng).expect("something to choose from")
+}
+
+/// A decimal with up to `decimals` digits behind the point, below `limit`.
+pub fn decimal(rng: &mut SmallRng, limit: u64, decimals: u32) -> String {
+    let whole = rng.random_range(0..limit);
+    match rng.random_range(0..=decimals) {
+        0 => whole.to_string(),
+        decimals => format!("{whole}.{:0width$}", rng.random_range(0..10u64.pow(decimals)), width = decimals as usize),
+    }
+}
+
+/// A quantity: half of the time a small multiple of five, so that ladders and thresholds are met exactly at their bounds.
+pub fn quantity(rng: &mut SmallRng, scale: u32) -> String {
+    if chance(rng, 50) { (rng.random_range(0..=12) * 5).to_string() } else { decimal(rng, 60, scale) }
+}
+
+/// A rate: now plain, now with so many decimals that every product must be rounded.
+fn rate(rng: &mut SmallRng) -> String {
+    match rng.random_range(0..4) {
+        0 => one(rng, &["0", "1"]).to_string(),
+        1 => format!("0.{:03}", rng.random_range(1..1000)),
+        2 => decimal(rng, 20, 12),
+        _ => format!("0.0000{:08}", rng.random_range(1..100_000_000)),
+    }
+}
+
+fn tiers(rng: &mut SmallRng) -> Value {
+    let count = rng.random_range(1..=4);
+    let mut bound = 0;
+    let mut tiers = Vec::new();
+    for index in 0..count {
+        let mut tier = json!({ "rate": rate(rng) });
+        if index + 1 < count {
+            // Small whole bounds, so that quantities meet them exactly and pass several.
+            bound += rng.random_range(1..=6) * 5;
+            tier["up_to"] = json!(if chance(rng, 80) { bound.to_string() } else { format!("{bound}.5") });
+        }
+        if chance(rng, 25) {
+            tier["flat"] = json!(decimal(rng, 10, 2));
+        }
+        tiers.push(tier);
+    }
+    Value::Array(tiers)
+}
+
+/// What all meters behind some SKUs have in common.
+#[derive(Clone, Copy)]
+struct Behind {
+    /// They keep hours or days, so that usage can be put in sequence.
+    timed: bool,
+    /// They keep the attribute `class`.
+    class: bool,
+}
+
+fn price(rng: &mut SmallRng, id: &str, behind: Behind) -> Value {
+    let mut price = json!({ "id": id });
+    match rng.random_range(0..5) {
+        0 => {
+            price["model"] = json!("per_unit");
+            price["rate"] = json!(rate(rng));
+        }
+        1 => {
+            price["model"] = json!("package");
+            price["rate"] = json!(rate(rng));
+            let round = *one(rng, &["up", "down"]);
+            price["package"] = json!({ "size": *one(rng, &["1", "7", "10", "2.5"]), "round": round });
+        }
+        model => {
+            price["model"] = json!(if model == 2 { "volume" } else { "graduated" });
+            price["tiers"] = tiers(rng);
+            if chance(rng, 30) {
+                price["bound"] = json!("lower");
+            }
+        }
+    }
+    if chance(rng, 30) {
+        price["free_units"] = json!(quantity(rng, 2));
+    }
+    if chance(rng, 20) {
+        price["round_units"] = json!({ "decimals": rng.random_range(-1..=3) });
+    }
+    if chance(rng, 60) {
+        price["pool"] = json!({ "split_by": split_by(rng, behind.class) });
+    }
+    if behind.timed && chance(rng, 50) {
+        price["attribution"] = json!("sequence");
+    }
+    price
+}
+
+fn split_by(rng: &mut SmallRng, class: bool) -> Vec<&'static str> {
+    let mut keys = vec!["account", "group", "payer", "root", "region", "service", "sku"];
+    if class {
+        keys.push("attribute:class");
+    }
+    keys.shuffle(rng);
+    keys.truncate(rng.random_range(0..=3));
+    keys
+}
+
+/// A catalogue of 1 to 5 meters with up to two SKUs each, some unpriced, prices shared or not, and up to two free pools.
+pub fn catalogue(rng: &mut SmallRng, effective: &str) -> Value {
+    let mut meters = Vec::new();
+    for index in 0..rng.random_range(1..=5) {
+        let bucket = *one(rng, &["month", "month", "day", "hour"]);
+        let (id, usage_type) = (format!("m{index}"), format!("u{index}"));
+        let mut meter = json!({ "id": id, "service": *one(rng, SERVICES), "usage_type": usage_type, "bucket": bucket });
+        if chance(rng, 15) {
+            meter["aggregation"] = json!("count");
+        } else {
+            meter["scale"] = json!(*one(rng, &[0, 3, 12]));
+        }
+        if chance(rng, 40) {
+            meter["attributes"] = json!(["class"]);
+        }
+        meters.push(meter);
+    }
+    let mut document = json!({
+        "kind": "Catalogue", "name": "random", "currency": *one(rng, &["USD", "USD", "JPY", "KWD"]), "effective": effective,
+        "meters": meters,
+    });
+    if chance(rng, 25) {
+        document["rounding"] = json!({ "at": *one(rng, &["line", "total"]), "decimals": rng.random_range(-1..=4) });
+    }
+    reprice(rng, &mut document);
+    document
+}
+
+/// Draws SKUs, prices and pools anew; the meters stay as they are, as they must in a later version.
+pub fn reprice(rng: &mut SmallRng, document: &mut Value) {
+    let meters: Vec<Value> = document["meters"].as_array().expect("a list").clone();
+    let mut skus = Vec::new();
+    let mut prices = Vec::new();
+    for meter in &meters {
+        if chance(rng, 10) {
+            continue;
+        }
+        let usage_type = meter["usage_type"].as_str().expect("text");
+        let selectors = match rng.random_range(0..3) {
+            0 if !meter["attributes"].is_null() => CLASSES
+                .iter()
+                .map(|class| json!({ "usage_type": usage_type, "attributes": { "class": class } }))
+                .collect(),
+            1 => REGIONS.iter().map(|region| json!({ "usage_type": usage_type, "region": region })).collect(),
+            _ => vec![json!({ "usage_type": usage_type })],
+        };
+        for selector in selectors {
+            let id = format!("sku{}", skus.len());
+            skus.push(json!({ "id": id, "match": selector, "unit": "units", "of": meter["id"] }));
+        }
+    }
+    skus.shuffle(rng);
+    let mut left = &mut skus[..];
+    while !left.is_empty() {
+        // SKUs of one price convert alike, since the pool's total is divided once.
+        let count = if chance(rng, 60) { 1 } else { rng.random_range(1..=left.len()) };
+        let (together, rest) = left.split_at_mut(count);
+        let id = format!("price{}", prices.len());
+        let price = price(rng, &id, behind(&meters, together.iter()));
+        let convert = chance(rng, 40).then(|| {
+            json!({ "divide": *one(rng, &["1", "2", "3", "7", "1000", "0.5"]), "by_hours_of_cycle": chance(rng, 20) })
+        });
+        let own = count == 1 && price["model"] == "per_unit" && chance(rng, 50);
+        for sku in together {
+            if let Some(convert) = &convert {
+                sku["convert"] = convert.clone();
+            }
+            if own { sku["rate"] = price["rate"].clone() } else { sku["price"] = json!(id) }
+        }
+        if !own {
+            prices.push(price);
+        }
+        left = rest;
+    }
+    let mut pools = Vec::new();
+    for index in 0..if skus.is_empty() { 0 } else { rng.random_range(0..=2) } {
+        let mut members: Vec<&Value> = skus.iter().collect();
+        members.shuffle(rng);
+        members.truncate(rng.random_range(1..=members.len()));
+        let ids: Vec<&Value> = members.iter().map(|sku| &sku["id"]).collect();
+        let behind = behind(&meters, members.iter().copied());
+        let mut pool = json!({ "id": format!("pool{index}"), "units": quantity(rng, 2), "skus": ids });
+        if chance(rng, 50) {
+            pool["split_by"] = json!(split_by(rng, behind.class));
+        }
+        if behind.timed && chance(rng, 50) {
+            pool["share"] = json!("sequence");
+        }
+        pools.push(pool);
+    }
+    for sku in &mut skus {
+        sku.as_object_mut().expect("an object").remove("of");
+    }
+    skus.sort_by_key(|sku| sku["id"].to_string());
+    document["skus"] = json!(skus);
+    document["prices"] = json!(prices);
+    document["pools"] = json!(pools);
+}
+
+fn behind<'a>(meters: &[Value], skus: impl Iterator<Item = &'a Value>) -> Behind {
+    let of = |sku: &Value| meters.iter().find(|meter| meter["id"] == sku["of"]).expect("a SKU prices a meter");
+    let meters: Vec<&Value> = skus.map(of).collect();
+    Behind {
+        timed: meters.iter().all(|meter| meter["bucket"] != "month"),
+        class: meters.iter().all(|meter| !meter["attributes"].is_null()),
+    }
+}
+
+/// A contract for a catalogue: private rates and percentages of every kind, some with a trigger, exclusions or dates.
+pub fn contract(rng: &mut SmallRng, root: &str, effective: &str, catalogue: &Value) -> Value {
+    let skus: Vec<&str> =
+        catalogue["skus"].as_array().into_iter().flatten().filter_map(|sku| sku["id"].as_str()).collect();
+    let mut clauses = Vec::new();
+    for index in 0..if skus.is_empty() { 0 } else { rng.random_range(0..=5) } {
+        let mut clause = json!({ "id": format!("clause{index}") });
+        let sku = *one(rng, &skus);
+        let priced =
+            &catalogue["skus"].as_array().expect("a list").iter().find(|own| own["id"] == sku).expect("one of them");
+        let meter = |meter: &&Value| meter["usage_type"] == priced["match"]["usage_type"];
+        let meter = catalogue["meters"].as_array().expect("a list").iter().find(meter).expect("a SKU prices a meter");
+        let mut scope = json!({});
+        if chance(rng, 70) {
+            scope["sku"] = json!(sku);
+        } else {
+            scope["usage_type"] = if chance(rng, 50) { json!("u*") } else { json!([priced["match"]["usage_type"]]) };
+        }
+        if chance(rng, 25) {
+            scope["operation"] = json!(*one(rng, OPERATIONS));
+        }
+        if chance(rng, 15) {
+            scope["account"] = json!(format!("{root}*"));
+        }
+        if rng.random_range(0..3) == 0 {
+            clause["mechanism"] = json!("private_rate");
+            clause["rate"] = json!(rate(rng));
+            if chance(rng, 20) {
+                // Below one currency unit, so that no full counter could cost more than a bill holds.
+                clause["rate"] = json!(format!("0.{:03}", rng.random_range(1..1000)));
+                clause["may_raise"] = json!(true);
+            }
+        } else {
+            let kind = *one(rng, &["attribute", "service", "cross_service"]);
+            clause["mechanism"] = json!("percent");
+            clause["kind"] = json!(kind);
+            clause["percent"] =
+                json!(if chance(rng, 50) { rng.random_range(0..=100).to_string() } else { decimal(rng, 100, 9) });
+            if kind == "service" {
+                scope = json!({ "service": meter["service"] });
+            }
+            if chance(rng, 25) {
+                clause["exclude"] = json!([{ "sku": *one(rng, &skus) }]);
+            }
+            if chance(rng, 30) {
+                let per = *one(rng, &["payer", "root"]);
+                let unit = *one(rng, &["spend", "quantity"]);
+                let bound = *one(rng, &["upper", "lower"]);
+                let mut trigger = json!({ "scope": { "sku": *one(rng, &skus) }, "per": per, "bound": bound });
+                trigger[unit] = json!(quantity(rng, 1));
+                clause["trigger"] = trigger;
+            }
+        }
+        clause["scope"] = scope;
+        clauses.push(clause);
+    }
+    let mut contract = json!({ "kind": "Contract", "root": root, "effective": effective, "clauses": clauses });
+    if chance(rng, 15) {
+        let mut stages = vec!["private_rates", "attribute_percent", "service_percent", "cross_service_percent"];
+        stages.shuffle(rng);
+        stages.insert(0, "usage");
+        stages.push("rounding");
+        contract["stages"] = json!(stages);
+    }
+    contract
+}
+
+/// A hierarchy of 1 to 3 payers and up to 6 linked accounts; some are members for a part of the time only.
+pub fn hierarchy(rng: &mut SmallRng, root: &str, first: &str) -> Value {
+    let payers: Vec<String> = match rng.random_range(0..3) {
+        0 => vec![root.to_owned()],
+        1 => vec![root.to_owned(), format!("{root}-pay")],
+        _ => vec![format!("{root}-pay"), format!("{root}-pay2")],
+    };
+    let groups = ["blue", "green"];
+    let accounts: Vec<Value> = (0..rng.random_range(0..=6))
+        .map(|index| {
+            let mut account = json!({ "id": format!("{root}-{index}") });
+            if chance(rng, 60) {
+                account["payer"] = json!(one(rng, &payers));
+            }
+            if chance(rng, 50) {
+                account["group"] = json!(*one(rng, &groups));
+            }
+            if chance(rng, 20) {
+                account["from"] = json!(format!("{first}-05"));
+            }
+            if chance(rng, 20) {
+                account["until"] = json!(format!("{first}-25T12:00:00Z"));
+            }
+            account
+        })
+        .collect();
+    json!({
+        "kind": "Hierarchy", "root": root, "catalogue": "random", "payers": payers, "groups": groups, "accounts": accounts,
+        "cycles": { "first": first, "close": "manual", "grace": "2d" },
+    })
+}

@@ -1,0 +1,332 @@
+//! The reference machine: every record ever sent kept in a list, every question answered by walking it. What a record is
+//! told (accepted, late, duplicate, refused) and which cycle it counts in, by the letter of DESIGN.md sections 5 and 7.
+//! What the counted usage costs lives in `bill.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::bill::{Bills, Counter, Member, Series, fold, list, selects, text};
+use super::exact::{Exact, exact, whole};
+
+/// What is measured, as a caller writes it down. `start` is in nanoseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub series: Series,
+    /// A decimal.
+    pub quantity: String,
+    pub start: i64,
+}
+
+/// What one record is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Accepted {
+        late: bool,
+    },
+    Duplicate,
+    /// The stable code of a reason.
+    Refused(&'static str),
+}
+
+/// A cycle as a number that sorts: months since year 0.
+pub type Cycle = u32;
+
+/// The first instants of all months from 1970 to 2100, by counting days.
+static STARTS: LazyLock<Vec<i64>> = LazyLock::new(|| {
+    let leap = |year: u32| (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
+    let days_of = |year: u32, month: u32| match month {
+        2 => 28 + i64::from(leap(year)),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let mut starts = vec![0];
+    for month in 1970 * 12..2100 * 12 {
+        let days = days_of(month / 12, month % 12 + 1);
+        starts.push(starts[starts.len() - 1] + days * 86_400_000_000_000);
+    }
+    starts
+});
+
+/// The first instant of a cycle.
+pub fn start_of(cycle: Cycle) -> i64 {
+    STARTS[(cycle - 1970 * 12) as usize]
+}
+
+pub fn cycle_of(time: i64) -> Cycle {
+    1970 * 12 + STARTS.iter().position(|start| *start > time).expect("time ends somewhere") as Cycle - 1
+}
+
+/// `2026-09`.
+pub fn cycle_name(cycle: Cycle) -> String {
+    format!("{:04}-{:02}", cycle / 12, cycle % 12 + 1)
+}
+
+pub fn hours_of(cycle: Cycle) -> i64 {
+    (start_of(cycle + 1) - start_of(cycle)) / 3_600_000_000_000
+}
+
+/// A record that counts.
+#[derive(Clone, Debug)]
+struct Counted {
+    cycle: Cycle,
+    late: bool,
+    meter: Value,
+    row: Row,
+}
+
+/// One hierarchy with all that was ever counted for it.
+#[derive(Clone, Debug)]
+pub struct Root {
+    pub slot: u16,
+    pub hierarchy: Value,
+    /// Versions with the cycle each takes effect in, oldest first.
+    pub catalogues: Vec<(Cycle, Value)>,
+    pub contracts: Vec<(Cycle, Value)>,
+    pub first: Cycle,
+    /// The oldest cycle that is not cut.
+    pub open: Cycle,
+    /// The oldest cycle whose counters are still in memory.
+    pub archived: Cycle,
+    counted: Vec<Counted>,
+}
+
+/// What a producer sent to one slot. The kind is fixed by the first segment.
+#[derive(Clone, Debug)]
+enum Producer {
+    Sequenced { epoch: u64, mark: Option<u64>, refused: BTreeMap<u64, &'static str> },
+    ById { seen: BTreeMap<String, Row> },
+}
+
+/// How a segment's records are recognised when they come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    Sequenced { epoch: u64, previous: Option<u64> },
+    ById,
+}
+
+/// A record under its number (sequenced) or its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub number: u64,
+    pub id: String,
+    pub row: Row,
+}
+
+/// All hierarchies and producers.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    pub roots: BTreeMap<String, Root>,
+    producers: BTreeMap<(u16, String), Producer>,
+}
+
+impl Root {
+    pub fn new(slot: u16, hierarchy: Value, first: Cycle, catalogue: Value) -> Root {
+        let catalogues = vec![(first, catalogue)];
+        Root {
+            slot,
+            hierarchy,
+            catalogues,
+            contracts: Vec::new(),
+            first,
+            open: first,
+            archived: first,
+            counted: Vec::new(),
+        }
+    }
+
+    /// The version of a document that governs a cycle.
+    pub fn governing(versions: &[(Cycle, Value)], cycle: Cycle) -> Option<&Value> {
+        versions.iter().rev().find(|(from, _)| *from <= cycle).map(|(_, document)| document)
+    }
+
+    /// Whether an account belongs to the hierarchy at an instant: root and payers always, others by their rows.
+    fn has_member(&self, account: &str, at: i64) -> bool {
+        let named = |value: &Value| value.as_str() == Some(account);
+        let inside = |row: &Value| {
+            let bound = |field: &str| row[field].as_str().map(time_of);
+            bound("from").is_none_or(|from| from <= at) && bound("until").is_none_or(|until| at < until)
+        };
+        let rows: Vec<&Value> = list(&self.hierarchy, "accounts").iter().filter(|row| named(&row["id"])).collect();
+        if rows.is_empty() {
+            return named(&self.hierarchy["root"]) || list(&self.hierarchy, "payers").iter().any(named);
+        }
+        rows.into_iter().any(inside)
+    }
+
+    /// Payer and group of every account that a counter can name.
+    pub fn member(&self, account: &str) -> Member {
+        let root = text(&self.hierarchy["root"], "").to_owned();
+        let mut payers: Vec<String> =
+            list(&self.hierarchy, "payers").iter().map(|payer| text(payer, "").to_owned()).collect();
+        if payers.is_empty() {
+            payers.push(root.clone());
+        }
+        let default = if payers.contains(&root) { root } else { payers[0].clone() };
+        let row = list(&self.hierarchy, "accounts").iter().find(|row| row["id"].as_str() == Some(account));
+        let stated = |field: &str| row.and_then(|row| row[field].as_str()).map(str::to_owned);
+        let own = payers.contains(&account.to_owned()).then(|| account.to_owned());
+        Member { payer: own.or(stated("payer")).unwrap_or(default), group: stated("group").unwrap_or_default() }
+    }
+
+    /// Counts a record or says why not.
+    fn count(&mut self, row: &Row) -> Verdict {
+        let cycle = cycle_of(row.start);
+        let catalogue = &self.catalogues.last().expect("a hierarchy has a catalogue").1;
+        let Some(meter) =
+            list(catalogue, "meters").iter().find(|meter| selects(meter, &without_attributes(&row.series)))
+        else {
+            return Verdict::Refused("UNKNOWN_METER");
+        };
+        let kept = |name: &str| list(meter, "attributes").iter().any(|kept| kept.as_str() == Some(name));
+        if row.series.attributes.iter().any(|(name, _)| !kept(name)) {
+            return Verdict::Refused("UNKNOWN_ATTRIBUTE");
+        }
+        if row.quantity.starts_with('-') {
+            return Verdict::Refused("NEGATIVE_QUANTITY");
+        }
+        if cycle < self.first {
+            return Verdict::Refused("TOO_EARLY");
+        }
+        if cycle > self.open + 1 {
+            return Verdict::Refused("TOO_FAR_AHEAD");
+        }
+        let late = cycle < self.open;
+        self.counted.push(Counted { cycle, late, meter: meter.clone(), row: row.clone() });
+        Verdict::Accepted { late }
+    }
+
+    /// The counters of a cycle: in time and late apart.
+    pub fn counters(&self, cycle: Cycle, late: bool) -> Vec<Counter> {
+        let mut found: BTreeMap<(Series, i64), Exact> = BTreeMap::new();
+        for counted in self.counted.iter().filter(|counted| (counted.cycle, counted.late) == (cycle, late)) {
+            let hour = (counted.row.start - start_of(cycle)) / 3_600_000_000_000;
+            let bucket = match text(&counted.meter["bucket"], "month") {
+                "hour" => hour,
+                "day" => hour / 24 * 24,
+                _ => 0,
+            };
+            let counts = text(&counted.meter["aggregation"], "sum") == "count";
+            let value = if counts { whole(1) } else { exact(&counted.row.quantity) };
+            *found.entry((counted.row.series.clone(), bucket)).or_insert_with(|| whole(0)) += value;
+        }
+        found.into_iter().map(|((series, bucket), value)| Counter { series, bucket, value }).collect()
+    }
+
+    /// The bills of a cycle over what was counted in time.
+    pub fn bills(&self, cycle: Cycle) -> Bills {
+        let catalogue = Root::governing(&self.catalogues, cycle).expect("a cycle that counts has a catalogue");
+        let name = cycle_name(cycle);
+        let contract = Root::governing(&self.contracts, cycle);
+        let contract = contract.filter(|contract| name.as_str() < text(&contract["until"], "9999-12"));
+        let counters = self.counters(cycle, false);
+        fold(catalogue, contract, (&name, hours_of(cycle)), &counters, &|account| self.member(account))
+    }
+
+    /// How many records were accepted, late ones included.
+    pub fn accepted(&self) -> usize {
+        self.counted.len()
+    }
+}
+
+/// Meters select by everything but attributes.
+fn without_attributes(series: &Series) -> Series {
+    Series { attributes: Vec::new(), ..series.clone() }
+}
+
+/// `2026-09-05` or `2026-09-25T12:00:00Z`, as the drawn documents write times.
+fn time_of(text: &str) -> i64 {
+    let part = |from: usize, until: usize| text.get(from..until).map_or(0, |part| part.parse::<i64>().expect("digits"));
+    let cycle = (part(0, 4) * 12 + part(5, 7) - 1) as Cycle;
+    let hours = (part(8, 10) - 1) * 24 + part(11, 13);
+    start_of(cycle) + ((hours * 60 + part(14, 16)) * 60 + part(17, 19)) * 1_000_000_000
+}
+
+impl Ledger {
+    /// One segment: a verdict a record, or the reason why the whole segment was refused and nothing moved.
+    pub fn push(
+        &mut self,
+        slot: u16,
+        producer: &str,
+        sending: Sending,
+        records: &[Sent],
+    ) -> Result<Vec<Verdict>, &'static str> {
+        let key = (slot, producer.to_owned());
+        let fresh = match sending {
+            Sending::Sequenced { previous: Some(_), .. } if !self.producers.contains_key(&key) => {
+                return Err("OUT_OF_ORDER");
+            }
+            Sending::Sequenced { epoch, .. } => Producer::Sequenced { epoch, mark: None, refused: BTreeMap::new() },
+            Sending::ById => Producer::ById { seen: BTreeMap::new() },
+        };
+        let known = self.producers.entry(key).or_insert(fresh);
+        let mut verdicts = Vec::new();
+        match (sending, known) {
+            (Sending::Sequenced { epoch, previous }, Producer::Sequenced { epoch: latest, mark, refused }) => {
+                if epoch < *latest {
+                    return Err("STALE_EPOCH");
+                }
+                // Only what begins at or under the mark may name no previous: all of it is being sent again.
+                let first = records[0].number;
+                let in_order = match previous {
+                    Some(previous) => mark.is_some_and(|mark| previous <= mark),
+                    None => mark.is_none_or(|mark| first <= mark),
+                };
+                if !in_order {
+                    return Err("OUT_OF_ORDER");
+                }
+                *latest = epoch;
+                for Sent { number, row, .. } in records {
+                    verdicts.push(if mark.is_some_and(|mark| *number <= mark) {
+                        refused.get(number).map_or(Verdict::Duplicate, |reason| Verdict::Refused(reason))
+                    } else {
+                        *mark = Some(*number);
+                        let verdict = count(&mut self.roots, slot, row);
+                        if let Verdict::Refused(reason) = verdict {
+                            refused.insert(*number, reason);
+                        }
+                        verdict
+                    });
+                }
+            }
+            (Sending::ById, Producer::ById { seen }) => {
+                for Sent { id, row, .. } in records {
+                    verdicts.push(match seen.get(id) {
+                        Some(first) if first == row => Verdict::Duplicate,
+                        Some(_) => Verdict::Refused("ID_REUSED"),
+                        None => {
+                            let verdict = count(&mut self.roots, slot, row);
+                            if matches!(verdict, Verdict::Accepted { .. }) {
+                                seen.insert(id.clone(), row.clone());
+                            }
+                            verdict
+                        }
+                    });
+                }
+            }
+            _ => return Err("PRODUCER_KIND"),
+        }
+        Ok(verdicts)
+    }
+}
+
+fn count(roots: &mut BTreeMap<String, Root>, slot: u16, row: &Row) -> Verdict {
+    let owner = |root: &&mut Root| root.slot == slot && root.has_member(&row.series.account, row.start);
+    roots.values_mut().find(owner).map_or(Verdict::Refused("UNKNOWN_ACCOUNT"), |root| root.count(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_by_counting() {
+        assert_eq!(start_of(2024 * 12 + 8), 1_725_148_800_000_000_000);
+        assert_eq!((hours_of(2024 * 12 + 1), hours_of(2023 * 12 + 1), hours_of(2024 * 12 + 8)), (696, 672, 720));
+        assert_eq!(cycle_of(1_725_148_800_000_000_000 - 1), 2024 * 12 + 7);
+        assert_eq!(cycle_name(2024 * 12 + 8), "2024-09");
+        assert_eq!(time_of("2024-09-01"), 1_725_148_800_000_000_000);
+        assert_eq!(time_of("2024-09-25T12:00:00Z"), 1_725_148_800_000_000_000 + (24 * 24 + 12) * 3_600_000_000_000);
+    }
+}

@@ -23,6 +23,9 @@ use crate::usage::series::{SERIES_PER_ROOT_MAX, TableFull};
 /// Records decoded at once: their columns fit the first-level cache, and their adds overlap in flight.
 const BLOCK: usize = 128;
 
+/// Segments ahead whose slots are read before their turn.
+const AHEAD: usize = 4;
+
 /// What a definition came to.
 type Defined = Result<u32, Refusal>;
 
@@ -37,6 +40,9 @@ impl State {
         let mut verdict = BatchVerdict { refused: None, slot_epoch, segments: Vec::new() };
         let mut window = Window::default();
         for (at, segment) in batch.segments.iter().enumerate() {
+            if let Some(later) = batch.segments.get(at + AHEAD) {
+                self.touch(later, &window);
+            }
             let counted = self.ingest_segment(segment, generation, &mut window);
             let live = self.slots[usize::from(segment.slot.0)].as_ref();
             let table = live.map_or(0, |live| live.data.series.generation);
@@ -66,6 +72,25 @@ impl State {
             }
         }
         verdict
+    }
+
+    /// Reads a little of a segment's slot before its turn, so that its memory is on its way.
+    fn touch(&self, segment: &Segment<'_>, window: &Window) {
+        let Some(live) = &self.slots[usize::from(segment.slot.0)] else {
+            return;
+        };
+        let data = &live.data;
+        std::hint::black_box((
+            data.series.generation,
+            data.meters.len(),
+            live.opens.first(),
+            data.producers.is_empty(),
+        ));
+        // Two numbers stand for all: neighbours of a small slot share their chunks.
+        let mut some = [0; 2];
+        let some = &mut some[..2.min(segment.records as usize)];
+        segment.series.fill(0, some);
+        data.counters.lanes[lane_of(window.ordinal)].touch(some, segment.definitions.len() as u64);
     }
 
     fn ingest_segment(
@@ -403,6 +428,8 @@ impl Counting<'_> {
             if !wide {
                 segment.quantity.fill(block, &mut quantities[..count]);
             }
+            let ordinal = self.window.ordinal_of(segment.start_of(starts[0]));
+            self.live.data.counters.lanes[lane_of(ordinal)].touch(&series[..count], segment.definitions.len() as u64);
             let mut accepted = 0;
             for index in 0..count {
                 let number = next + steps[index];

@@ -97,6 +97,18 @@ impl Lane {
         self.lots.get_mut(number as usize)
     }
 
+    /// Reads a bit of each lot, so that their memory is on its way all at once before they are added to one by one.
+    /// Numbers are those of the lots plus `above`; others are passed over.
+    #[inline]
+    pub fn touch(&self, numbers: &[u64], above: u64) {
+        let mut seen = 0;
+        for number in numbers {
+            let lot = self.lots.get(number.wrapping_sub(above) as usize);
+            seen ^= lot.map_or(0, |lot| lot.meta.0);
+        }
+        std::hint::black_box(seen);
+    }
+
     /// Must follow [`Lot::count`] where that says so.
     #[cold]
     pub fn first_or_carry(&mut self, number: u32) {

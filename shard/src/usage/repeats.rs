@@ -111,6 +111,10 @@ impl Producers {
         self.seen.get(producer)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
     /// In order of name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Seen)> {
         self.seen.iter().map(|(name, seen)| (&**name, seen))

@@ -78,8 +78,7 @@ fn ended(child: &mut Child) -> (ExitStatus, String) {
 
 /// A start that has to fail; its words.
 fn refused(folder: &Path, listen: &str) -> String {
-    let mut child = command(folder, listen, &[]).spawn().expect("the harness starts");
-    drop(child.stdout.take());
+    let mut child = command(folder, listen, &[]).stdout(Stdio::null()).spawn().expect("the harness starts");
     let (status, words) = ended(&mut child);
     assert!(!status.success(), "it should not have started: {words}");
     words

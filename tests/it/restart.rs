@@ -69,7 +69,7 @@ async fn all_nodes_at_once_lose_nothing_that_was_acknowledged() -> anyhow::Resul
     // Half a dollar a unit.
     assert_eq!(issued.len(), 1);
     let halves: Money = issued[0].2.parse()?;
-    assert_eq!(halves.0 * 2, Money::ONE.0 * i128::from(units_through(1_200)));
+    assert_eq!(halves.0 * 2, Money::ONE.0 * units_through(1_200));
 
     power_loss(&mut cluster).await?;
     assert_eq!(bills(&client).await?, issued, "a bill never changes");

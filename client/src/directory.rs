@@ -25,6 +25,9 @@ const ACCOUNTS_KEPT_MAX: usize = 1_000_000;
 /// An answer that did not help is not asked for again before this: a flood of unknown accounts must not become a flood
 /// of questions.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How often a node is asked again that knows a hierarchy and not yet its catalogue: two seconds in all.
+const LAGGING_TRIES: u32 = 20;
+const LAGGING_PAUSE: Duration = Duration::from_millis(100);
 /// Scale of a definition whose meter is not known: the machine refuses its records, whatever their scale.
 const SCALE_UNKNOWN: u8 = 12;
 
@@ -142,12 +145,24 @@ impl Client {
             return Ok(Home { slot, scale: SCALE_UNKNOWN, from: at, until: Some(Timestamp(at.0.saturating_add(1))) });
         };
         let mut scale = self.scale(member, key).await?;
-        if scale.is_none() && self.directory().known(&key.account).is_none_or(|k| k.asked.elapsed() >= ASK_AGAIN_AFTER)
-        {
+        let known = self.directory().known(&key.account);
+        let mut tries = match member.catalogue {
+            // Every hierarchy has a catalogue: the node that answered lags behind.
+            None => LAGGING_TRIES,
+            Some(_) => u32::from(known.is_none_or(|known| known.asked.elapsed() >= ASK_AGAIN_AFTER)),
+        };
+        while scale.is_none() && tries > 0 {
+            tries -= 1;
             // A newer catalogue may declare the meter.
             let members = self.ask_for(std::slice::from_ref(&key.account), true).await?;
             if let Some(member) = members.iter().find(|member| member.holds(at)) {
                 scale = self.scale(member, key).await?;
+                if member.catalogue.is_some() {
+                    break;
+                }
+            }
+            if tries > 0 {
+                tokio::time::sleep(LAGGING_PAUSE).await;
             }
         }
         let (slot, from, until) = (member.slot, member.from, member.until);

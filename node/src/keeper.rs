@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::context::Context;
 use crate::data::cycle_clock::{self, CycleClock};
 use crate::data::shard::{self, Shard};
+use crate::meta::state::MetaState;
 
 /// How often the groups are compared with the map when nothing changed: an open that failed is tried again.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
@@ -102,6 +103,7 @@ impl Actor for Keeper {
 impl Kept {
     async fn reconcile(&mut self, myself: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
         let state = self.context.meta.state();
+        self.seal_failed(&state);
         let node = self.context.node;
         let wanted: BTreeMap<ShardId, BTreeMap<NodeId, String>> = state
             .replicas()
@@ -139,10 +141,32 @@ impl Kept {
                 Err(error) => {
                     tracing::error!(shard = %id, %error, "a shard cannot be opened");
                     machine.stop(None);
+                    self.seal_if_alone(&state, id, &error.to_string());
                 }
             }
         }
         Ok(())
+    }
+
+    /// A replica that cannot go on is rebuilt from its peers; one without any has nobody to be rebuilt from, and its
+    /// node stops with the reason.
+    fn seal_if_alone(&self, state: &MetaState, shard: ShardId, reason: &str) {
+        let alone = state.replicas().iter().any(|row| row.shard == shard.0 && row.nodes.len() == 1);
+        if alone {
+            self.context
+                .fate
+                .seal(&format!("shard {shard} cannot be opened from the log in the data directory: {reason}"));
+        }
+    }
+
+    /// The same for replicas that opened and failed later, such as on the first read of a damaged log entry.
+    fn seal_failed(&self, state: &MetaState) {
+        for id in self.open.keys() {
+            let failure = self.context.shards.get(*id).and_then(|shard| shard.group().status().failure);
+            if let Some(reason) = failure {
+                self.seal_if_alone(state, *id, &reason);
+            }
+        }
     }
 
     async fn start_clock(

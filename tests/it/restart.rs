@@ -9,6 +9,7 @@ use reckoner_client::proto;
 use reckoner_node::clock::ManualClock;
 use reckoner_node::local::{LocalCluster, LocalConfig};
 use reckoner_shard::base::id::AccountId;
+use reckoner_shard::base::money::Money;
 use reckoner_tests::push::{CYCLE, Producer, ROOT, counted, set_up, units_through};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,9 +67,9 @@ async fn all_nodes_at_once_lose_nothing_that_was_acknowledged() -> anyhow::Resul
     assert_eq!(closed.state, "issued", "{closed:?}");
     let issued = bills(&client).await?;
     // Half a dollar a unit.
-    let cents = units_through(1_200) * 50;
     assert_eq!(issued.len(), 1);
-    assert_eq!(issued[0].2, format!("{}.{:02}", cents / 100, cents % 100));
+    let halves: Money = issued[0].2.parse()?;
+    assert_eq!(halves.0 * 2, Money::ONE.0 * units_through(1_200));
 
     power_loss(&mut cluster).await?;
     assert_eq!(bills(&client).await?, issued, "a bill never changes");

@@ -257,7 +257,7 @@ fn define(batcher: &Batcher, shape: &Shape) -> Result<Vec<Series>> {
         let (account, meter) = shape.split(counter);
         let slot = slot_of(&shape.root_name(account / shape.accounts_per_root));
         let account = AccountId::new(&shape.account_name(account))?;
-        let key = SeriesKey::new(account, "bench", &shape.usage_type(meter), "", "", vec![]);
+        let key = SeriesKey::new(account, "bench", shape.usage_type(meter), "", "", vec![]);
         series.push(batcher.define(&key, slot, SCALE));
     }
     Ok(series)

@@ -444,11 +444,13 @@ impl Batcher {
             let done = self.shared.done.notified();
             tokio::pin!(done);
             done.as_mut().enable();
+            self.shared.seal_all();
+            let settled = self.shared.outstanding.load(Ordering::Acquire) == 0;
+            // After the count: a failure is told before the last of its records is settled.
             if self.shared.failed.get().is_some() {
                 return Err(self.failure());
             }
-            self.shared.seal_all();
-            if self.shared.outstanding.load(Ordering::Acquire) == 0 {
+            if settled {
                 return Ok(self.totals());
             }
             // Sealing may have found no room: the verdicts that make room also wake this loop, by time at the latest.

@@ -386,10 +386,11 @@ impl Driver {
         let slot = &mut self.slots[usize::from(sent.run.slot.0)];
         if let Some(refusal) = &verdict.whole {
             if !refusal.reason.heals() {
-                self.settle(&sent.run, 0, sent.run.len() as u32, &Verdict::Refused(refusal.clone()));
+                // First: who waits for these verdicts must find the failure with them.
                 if refusal.reason == Reason::StaleEpoch || refusal.reason == Reason::ProducerKind {
                     self.shared.fail(refusal.clone().into());
                 }
+                self.settle(&sent.run, 0, sent.run.len() as u32, &Verdict::Refused(refusal.clone()));
                 return;
             }
             match refusal.reason {

@@ -546,3 +546,61 @@ async fn explain_bill(arguments: &ExplainArguments, client: &Client, out: &Out) 
     }
     Ok(Exit::Ok)
 }
+
+#[cfg(test)]
+mod tests {
+    use reckoner_shard::billing::simulate::{Simulation, simulate};
+
+    use super::*;
+
+    fn body() -> BillBody {
+        let catalogue = r#"{"kind":"Catalogue","name":"demo","currency":"USD","effective":"2024-09",
+            "meters":[{"id":"calls","service":"api","usage_type":"calls"}],
+            "skus":[{"id":"calls","match":{"service":"api"},"unit":"calls","rate":"0.01"}]}"#;
+        let hierarchy = r#"{"kind":"Hierarchy","root":"acme","catalogue":"demo",
+            "cycles":{"first":"2024-09","close":"manual"}}"#;
+        let record =
+            r#"{"account":"acme","service":"api","usage_type":"calls","quantity":"150.5","start":"2024-09-18"}"#;
+        let simulation = Simulation {
+            catalogue: &serde_json::from_str(catalogue).unwrap(),
+            contract: None,
+            hierarchy: &serde_json::from_str(hierarchy).unwrap(),
+            records: &[serde_json::from_str(record).unwrap()],
+            cycle: "2024-09".parse().unwrap(),
+            billed: &[],
+            interim: false,
+        };
+        simulate(&simulation).unwrap().bodies.remove(0)
+    }
+
+    #[test]
+    fn a_printed_bill_is_read_back_exactly() {
+        let body = body();
+        let folder = tempfile::tempdir().unwrap();
+        let check = |text: String| {
+            let path = folder.path().join("bill.json");
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read_billed(&path).unwrap(), std::slice::from_ref(&body));
+        };
+        check(serde_json::to_string(&Bills { bills: vec![BillRow::simulated(&body)] }).unwrap());
+        check(serde_json::to_string(&BillRow::simulated(&body)).unwrap());
+        let path = folder.path().join("other.json");
+        std::fs::write(&path, "{}").unwrap();
+        assert!(read_billed(&path).unwrap_err().to_string().contains("simulate -o json"));
+    }
+
+    #[test]
+    fn a_bill_has_the_same_fields_on_the_wire() {
+        let body = body();
+        // 150.5 calls at 0.01 are 1.505, which rounds half up to 1.51 with a line of 0.005.
+        let detail = crate::wire::bills::detail(&body);
+        assert_eq!((detail.total.as_str(), detail.payable.as_str()), ("1.505", "1.51"));
+        let amounts: Vec<&str> = detail.lines.iter().map(|line| line.amount.as_str()).collect();
+        assert_eq!(amounts, ["1.505", "0.005"]);
+        assert_eq!((detail.lines[0].quantity.as_deref(), detail.lines[0].unit.as_str()), (Some("150.5"), "calls"));
+        let canonical = crate::wire::bills::bill(&body, proto::BillForm::Canonical);
+        assert_eq!(body_of(&canonical).unwrap(), body);
+        let forged = proto::Bill { body_hash: vec![0; 32].into(), ..canonical };
+        assert!(body_of(&forged).is_err());
+    }
+}

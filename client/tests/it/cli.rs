@@ -69,6 +69,19 @@ async fn bills_are_simulated_from_files() {
     assert_eq!(reckoner(&["simulate", "-f", &alone, "--usage", &usage, "--cycle", "2024-09"]).await, Exit::Failed);
 }
 
+#[tokio::test]
+async fn the_examples_are_valid_and_make_bills() {
+    let check = async |folder: &str, usage: &str, cycle: &str| {
+        let folder = format!("{}/../examples/{folder}", env!("CARGO_MANIFEST_DIR"));
+        let usage = format!("{folder}/{usage}");
+        assert_eq!(reckoner(&["validate", "-f", &folder]).await, Exit::Ok, "{folder}");
+        let simulate = ["simulate", "-f", &folder, "--usage", &usage, "--cycle", cycle];
+        assert_eq!(reckoner(&simulate).await, Exit::Ok, "{folder}");
+    };
+    check("quickstart", "usage.jsonl", "2026-09").await;
+    check("llm-tokens", "usage.csv", "2023-11").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_counts_once_however_often_it_is_pushed() {
     let fake = Fake::start(&["acme"], Faults { lost_reply: 20, ..Faults::default() }, 1).await;

@@ -15,7 +15,7 @@ use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
-use reckoner_shard::billing::cycle::{CutCycle, IssuedBill, Phase};
+use reckoner_shard::billing::cycle::{self, CutCycle, IssuedBill, Phase};
 use reckoner_shard::machine::query::{NoSource, View};
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
@@ -205,7 +205,12 @@ impl Bills for Door {
                 && (request.number.is_empty() || number_of(&bill.envelope) == request.number)
         };
         let found: Vec<Issued> = issued(&read.view, &root).map_err(Trouble::from)?.into_iter().filter(wanted).collect();
-        if found.is_empty() {
+        let issued_without = cycle.is_some_and(|asked| {
+            let status = read.view.cycle_status(&root, asked);
+            matches!(status, Ok(cycle::Status::Issued | cycle::Status::Archived)) && request.number.is_empty()
+        });
+        // A cycle that was closed without usage in time has no bill, and that is an answer.
+        if found.is_empty() && !issued_without {
             return Err(Trouble::Refused(nothing_issued(&read.view, &root, cycle, &request.number)).into());
         }
         let mut bills = Vec::with_capacity(found.len());

@@ -6,10 +6,11 @@ use reckoner_client::proto::{GetUsageReply, GetUsageRequest, UsageCounter};
 use reckoner_client::wire::usage::attributes;
 use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::money::print_scaled;
-use reckoner_shard::base::refusal::Refusal;
 use reckoner_shard::base::time::{CycleId, DAY, HOUR, Timestamp};
-use reckoner_shard::machine::query::{UsageLine, View};
+use reckoner_shard::billing::cycle::Phase;
+use reckoner_shard::machine::query::{UsageLine, View, read_archive};
 use reckoner_shard::placement::slot_of;
+use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::Bucket;
 
 use super::status::Trouble;
@@ -27,13 +28,17 @@ pub async fn get(context: &Arc<Context>, request: GetUsageRequest) -> Result<Get
         None => read.view.cycles(&root)?.open,
     };
     let (view, account) = (read.view.clone(), request.account);
+    let archived = archive_of(context, &view, &root, cycle)?;
     let (counters, total) = workers::run(context.workers.as_ref(), move || {
-        let lines = view.usage(&root, cycle)?;
+        let mut lines = view.usage(&root, cycle)?;
+        if let Some((bytes, catalogue)) = archived {
+            put_back(&mut lines, &bytes, &catalogue)?;
+        }
         let wanted = lines.iter().filter(|line| account.is_empty() || line.series.account.as_str() == account);
         let counters: Vec<UsageCounter> =
             wanted.flat_map(|line| counters_out(line, cycle, kind_of(&view, &root, line))).collect();
         let total = counters.len();
-        Ok::<_, Refusal>((counters.into_iter().skip(first).take(rows).collect::<Vec<_>>(), total))
+        Ok::<_, Trouble>((counters.into_iter().skip(first).take(rows).collect::<Vec<_>>(), total))
     })
     .await
     .map_err(|lost| Trouble::unavailable(lost.to_string()))??;
@@ -43,6 +48,50 @@ pub async fn get(context: &Arc<Context>, request: GetUsageRequest) -> Result<Get
         cycle: cycle.to_string(),
         position: Some(wire::position_out(shard, read.position, context.meta.state().epoch())),
     })
+}
+
+/// The counters of a billed cycle, which have left memory for the store beside its bills, and the catalogue to read them.
+fn archive_of(
+    context: &Context,
+    view: &View,
+    root: &AccountId,
+    cycle: CycleId,
+) -> Result<Option<(bytes::Bytes, Arc<Catalogue>)>, Trouble> {
+    let cycles = view.cycles(root)?;
+    let Some(cut) = cycles.find(cycle) else { return Ok(None) };
+    let Phase::Archived(_, hash) = &cut.phase else { return Ok(None) };
+    let missing = |what: &str| Trouble::unavailable(format!("{what} of {cycle} is not at this node yet; ask again"));
+    let unreadable = |error: std::io::Error| Trouble::unavailable(error.to_string());
+    let bytes = context.bills.get(Some(cycle), hash).map_err(unreadable)?;
+    let catalogue = context.catalogues.load(&cut.inputs.catalogue_hash).map_err(unreadable)?;
+    Ok(Some((bytes.ok_or_else(|| missing("the archive"))?, catalogue.ok_or_else(|| missing("the catalogue"))?)))
+}
+
+/// Joins archived counters with what came late, which is still in memory; sorted as a reader expects them.
+fn put_back(lines: &mut Vec<UsageLine>, bytes: &[u8], catalogue: &Catalogue) -> Result<(), Trouble> {
+    let counters = read_archive(bytes, catalogue).map_err(Trouble::unavailable)?;
+    let late = lines.len();
+    for counter in counters {
+        let meter = catalogue.meter(counter.meter);
+        let place = (&counter.series, counter.bucket);
+        // What came late is sorted by the same order.
+        if let Ok(at) = lines[..late].binary_search_by(|line| (&line.series, line.bucket).cmp(&place)) {
+            (lines[at].value, lines[at].records) = (counter.value, counter.records);
+            continue;
+        }
+        lines.push(UsageLine {
+            series: counter.series,
+            meter: meter.id.clone(),
+            scale: meter.scale,
+            bucket: counter.bucket,
+            value: counter.value,
+            records: counter.records,
+            late_value: 0,
+            late_records: 0,
+        });
+    }
+    lines.sort_by(|one, other| (&one.series, one.bucket).cmp(&(&other.series, other.bucket)));
+    Ok(())
 }
 
 /// What the meter of a line counts by.

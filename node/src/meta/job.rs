@@ -1,6 +1,7 @@
 //! An apply job before it runs: documents are read and checked, all of them and against each other, and only then do
 //! they become steps. What a step does is in [`super::step`].
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -215,9 +216,9 @@ async fn check_members(
     for (account, periods) in members(hierarchy) {
         let slot = slot_of(&account);
         let shard = reach::shard_of(context, slot)?;
-        if !views.contains_key(&shard) {
+        if let Entry::Vacant(place) = views.entry(shard) {
             let read = reach::replica(context, shard)?.view(None).await;
-            views.insert(shard, read.map_err(|error| Trouble::of_group(error, shard.0, 0))?.view);
+            place.insert(read.map_err(|error| Trouble::of_group(error, shard.0, 0))?.view);
         }
         let id = AccountId::new(&account).map_err(|error| Trouble::invalid(error.to_string()))?;
         let known = views.get(&shard).and_then(|view| view.slot(slot)).map(|slot| slot.directory.memberships(&id));

@@ -23,6 +23,9 @@ use crate::usage::series::{SERIES_PER_ROOT_MAX, TableFull};
 /// Records decoded at once: their columns fit the first-level cache, and their adds overlap in flight.
 const BLOCK: usize = 128;
 
+/// Records by id ahead whose places are read before their turn.
+const RECORDS_AHEAD: usize = 12;
+
 /// Segments ahead whose slots are read before their turn.
 const AHEAD: usize = 4;
 
@@ -591,17 +594,16 @@ impl Counting<'_> {
 
     /// Records by id, or strays by number: recognised in the id tables.
     fn by_id(&mut self, segment: &Segment<'_>, first: Option<u64>, defined: &[Defined], budget: &mut IdBudget) {
-        let mut ids = segment.ids.map(|texts| texts.iter());
+        let keys = keys_of(segment, first);
         let mut corrects = segment.corrects.map(|texts| texts.iter());
-        let mut next = first.unwrap_or(0);
         let mut inserted = Inserted::default();
-        for index in 0..segment.records as usize {
-            let number = next.wrapping_add(segment.step.get(index) as u64);
-            next = number.wrapping_add(1);
-            let key = match ids.as_mut().and_then(Iterator::next) {
-                Some(id) => key_of_id(segment.producer, id),
-                None => key_of_number(segment.producer, number),
-            };
+        for (index, key) in keys.iter().copied().enumerate() {
+            if let Some(later) = keys.get(index + RECORDS_AHEAD) {
+                self.live.data.ids.touch(&self.live.id_index, *later);
+                let series = [segment.series.get(index + RECORDS_AHEAD) as u64];
+                let lane = &self.live.data.counters.lanes[lane_of(self.window.ordinal)];
+                lane.touch(&series, segment.definitions.len() as u64);
+            }
             let start = segment.start_of(segment.start.get(index) as u64);
             let corrects = corrects.as_mut().and_then(Iterator::next).unwrap_or(&[]);
             let reference = segment.reference(segment.series.get(index) as u64);
@@ -662,6 +664,21 @@ impl Counting<'_> {
         }
         self.count(record).map(|late| Verdict::Accepted { late })
     }
+}
+
+/// The keys of a segment's records: of their ids, or of their numbers.
+fn keys_of(segment: &Segment<'_>, first: Option<u64>) -> Vec<[u64; 2]> {
+    if let Some(ids) = segment.ids {
+        return ids.iter().map(|id| key_of_id(segment.producer, id)).collect();
+    }
+    let mut next = first.unwrap_or(0);
+    (0..segment.records as usize)
+        .map(|index| {
+            let number = next.wrapping_add(segment.step.get(index) as u64);
+            next = number.wrapping_add(1);
+            key_of_number(segment.producer, number)
+        })
+        .collect()
 }
 
 /// Ids remembered by one segment, counted by hour without touching the shard's table for each.

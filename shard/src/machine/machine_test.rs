@@ -115,7 +115,7 @@ fn ids_are_recognised_with_their_content() {
 #[test]
 fn ids_stay_within_their_memory_by_dropping_whole_hours() {
     // Room for four ids.
-    let mut kit = Kit::with_ids(160);
+    let mut kit = Kit::with_ids(4 * crate::usage::ids::ID_BYTES);
     kit.put("acme", r#","accounts":[{"id":"a"}]"#).unwrap();
     let at = |number: u64, hour: i64| {
         let mut row = rows("a", number, &[1]);

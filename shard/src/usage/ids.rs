@@ -8,9 +8,9 @@ use hashbrown::HashTable;
 use super::chunks::Chunks;
 use crate::base::time::{HOUR, Timestamp};
 
-/// What one remembered id costs: 24 bytes of entry, and its place in the look-up at a mean load. An id is looked for in
+/// What one remembered id costs: 24 bytes of entry, and 17 in the look-up at half to seven eighths of its load. An id is looked for in
 /// all hours at once, so that the same id with another time is seen to be reused.
-pub const ID_BYTES: u64 = 40;
+pub const ID_BYTES: u64 = 56;
 
 /// A remembered record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +34,11 @@ pub struct IdIndex {
     places: HashTable<Place>,
 }
 
-/// Hour and position of an entry; hours of any time fit 32 bits.
+/// Hour and position of an entry; hours of any time fit 32 bits. Half of the key is here too, so that neither looking for
+/// a new id nor growing the table reads any entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
+    key: u64,
     hour: i32,
     at: u32,
 }
@@ -84,19 +86,25 @@ impl Ids {
 
     /// Whether the id was seen, in any hour that is kept.
     pub fn find(&self, index: &IdIndex, entry: &IdEntry) -> Known {
-        match index.places.find(entry.key[0], |place| self.entry(place).key == entry.key) {
+        let is_equal = |place: &Place| place.key == entry.key[0] && self.entry(place).key == entry.key;
+        match index.places.find(entry.key[0], is_equal) {
             None => Known::New,
             Some(place) if self.entry(place).body == entry.body => Known::Same,
             Some(_) => Known::Other,
         }
     }
 
+    /// Reads where an id would lie, so that its memory is on its way before it is looked for.
+    pub fn touch(&self, index: &IdIndex, key: [u64; 2]) {
+        std::hint::black_box(index.places.find(key[0], |place| place.key == key[0]).is_some());
+    }
+
     /// Remembers an id that is new.
     pub fn insert(&mut self, index: &mut IdIndex, hour: i64, entry: IdEntry) {
         let entries = self.hours.entry(hour).or_default();
-        let place = Place { hour: hour as i32, at: entries.len() as u32 };
+        let place = Place { key: entry.key[0], hour: hour as i32, at: entries.len() as u32 };
         entries.push(entry);
-        index.places.insert_unique(entry.key[0], place, |place| self.entry(place).key[0]);
+        index.places.insert_unique(place.key, place, |place| place.key);
     }
 
     /// Forgets one hour; answers how many ids it had.
@@ -105,8 +113,8 @@ impl Ids {
             return 0;
         };
         for at in 0..entries.len() as u32 {
-            let place = Place { hour: hour as i32, at };
-            if let Ok(found) = index.places.find_entry(entries[at as usize].key[0], |other| *other == place) {
+            let place = Place { key: entries[at as usize].key[0], hour: hour as i32, at };
+            if let Ok(found) = index.places.find_entry(place.key, |other| *other == place) {
                 found.remove();
             }
         }
@@ -118,8 +126,8 @@ impl Ids {
         let mut index = IdIndex::default();
         for (hour, entries) in &self.hours {
             for at in 0..entries.len() as u32 {
-                let place = Place { hour: *hour as i32, at };
-                index.places.insert_unique(entries[at as usize].key[0], place, |place| self.entry(place).key[0]);
+                let place = Place { key: entries[at as usize].key[0], hour: *hour as i32, at };
+                index.places.insert_unique(place.key, place, |place| place.key);
             }
         }
         index

@@ -60,6 +60,9 @@ fn is_automatic(root: u64) -> bool {
     root % 2 == 1
 }
 
+/// Quantities on the bills of a cycle, in thousandths.
+type Billed = BTreeMap<Place, i128>;
+
 /// Everything that is shared by clients and the judge.
 struct Shared {
     run: Run,
@@ -254,6 +257,10 @@ impl Producer {
             let numbers: Vec<u64> = settled.numbers().chain(by_id).map(|number: u64| number - shift).collect();
             world.heard(&format!("{name} {verdict:?} {numbers:?}"));
             let mut shared = world.shared.lock();
+            // Every record here is a good one.
+            if let command::Verdict::Refused(refusal) = settled.verdict {
+                shared.run.violated(format!("{name} {numbers:?} refused: {refusal}"));
+            }
             for number in numbers {
                 answered.lock().insert(number);
                 let named = Name { producer: name.clone(), number };
@@ -441,10 +448,10 @@ async fn judge(world: World) -> turmoil::Result {
     let mut bodies = Vec::new();
     for number in 1..=ROOTS {
         let name = root(number);
-        bodies.extend(judge_bills(&world, &client, &name).await);
-        for cycle in [CYCLE, NEXT] {
-            judge_usage(&world, &client, &name, cycle).await;
-        }
+        let (hashes, billed) = judge_bills(&world, &client, &name).await;
+        bodies.extend(hashes);
+        judge_usage(&world, &client, &name, CYCLE, Some(&billed)).await;
+        judge_usage(&world, &client, &name, NEXT, None).await;
     }
     judge_replicas(&world).await;
     for machine in &world.machines {
@@ -480,7 +487,8 @@ async fn insist<T, F: Future<Output = Result<T, reckoner_client::error::Error>>>
     None
 }
 
-async fn judge_usage(world: &World, client: &Client, root: &str, cycle: &str) {
+/// What a cycle holds. Of a closed one the node keeps in its archive what came in time, and shows it as `billed`.
+async fn judge_usage(world: &World, client: &Client, root: &str, cycle: &str, billed: Option<&Billed>) {
     let mut found: BTreeMap<Place, (i128, i128)> = BTreeMap::new();
     let mut page_token = String::new();
     loop {
@@ -511,6 +519,13 @@ async fn judge_usage(world: &World, client: &Client, root: &str, cycle: &str) {
             break;
         }
     }
+    for (place, quantity) in billed.into_iter().flatten() {
+        let in_time = &mut found.entry(place.clone()).or_default().0;
+        if *in_time != 0 && in_time != quantity {
+            world.violated(format!("{place:?} holds {in_time} after its bill charged {quantity}"));
+        }
+        *in_time = *quantity;
+    }
     let mut shared = world.shared.lock();
     let checked = shared.oracle.check_usage(root, cycle, &found);
     if let Err(words) = checked {
@@ -521,11 +536,18 @@ async fn judge_usage(world: &World, client: &Client, root: &str, cycle: &str) {
 }
 
 /// The bills of the closed cycle: their lines are what counted in time, at the stated prices.
-async fn judge_bills(world: &World, client: &Client, root: &str) -> Vec<(String, [u8; 32])> {
+async fn judge_bills(world: &World, client: &Client, root: &str) -> (Vec<(String, [u8; 32])>, Billed) {
     let request = proto::ShowBillsRequest { root: root.to_owned(), cycle: CYCLE.to_owned(), ..Default::default() };
-    let Some(reply) = insist(world, "bills", || client.bills(request.clone())).await else { return Vec::new() };
     let mut bodies = Vec::new();
-    let mut billed: BTreeMap<Place, i128> = BTreeMap::new();
+    let mut billed = Billed::new();
+    let asked = insist(world, "bills", || async {
+        match client.bills(request.clone()).await {
+            // Nothing was used in time, so there is nothing to bill; the oracle knows better if that is not so.
+            Err(reckoner_client::error::Error::Refused { code, .. }) if code == "NOT_FOUND" => Ok(Default::default()),
+            other => other,
+        }
+    });
+    let Some(reply) = asked.await else { return (bodies, billed) };
     let mut total = 0;
     for bill in &reply.bills {
         let Some(detail) = &bill.detail else {
@@ -570,7 +592,7 @@ async fn judge_bills(world: &World, client: &Client, root: &str) -> Vec<(String,
     let checked = shared.oracle.check_billed(root, CYCLE, &billed);
     drop(shared);
     world.check(checked);
-    bodies
+    (bodies, billed)
 }
 
 fn millionths(decimal: &str) -> Option<i128> {

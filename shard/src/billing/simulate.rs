@@ -164,7 +164,12 @@ impl<'a> Counting<'a> {
         })?;
         let meter = self.catalogue.meter(index);
         let quantity = match meter.aggregation {
-            Aggregation::Sum => record.scaled(meter.scale)?,
+            Aggregation::Sum
+            | Aggregation::Maximum
+            | Aggregation::Latest
+            | Aggregation::Unique
+            | Aggregation::Level
+            | Aggregation::Percentile95 => record.scaled(meter.scale)?,
             Aggregation::Count if record.quantity < Quantity::ZERO => -1,
             Aggregation::Count => 1,
         };
@@ -174,6 +179,7 @@ impl<'a> Counting<'a> {
             // A month has at most 744 hours.
             Bucket::Day => Some((offset / DAY) as u16),
             Bucket::Hour => Some((offset / HOUR) as u16),
+            Bucket::FiveMinutes => Some((offset / (HOUR / 12)) as u16),
         };
         let (ceiling, scale, id) = (meter.ceiling, meter.scale, meter.id.clone());
         let counted = self.counters.entry((key, bucket)).or_insert(Counted { meter: index, value: 0, records: 0 });

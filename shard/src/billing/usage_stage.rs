@@ -221,7 +221,7 @@ impl<'a> UsageStage<'a> {
             let values = netted(&counters.iter().map(|counter| counter.value).collect::<Vec<_>>());
             let hours = match self.catalogue.meter(used.meter).bucket {
                 Bucket::Day => 24,
-                Bucket::Hour | Bucket::Month => 1,
+                Bucket::Hour | Bucket::FiveMinutes | Bucket::Month => 1,
             };
             let times = counters.iter().map(|counter| u32::from(counter.bucket.unwrap_or(0)) * hours);
             self.lots.insert(index, times.zip(prorata(self.left[index], &values)).collect());

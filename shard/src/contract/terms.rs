@@ -118,6 +118,9 @@ impl Compiler<'_> {
             let message = format!("{} clauses, at most {CLAUSES_MAX}", document.clauses.len());
             self.problems.error(&top.key("clauses"), message, "merge those of one rate with a wider scope");
         }
+        if !document.subscriptions.is_empty() {
+            self.problems.error(&top.key("subscriptions"), "subscriptions: not computed yet", "leave them out");
+        }
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         let mut clauses = Vec::with_capacity(document.clauses.len());
         for (index, clause) in document.clauses.iter().enumerate() {

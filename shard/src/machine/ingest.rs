@@ -533,7 +533,12 @@ impl Counting<'_> {
             return Err(Refusal::new(Reason::UnknownMeter, detail));
         }
         let quantity = match meter.aggregation {
-            Aggregation::Sum => record.quantity,
+            Aggregation::Sum
+            | Aggregation::Maximum
+            | Aggregation::Latest
+            | Aggregation::Unique
+            | Aggregation::Level
+            | Aggregation::Percentile95 => record.quantity,
             Aggregation::Count if record.quantity < 0 => -power_of_ten(meter.scale),
             Aggregation::Count => power_of_ten(meter.scale),
         };
@@ -766,6 +771,7 @@ fn bucket_of(bucket: Bucket, start: Timestamp) -> Option<u16> {
         Bucket::Month => return None,
         Bucket::Day => DAY,
         Bucket::Hour => HOUR,
+        Bucket::FiveMinutes => HOUR / 12,
     };
     Some(((start.0 - start.cycle().start().0) / length) as u16)
 }

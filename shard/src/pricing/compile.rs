@@ -9,7 +9,8 @@ use super::catalogue::{
     SkuIndex,
 };
 use super::document::{
-    Aggregation, Attribution, CatalogueDocument, ConvertDocument, MatchDocument, MeterDocument, PriceDocument,
+    Aggregation, Attribution, Bucket, CatalogueDocument, ConvertDocument, MatchDocument, MeterDocument, Model,
+    PoolPeriod, PriceDocument,
 };
 use super::ladders::{self, units};
 use super::limits::{ATTRIBUTES_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX};
@@ -61,6 +62,7 @@ impl Compiler<'_> {
         let stages = document.stages.clone().unwrap_or_else(|| DEFAULT_ORDER.to_vec());
         check_order(&stages, &self.top.key("stages"), &mut self.problems);
         self.sizes();
+        self.not_computed();
         let (mut prices, price_ids) = self.prices();
         let mut meters = self.meters()?;
         let mut skus = self.skus(&mut prices, &price_ids)?;
@@ -128,6 +130,41 @@ impl Compiler<'_> {
                     "split the catalogue by service",
                 );
             }
+        }
+    }
+
+    /// What can be written but is not computed yet.
+    fn not_computed(&mut self) {
+        let document = self.document;
+        let mut found: Vec<(Place, &str)> = Vec::new();
+        for (index, meter) in document.meters.iter().enumerate() {
+            let place = self.top.key("meters").index(index);
+            if !matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count) {
+                found.push((place.key("aggregation"), "this aggregation"));
+            }
+            if meter.bucket == Bucket::FiveMinutes {
+                found.push((place.key("bucket"), "a bucket of five minutes"));
+            }
+        }
+        for (index, price) in document.prices.iter().enumerate() {
+            let place = self.top.key("prices").index(index);
+            let fields = [
+                ("per_record", price.per_record.is_some()),
+                ("minimum", price.minimum.is_some()),
+                ("maximum", price.maximum.is_some()),
+                ("flat_when_zero", price.flat_when_zero),
+                ("reached_by", !price.reached_by.is_empty()),
+                ("model", price.model == Model::Stairstep),
+                ("pool", price.pool.as_ref().is_some_and(|pool| pool.period != PoolPeriod::Cycle)),
+                ("tiers", price.tiers.iter().any(|tier| tier.block.is_some() || tier.cap.is_some())),
+            ];
+            found.extend(fields.iter().filter(|field| field.1).map(|field| (place.key(field.0), field.0)));
+        }
+        if !document.fees.is_empty() {
+            found.push((self.top.key("fees"), "fees"));
+        }
+        for (place, what) in found {
+            self.problems.error(&place, format!("{what}: not computed yet"), "leave it out");
         }
     }
 

@@ -40,11 +40,12 @@ where
 /// Reads the ladder of a price; problems are reported under `place`.
 pub fn compile(price: &PriceDocument, place: &Place, problems: &mut Problems) -> Ladder {
     let id = &price.id;
-    let tiered = matches!(price.model, Model::Graduated | Model::Volume);
+    let tiered = matches!(price.model, Model::Graduated | Model::Volume | Model::Stairstep);
     let model = match price.model {
         Model::PerUnit => "per_unit",
         Model::Graduated => "graduated",
         Model::Volume => "volume",
+        Model::Stairstep => "stairstep",
         Model::Package => "package",
     };
     if tiered && price.rate.is_some() {

@@ -62,7 +62,7 @@ impl Ladder {
         }
         match self.model {
             Model::PerUnit => Some(vec![self.slice(0, quantity)?]),
-            Model::Volume => Some(vec![self.slice(self.reached(quantity), quantity)?]),
+            Model::Volume | Model::Stairstep => Some(vec![self.slice(self.reached(quantity), quantity)?]),
             Model::Package => {
                 let amount = multiply_divide(self.packages(quantity), self.tiers[0].rate.0, MONEY_PER_RATE, HALF_UP)?;
                 Some(vec![Slice { tier: 0, quantity, amount: Money(amount) }])

@@ -115,6 +115,8 @@ pub fn show(body: &BillBody, line: &Line) -> String {
     let tier = match &line.source {
         Source::FreeUnits { .. } | Source::FreePool { .. } => "free".to_owned(),
         Source::Price { tier, .. } => tier.index.to_string(),
+        Source::PricePart { part, .. } => part.name().to_owned(),
+        Source::Fee { subscription, .. } => subscription.to_string(),
         Source::Clause { clause, .. } => clause.to_string(),
         Source::Rounding => "-".to_owned(),
     };

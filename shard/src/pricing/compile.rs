@@ -9,17 +9,17 @@ use super::catalogue::{
     SkuIndex,
 };
 use super::document::{
-    Aggregation, Attribution, Bucket, CatalogueDocument, ConvertDocument, MatchDocument, MeterDocument, Model,
-    PoolPeriod, PriceDocument,
+    Aggregation, Bucket, CatalogueDocument, ConvertDocument, MatchDocument, MeterDocument, PoolPeriod, PriceDocument,
 };
 use super::ladders::{self, units};
-use super::limits::{ATTRIBUTES_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX};
+use super::limits::{
+    ATTRIBUTES_MAX, CAP_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, MINIMUM_MAX, PER_RECORD_MAX,
+};
 use super::order::{DEFAULT_ORDER, check_order};
 use super::pool::{FreePool, SplitBy};
-use super::rate::Ladder;
 use super::selector::Pattern;
 use crate::base::id::{BadId, MeterId, PriceId, SkuId, check_name};
-use crate::base::money::{Quantity, SCALE};
+use crate::base::money::{Money, Quantity, Rate, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
 
 /// The scale that a meter's document means: a count has no decimals.
@@ -77,6 +77,8 @@ impl Compiler<'_> {
             skus: Vec::new(),
             prices,
             pools: Vec::new(),
+            fees: Vec::new(),
+            fee_ids: BTreeMap::new(),
             meter_lookup: Lookup::default(),
             meter_ids: Lookup::default(),
             sku_ids: Lookup::default(),
@@ -95,7 +97,10 @@ impl Compiler<'_> {
         catalogue.pools = self.pools(&mut skus, &catalogue.sku_ids);
         self.shared_ladders(&meters, &skus, &catalogue.prices);
         self.sequences(&meters, &skus, &catalogue);
+        self.periods(&meters, &skus, &catalogue.prices);
+        self.reached_by(&mut catalogue.prices, &mut meters, &catalogue.meter_ids);
         self.ceilings(&mut meters, &skus, &catalogue.prices);
+        (catalogue.fees, catalogue.fee_ids) = self.fees(&mut meters, &mut skus, &mut catalogue.prices);
         catalogue.meters = meters;
         catalogue.skus = skus;
         Some(catalogue)
@@ -121,6 +126,7 @@ impl Compiler<'_> {
             ("skus", document.skus.len()),
             ("prices", document.prices.len()),
             ("pools", document.pools.len()),
+            ("fees", document.fees.len()),
         ];
         for (field, count) in lists {
             if count > ITEMS_MAX {
@@ -146,30 +152,13 @@ impl Compiler<'_> {
                 found.push((place.key("bucket"), "a bucket of five minutes"));
             }
         }
-        for (index, price) in document.prices.iter().enumerate() {
-            let place = self.top.key("prices").index(index);
-            let fields = [
-                ("per_record", price.per_record.is_some()),
-                ("minimum", price.minimum.is_some()),
-                ("maximum", price.maximum.is_some()),
-                ("flat_when_zero", price.flat_when_zero),
-                ("reached_by", !price.reached_by.is_empty()),
-                ("model", price.model == Model::Stairstep),
-                ("pool", price.pool.as_ref().is_some_and(|pool| pool.period != PoolPeriod::Cycle)),
-                ("tiers", price.tiers.iter().any(|tier| tier.block.is_some() || tier.cap.is_some())),
-            ];
-            found.extend(fields.iter().filter(|field| field.1).map(|field| (place.key(field.0), field.0)));
-        }
-        if !document.fees.is_empty() {
-            found.push((self.top.key("fees"), "fees"));
-        }
         for (place, what) in found {
             self.problems.error(&place, format!("{what}: not computed yet"), "leave it out");
         }
     }
 
     /// A value, or a problem at `place`.
-    fn read<T>(&mut self, value: Result<T, BadId>, place: &Place) -> Option<T> {
+    pub(super) fn read<T>(&mut self, value: Result<T, BadId>, place: &Place) -> Option<T> {
         value.map_err(|error| self.problems.refuse(place, error)).ok()
     }
 
@@ -228,6 +217,7 @@ impl Compiler<'_> {
                     bucket: meter.bucket,
                     attributes,
                     ceiling: COUNTER_MAX,
+                    chooses_tiers: false,
                     skus: Vec::new(),
                     skus_by_region: Lookup::default(),
                     skus_of_any_region: Vec::new(),
@@ -253,7 +243,14 @@ impl Compiler<'_> {
         Some(text.into())
     }
 
-    fn unique<'d>(&mut self, kind: &str, list: &str, id: &'d str, index: usize, seen: &mut BTreeMap<&'d str, usize>) {
+    pub(super) fn unique<'d>(
+        &mut self,
+        kind: &str,
+        list: &str,
+        id: &'d str,
+        index: usize,
+        seen: &mut BTreeMap<&'d str, usize>,
+    ) {
         if let Some(first) = seen.get(id) {
             self.problems.error(
                 &self.top.key(list).index(index).key("id"),
@@ -298,14 +295,37 @@ impl Compiler<'_> {
             None => SplitBy::payer_and_sku(),
             Some(pool) => SplitBy::compile(&pool.split_by, &place.key("pool").key("split_by"), &mut self.problems),
         };
+        let problems = &mut self.problems;
+        let mut money = |text: &Option<String>, field: &str, max: Money| {
+            text.as_ref().map(|text| ladders::number(text, field, max, &place.key(field), problems))
+        };
+        let per_record = money(&price.per_record, "per_record", PER_RECORD_MAX).unwrap_or_default();
+        let minimum = money(&price.minimum, "minimum", MINIMUM_MAX).unwrap_or_default();
+        let maximum = money(&price.maximum, "maximum", CAP_MAX);
+        if let Some(maximum) = maximum.filter(|maximum| *maximum < minimum) {
+            let message = format!("price {} has maximum {maximum} below its minimum {minimum}", price.id);
+            self.problems.error(&place.key("maximum"), message, "raise it, or lower the minimum");
+        }
+        if price.flat_when_zero && price.tiers.first().is_none_or(|tier| tier.flat.is_none()) {
+            self.problems.error(
+                &place.key("flat_when_zero"),
+                format!("price {} has no flat part in its first tier to be due when nothing is used", price.id),
+                "give the first tier a flat part, or use minimum and a subscription",
+            );
+        }
         Price {
-            id: id.unwrap_or_else(unnamed),
-            name: price.name.as_deref().map(Arc::from),
             ladder,
             free_units,
             round_units: price.round_units.as_ref().map(|round| (round.decimals.clamp(-12, 12), round.mode)),
             split_by,
+            period: price.pool.as_ref().map_or(PoolPeriod::Cycle, |pool| pool.period),
             attribution: price.attribution,
+            per_record,
+            minimum,
+            maximum,
+            flat_when_zero: price.flat_when_zero,
+            name: price.name.as_deref().map(Arc::from),
+            ..Price::per_unit(id.unwrap_or_else(unnamed), Rate::ZERO)
         }
     }
 
@@ -337,15 +357,7 @@ impl Compiler<'_> {
                 },
                 (None, Some(rate)) => {
                     let rate = ladders::rate(rate, &place.key("rate"), &mut self.problems);
-                    prices.push(Price {
-                        id: PriceId::new(&sku.id).unwrap_or_else(|_| unnamed()),
-                        name: None,
-                        ladder: Ladder::per_unit(rate),
-                        free_units: Quantity::ZERO,
-                        round_units: None,
-                        split_by: SplitBy::payer_and_sku(),
-                        attribution: Attribution::Prorata,
-                    });
+                    prices.push(Price::per_unit(PriceId::new(&sku.id).unwrap_or_else(|_| unnamed()), rate));
                     Some(PriceIndex(prices.len() as u32 - 1))
                 }
                 (price, _) => {
@@ -458,7 +470,7 @@ impl Compiler<'_> {
     }
 }
 
-fn unnamed() -> PriceId {
+pub(super) fn unnamed() -> PriceId {
     PriceId::new("(unnamed)").expect("a good name")
 }
 

@@ -235,8 +235,10 @@ pub struct Unpriced {
 pub enum UnpricedReason {
     /// No SKU of the catalogue matches.
     NoSku,
-    /// Corrections took back more than was used.
+    /// Corrections took back more than was used, or a level was below zero at some time.
     BelowZero,
+    /// More different values, or a higher level, than can be counted exactly.
+    TooMuch,
 }
 
 impl UnpricedReason {
@@ -245,6 +247,7 @@ impl UnpricedReason {
         match self {
             UnpricedReason::NoSku => "no_sku",
             UnpricedReason::BelowZero => "below_zero",
+            UnpricedReason::TooMuch => "too_much",
         }
     }
 }

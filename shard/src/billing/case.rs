@@ -82,7 +82,7 @@ impl Case {
             );
             let meter = found.unwrap_or_else(|error| panic!("{series:?}: {error}"));
             let step = crate::base::wide::power_of_ten(12 - self.catalogue.meter(meter).scale);
-            Counter { series, meter, bucket: *bucket, value: quantity.0 / step, records: 1 }
+            Counter { series, meter, bucket: *bucket, value: quantity.0 / step, records: 1, kept: &[] }
         });
         let input = FoldInput {
             hierarchy: &self.hierarchy,

@@ -281,12 +281,14 @@ impl<'a> UsageStage<'a> {
     /// The tier that some series of one meter reach together.
     fn tier_of(&self, by: &ReachedBy, bound: Bound, series: &[&Measured]) -> usize {
         let alone: Vec<i128> = series.iter().map(|series| series.value).collect();
-        let step = I256::from(power_of_ten(SCALE - self.catalogue.meter(by.meter).scale));
-        // A counter has at most 10^30 and a hierarchy 2^25 of them: far below 256 bits.
+        let meter = self.catalogue.meter(by.meter);
+        let step = I256::from(power_of_ten(SCALE - meter.scale));
+        // A measure has at most 10^38 and a hierarchy 2^25 of them: far below 256 bits.
         let total = self.measure.together(series, &alone, None) * step;
+        let length = I256::from(self.measure.length(meter.aggregation));
         let is_beyond = |end: &&Quantity| match bound {
-            Bound::Upper => total > I256::from(end.0),
-            Bound::Lower => total >= I256::from(end.0),
+            Bound::Upper => total > I256::from(end.0) * length,
+            Bound::Lower => total >= I256::from(end.0) * length,
         };
         by.bounds.iter().take_while(is_beyond).count()
     }

@@ -281,6 +281,7 @@ impl<'a> Writer<'a> {
             reason: match unpriced.reason {
                 UnpricedReason::NoSku => 1,
                 UnpricedReason::BelowZero => 2,
+                UnpricedReason::TooMuch => 20,
             },
         }
     }
@@ -487,6 +488,7 @@ impl Reader<'_> {
             reason: match wire.reason {
                 1 => UnpricedReason::NoSku,
                 2 => UnpricedReason::BelowZero,
+                20 => UnpricedReason::TooMuch,
                 _ => return Err(malformed("an unknown reason")),
             },
         })

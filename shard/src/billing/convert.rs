@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ethnum::I256;
 
 use super::attribute::prorata;
+use super::bill::UnpricedReason;
 use super::fold::FoldError;
 use super::measure::Window;
 use super::usage_stage::{Members, UsageStage};
@@ -13,6 +14,7 @@ use crate::base::money::{Money, Quantity, SCALE};
 use crate::base::wide::{Rounding, divide, power_of_ten};
 use crate::pricing::catalogue::{Convert, Price};
 use crate::pricing::document::{Aggregation, Attribution, PoolPeriod};
+use crate::usage::kept::UNIQUE_MAX;
 
 impl UsageStage<'_> {
     /// The times at which a price's pools begin anew: one for the whole cycle, or each day or hour in which a member
@@ -30,6 +32,21 @@ impl UsageStage<'_> {
             begins.extend(counters.map(|counter| self.measure.hour_of(measured, counter) / hours * hours));
         }
         begins.into_iter().map(|begin| Some(begin..begin + hours)).collect()
+    }
+
+    /// Takes those of a pool's members out of it that count different values, where there are more than can be counted.
+    pub(super) fn drop_too_many(&mut self, members: &mut Members) {
+        let is_unique = |index: &usize| {
+            let meter = self.used[*index].measured.meter;
+            self.catalogue.meter(meter).aggregation == Aggregation::Unique
+        };
+        let counting: Vec<usize> = members.iter().copied().filter(is_unique).collect();
+        let series: Vec<_> = counting.iter().map(|index| &self.used[*index].measured).collect();
+        if series.is_empty() || self.measure.union(&series).len() <= UNIQUE_MAX {
+            return;
+        }
+        members.retain(|index| !counting.contains(index));
+        self.dropped.extend(counting.into_iter().map(|index| (index, UnpricedReason::TooMuch)));
     }
 
     /// Fills in what is left of the members, and their lots where their price begins anew within the cycle.
@@ -94,7 +111,8 @@ impl UsageStage<'_> {
                 let sum = self.measure.together(&series, &alone, window);
                 let hours = if convert.by_hours_of_cycle { self.hours } else { 1 };
                 let scaled = sum.checked_mul(I256::from(power_of_ten(2 * SCALE - scale))).ok_or_else(overflow)?;
-                let divisor = I256::from(convert.divide.0) * I256::from(hours);
+                let length = I256::from(self.measure.length(*aggregation));
+                let divisor = I256::from(convert.divide.0) * I256::from(hours) * length;
                 let total = divide(scaled, divisor, Rounding::HalfUp);
                 self.shares(i128::try_from(total).map_err(|_| overflow())?, &series, alone)
             };
@@ -119,8 +137,7 @@ impl UsageStage<'_> {
             return vec![0; series.len()];
         }
         if alone.iter().all(|value| *value == 0) {
-            alone =
-                series.iter().map(|series| self.measure.lots(series).iter().map(|(_, value)| value).sum()).collect();
+            alone = series.iter().map(|series| series.sum).collect();
         }
         prorata(total, &alone)
     }

@@ -15,6 +15,7 @@ use crate::base::time::CycleId;
 use crate::contract::terms::Contract;
 use crate::pricing::catalogue::{Catalogue, MeterIndex, RoundingRule};
 use crate::pricing::order::Stage;
+use crate::usage::kept::Entry;
 use crate::usage::series::SeriesKey;
 
 /// Everything that a hierarchy's bills of one cycle follow from.
@@ -40,6 +41,8 @@ pub struct Counter<'a> {
     pub value: i128,
     /// How many records were added.
     pub records: u64,
+    /// What its meter keeps beside a sum, in order of what the entries are of.
+    pub kept: &'a [Entry],
 }
 
 /// Why there is no bill. The limits at push and apply keep overflow out of every fold.
@@ -65,6 +68,14 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
         charged.add(fees::fees(input, contract, &used)?);
     }
     let stages = contract.and_then(|contract| contract.stages.as_ref()).unwrap_or(&catalogue.stages);
+    let mut unpriced = unpriced;
+    for (index, reason) in &charged.dropped {
+        let used = &used[*index];
+        let meter = catalogue.meter(used.measured.meter);
+        let counted = Counted { value: used.measured.shown, scale: meter.scale, records: used.records };
+        let (series, meter, reason) = (used.series.clone(), meter.id.clone(), *reason);
+        unpriced.entry(used.payer).or_default().push(Unpriced { series, meter, counted, reason });
+    }
     let mut drafts = drafts(&used, &charged, unpriced.keys().copied())?;
     if let Some(contract) = contract {
         let terms = Terms { catalogue, contract, cycle, used: &used, quantities: &charged.quantities };
@@ -73,7 +84,6 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
         }
     }
     let maker = Maker { input, contract, stages, used: &used, charged: &charged };
-    let mut unpriced = unpriced;
     drafts.into_iter().map(|draft| maker.body(unpriced.remove(draft.payer).unwrap_or_default(), draft)).collect()
 }
 
@@ -86,7 +96,8 @@ fn drafts<'a>(
     let mut drafts: BTreeMap<&'a AccountId, Draft<'a>> = BTreeMap::new();
     let mut cells = charged.cells.iter().peekable();
     for (index, used) in used.iter().enumerate() {
-        let is_idle = used.measured.value == 0 && cells.peek().is_none_or(|cell| cell.item != index);
+        let is_idle = (!used.measured.is_used() || charged.dropped.contains_key(&index))
+            && cells.peek().is_none_or(|cell| cell.item != index);
         if is_idle {
             continue;
         }
@@ -179,7 +190,7 @@ impl Maker<'_> {
             meter: id.clone(),
             sku: sku.id.clone(),
             unit: sku.unit.clone(),
-            counted: Counted { value: used.measured.value, scale: meter.scale, records: used.records },
+            counted: Counted { value: used.measured.shown, scale: meter.scale, records: used.records },
             quantity: Quantity(self.charged.quantities[index]),
         }
     }

@@ -49,28 +49,31 @@ pub(super) fn gather<'a>(input: &FoldInput<'a>, counters: &mut [Counter<'a>]) ->
             let what = || FoldError::Overflow { what: format!("the usage of account {account}") };
             sum = (value.ok_or_else(what)?, sum.1.saturating_add(counter.records));
         }
-        let (value, records) = sum;
+        let (sum, records) = sum;
         let meter = catalogue.meter(first.meter);
-        let measured = Measured { meter: first.meter, value, counters: at..end };
-        if meter.chooses_tiers && value >= 0 {
+        let measured = Measured::of(meter, first.meter, cycle, &counters[at..end], (sum, at));
+        let (measured, wrong) = match measured {
+            Ok(measured) => (measured, None),
+            Err((measured, reason)) => (measured, Some(reason)),
+        };
+        if meter.chooses_tiers && wrong.is_none() {
             choosers.push(Chooser { account: account.as_str(), payer, group, measured: measured.clone() });
         }
         let sku =
             catalogue.sku_of(first.meter, &first.series.operation, &first.series.region, &first.series.attributes);
         let reason = match sku {
             None => Some(UnpricedReason::NoSku),
-            Some(_) if value < 0 => Some(UnpricedReason::BelowZero),
-            Some(_) => None,
+            Some(_) => wrong,
         };
         match (reason, sku) {
             (None, Some(sku))
-                if value > 0 || records > 0 && catalogue.price(catalogue.sku(sku).price).charges_zero() =>
+                if measured.is_used() || records > 0 && catalogue.price(catalogue.sku(sku).price).charges_zero() =>
             {
                 let (series, standing) = (first.series, Standing::Counted);
                 used.push(Used { series, sku, payer, group, measured, records, standing, home: 0 });
             }
-            (Some(reason), _) if value != 0 => {
-                let counted = Counted { value, scale: meter.scale, records };
+            (Some(reason), _) if measured.shown != 0 || wrong.is_some() => {
+                let counted = Counted { value: measured.shown, scale: meter.scale, records };
                 let line = Unpriced { series: first.series.clone(), meter: meter.id.clone(), counted, reason };
                 unpriced.entry(payer).or_default().push(line);
             }
@@ -96,7 +99,7 @@ impl<'a> Gathered<'a> {
     /// Series of the payers' own that take what is due for series of zero, where there are none yet.
     pub fn homes(&self) -> Vec<Extra<'a>> {
         let mut homes: BTreeMap<SeriesKey, Extra<'a>> = BTreeMap::new();
-        for used in self.used.iter().filter(|used| used.measured.value == 0 && used.series.account != *used.payer) {
+        for used in self.used.iter().filter(|used| !used.measured.is_used() && used.series.account != *used.payer) {
             let series = SeriesKey { account: used.payer.clone(), dimensions: used.series.dimensions.clone() };
             let (sku, meter, payer, group) = (used.sku, used.measured.meter, used.payer, used.group);
             homes.entry(series.clone()).or_insert(Extra { series, sku, meter, payer, group, standing: Standing::Home });
@@ -120,7 +123,7 @@ impl<'a> Gathered<'a> {
                 own.standing = Standing::Subscribed;
                 continue;
             }
-            let measured = Measured { meter: *meter, value: 0, counters: 0..0 };
+            let measured = Measured::nothing(*meter);
             let (sku, group, standing) = (*sku, *group, *standing);
             used.push(Used { series, sku, payer, group, measured, records: 0, standing, home: 0 });
         }
@@ -130,7 +133,7 @@ impl<'a> Gathered<'a> {
             let by_sku = by_account.then_with(|| sku(a).cmp(sku(b)));
             by_sku.then_with(|| a.series.dimensions.cmp(&b.series.dimensions)).then_with(|| a.group.cmp(&b.group))
         });
-        if used.iter().any(|used| used.measured.value == 0) {
+        if used.iter().any(|used| !used.measured.is_used()) {
             let places: BTreeMap<SeriesKey, usize> =
                 used.iter().enumerate().map(|(index, used)| (used.series.clone(), index)).collect();
             for (index, own) in used.iter_mut().enumerate() {

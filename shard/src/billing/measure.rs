@@ -1,25 +1,95 @@
 //! What the series of a pool come to together, by their meter's aggregation (BILLING.md decision 3): a sum, the highest
 //! bucket of the sum, a percentile of it. Still in the meter's unit; `convert.rs` makes priced units of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use ethnum::I256;
 
 use super::attribute::netted;
+use super::bill::UnpricedReason;
 use super::fold::Counter;
 use crate::base::time::{CycleId, HOUR};
-use crate::pricing::catalogue::{Catalogue, MeterIndex};
-use crate::pricing::document::{Aggregation, Bucket};
+use crate::base::wide::{Rounding, divide};
+use crate::pricing::catalogue::{Catalogue, Meter, MeterIndex};
+use crate::pricing::document::{Aggregation, Bucket, LevelRecords, LevelWeigh};
+use crate::pricing::limits::LEVEL_MAX;
+use crate::usage::kept::{self, Entry, Leveling, NoLevel, UNIQUE_MAX};
 
 /// One series as its meter measures it.
 #[derive(Clone, Debug)]
 pub struct Measured {
     pub meter: MeterIndex,
-    /// What the whole cycle comes to, at the meter's scale; not below zero.
+    /// What the whole cycle comes to, not below zero: at the meter's scale, of a level times the cycle's length.
     pub value: i128,
+    /// The same as people read it, at the meter's scale, rounded half up where it does not end there.
+    pub shown: i128,
+    /// Sum of its counters where they are added up, else `value`.
+    pub sum: i128,
     /// Its counters, sorted by bucket.
     pub counters: Range<usize>,
+}
+
+impl Measured {
+    /// A series that nothing was counted in.
+    pub fn nothing(meter: MeterIndex) -> Measured {
+        Measured { meter, value: 0, shown: 0, sum: 0, counters: 0..0 }
+    }
+
+    /// What the counters of a series, sorted by bucket, come to; `place` is the sum of their values and where the first of
+    /// them is. The error has a measure to be shown.
+    pub fn of(
+        meter: &Meter,
+        index: MeterIndex,
+        cycle: CycleId,
+        counters: &[Counter<'_>],
+        place: (i128, usize),
+    ) -> Result<Measured, (Measured, UnpricedReason)> {
+        let (sum, first) = place;
+        let whole =
+            |value, shown, sum| Measured { meter: index, value, shown, sum, counters: first..first + counters.len() };
+        let kept = || counters.iter().flat_map(|counter| counter.kept.iter().copied()).collect::<Vec<Entry>>();
+        let plain = |value| Ok(whole(value, value, value));
+        match meter.aggregation {
+            _ if sum < 0 && meter.aggregation != Aggregation::Level => {
+                Err((whole(0, sum, 0), UnpricedReason::BelowZero))
+            }
+            Aggregation::Sum | Aggregation::Count => plain(sum),
+            Aggregation::Maximum => plain(counters.iter().map(|counter| counter.value).max().unwrap_or(0)),
+            Aggregation::Percentile95 => {
+                let values = counters.iter().map(|counter| I256::from(counter.value)).collect();
+                // One of the counters' own values, so it fits.
+                let value = i128::try_from(percentile_95(values, intervals(cycle, meter.bucket))).unwrap_or(i128::MAX);
+                Ok(whole(value, value, sum))
+            }
+            Aggregation::Latest => plain(kept().last().map_or(0, |entry| entry.value)),
+            Aggregation::Unique => plain(kept::values(&kept()).count() as i128),
+            Aggregation::Level => {
+                let mut entries = kept();
+                entries.sort_by_key(|entry| entry.at);
+                let leveling = Leveling {
+                    changes: meter.level.records == LevelRecords::Change,
+                    by_day: meter.level.weigh == LevelWeigh::Day,
+                    max: LEVEL_MAX,
+                };
+                let integral = kept::integral(&entries, &cycle.period(), &leveling).map_err(|wrong| {
+                    let reason = match wrong {
+                        NoLevel::BelowZero => UnpricedReason::BelowZero,
+                        NoLevel::TooLarge => UnpricedReason::TooMuch,
+                    };
+                    (whole(0, sum, 0), reason)
+                })?;
+                let length = I256::from(cycle.end().0 - cycle.start().0);
+                let shown = divide(I256::from(integral), length, Rounding::HalfUp);
+                Ok(whole(integral, i128::try_from(shown).unwrap_or(i128::MAX), integral))
+            }
+        }
+    }
+
+    /// Whether anything was used.
+    pub fn is_used(&self) -> bool {
+        self.sum > 0
+    }
 }
 
 /// Where measures are taken.
@@ -79,9 +149,13 @@ impl<'a> Measure<'a> {
         match aggregation {
             Some(Aggregation::Maximum) => self.buckets(members, window).into_values().max().unwrap_or_default(),
             Some(Aggregation::Percentile95) => {
-                let step = self.catalogue.meter(members[0].meter).bucket;
-                percentile_95(self.buckets(members, window).into_values().collect(), self.intervals(step))
+                let bucket = self.catalogue.meter(members[0].meter).bucket;
+                percentile_95(self.buckets(members, window).into_values().collect(), intervals(self.cycle, bucket))
             }
+            Some(Aggregation::Unique) => match members {
+                [_] => values.iter().map(|value| I256::from(*value)).sum(),
+                _ => I256::from(self.union(members).len() as u64),
+            },
             _ => values.iter().map(|value| I256::from(*value)).sum(),
         }
     }
@@ -99,15 +173,36 @@ impl<'a> Measure<'a> {
         buckets
     }
 
-    /// Buckets of the cycle.
-    fn intervals(&self, bucket: Bucket) -> usize {
-        let hours = ((self.cycle.end().0 - self.cycle.start().0) / HOUR) as usize;
-        match bucket {
-            Bucket::Month => 1,
-            Bucket::Day => hours / 24,
-            Bucket::Hour => hours,
-            Bucket::FiveMinutes => hours * 12,
+    /// The different values of several series; one beyond [`UNIQUE_MAX`] is enough.
+    pub fn union(&self, members: &[&Measured]) -> BTreeSet<i128> {
+        let counters = members.iter().flat_map(|series| self.of(series));
+        let mut union = BTreeSet::new();
+        for value in counters.flat_map(|counter| kept::values(counter.kept)) {
+            union.insert(value);
+            if union.len() > UNIQUE_MAX {
+                break;
+            }
         }
+        union
+    }
+
+    /// What the measure of a meter is to be divided by to be at its scale: of a level, the cycle's length.
+    pub fn length(&self, aggregation: Aggregation) -> i128 {
+        match aggregation {
+            Aggregation::Level => i128::from(self.cycle.end().0 - self.cycle.start().0),
+            _ => 1,
+        }
+    }
+}
+
+/// Buckets of a cycle.
+fn intervals(cycle: CycleId, bucket: Bucket) -> usize {
+    let hours = ((cycle.end().0 - cycle.start().0) / HOUR) as usize;
+    match bucket {
+        Bucket::Month => 1,
+        Bucket::Day => hours / 24,
+        Bucket::Hour => hours,
+        Bucket::FiveMinutes => hours * 12,
     }
 }
 

@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::attribute::{prorata, take_in_sequence};
-use super::bill::{SharedPool, Source};
+use super::bill::{SharedPool, Source, UnpricedReason};
 use super::climb::Reached;
 use super::fold::{Counter, FoldError};
 use super::measure::{Measure, Measured, Window};
@@ -84,6 +84,8 @@ pub struct Charged {
     pub pools: Vec<SharedPool>,
     /// Priced quantity of each series.
     pub quantities: Vec<i128>,
+    /// Series that have no charge after all, and why.
+    pub dropped: BTreeMap<usize, UnpricedReason>,
 }
 
 impl Charged {
@@ -115,14 +117,15 @@ pub fn charge<'a>(
         left: vec![0; used.len()],
         lots: BTreeMap::new(),
         quantities: Vec::new(),
+        dropped: BTreeMap::new(),
         cells: Vec::with_capacity(used.len()),
         pools: Vec::new(),
     };
     stage.run()?;
-    let UsageStage { mut cells, pools, quantities, .. } = stage;
+    let UsageStage { mut cells, pools, quantities, dropped, .. } = stage;
     // Stable: within a series cells stay in the order in which they were made.
     cells.sort_by_key(|cell| cell.item);
-    Ok(Charged { cells, pools, quantities })
+    Ok(Charged { cells, pools, quantities, dropped })
 }
 
 /// Series that share a ladder or a free pool, by their index, ascending.
@@ -144,6 +147,7 @@ pub(super) struct UsageStage<'a> {
     /// price begins anew within the cycle.
     pub(super) lots: BTreeMap<usize, Vec<(u32, i128)>>,
     quantities: Vec<i128>,
+    pub(super) dropped: BTreeMap<usize, UnpricedReason>,
     pub(super) cells: Vec<Cell>,
     pub(super) pools: Vec<SharedPool>,
 }
@@ -151,10 +155,13 @@ pub(super) struct UsageStage<'a> {
 impl<'a> UsageStage<'a> {
     fn run(&mut self) -> Result<(), FoldError> {
         let catalogue = self.catalogue;
-        let ladders = self.group(|used| Some(catalogue.sku(used.sku).price), |price| &catalogue.price(price).split_by);
-        for (price, _, members) in &ladders {
+        let mut ladders =
+            self.group(|used| Some(catalogue.sku(used.sku).price), |price| &catalogue.price(price).split_by);
+        for (price, _, members) in &mut ladders {
+            self.drop_too_many(members);
             self.convert(catalogue.price(*price), members)?;
         }
+        ladders.retain(|(_, _, members)| !members.is_empty());
         self.quantities = self.left.clone();
         self.cut_lots();
         self.free_pools()?;
@@ -252,7 +259,8 @@ impl<'a> UsageStage<'a> {
         for id in ids {
             let free = catalogue.pool(id);
             let draws = |used: &Used<'a>| catalogue.sku(used.sku).pools.contains(&id).then_some(id);
-            for (_, keys, members) in self.group(draws, |id| &catalogue.pool(id).split_by) {
+            for (_, keys, mut members) in self.group(draws, |id| &catalogue.pool(id).split_by) {
+                members.retain(|index| !self.dropped.contains_key(index));
                 let source = Source::FreePool { pool: free.id.clone() };
                 let pool = self.shared(&free.id, &free.split_by, keys, &members)?;
                 self.give_free(free.units, free.share, source, pool, &members, None)?;

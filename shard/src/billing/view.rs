@@ -186,7 +186,7 @@ pub struct UnpricedView {
     /// In the meter's unit.
     pub quantity: String,
     pub records: u64,
-    /// `no_sku`, `below_zero`.
+    /// `no_sku`, `below_zero`, `too_much`.
     pub reason: &'static str,
 }
 

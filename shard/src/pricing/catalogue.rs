@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::document::{Aggregation, Attribution, Bucket, CatalogueDocument, PoolPeriod, RoundingAt};
+use super::document::{Aggregation, Attribution, Bucket, CatalogueDocument, LevelDocument, PoolPeriod, RoundingAt};
 use super::fee::Fee;
 use super::ladders;
 use super::limits::{COUNTER_MAX, CYCLE_HOURS_MIN, LOT_COST_MAX, LOT_UNITS_MAX};
@@ -18,6 +18,7 @@ use super::selector::Pattern;
 use crate::base::id::{AccountId, CatalogueName, Currency, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
+use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::CycleId;
 use crate::base::wide::{Rounding, power_of_ten};
 use crate::usage::series::SeriesKey;
@@ -51,6 +52,8 @@ pub struct Meter {
     /// Decimals of its counters, 0 to 12.
     pub scale: u32,
     pub bucket: Bucket,
+    /// Of a level alone.
+    pub level: LevelDocument,
     /// Names of the attributes that a series may have, sorted.
     pub attributes: Vec<Arc<str>>,
     /// Largest magnitude of a counter, as an integer at `scale`. Derived from the rates that can charge this meter so
@@ -73,6 +76,21 @@ impl Meter {
         let by_units = ladders::ceiling(self.scale, convert.divide, hours, Rate::ONE, LOT_UNITS_MAX, COUNTER_MAX);
         ladders::ceiling(self.scale, convert.divide, hours, rate, LOT_COST_MAX, by_units)
     }
+}
+
+/// Some aggregations keep no more of a record than what could not be taken back.
+pub fn check_correction(aggregation: Aggregation, meter: &str, corrects: bool) -> Result<(), Refusal> {
+    let keeps = match aggregation {
+        Aggregation::Sum | Aggregation::Count | Aggregation::Unique | Aggregation::Percentile95 => return Ok(()),
+        Aggregation::Maximum => "the highest quantity",
+        Aggregation::Latest => "the latest quantity",
+        Aggregation::Level => "a level",
+    };
+    if corrects {
+        let detail = format!("meter {meter} keeps {keeps}, from which no record can be taken back; leave corrects out");
+        return Err(Refusal::new(Reason::InvalidValue, detail));
+    }
+    Ok(())
 }
 
 /// Why a record has no meter.
@@ -375,6 +393,7 @@ impl Catalogue {
                 ("aggregation", word(&before.aggregation), word(&after.aggregation)),
                 ("scale", before.scale.to_string(), scale.to_string()),
                 ("bucket", word(&before.bucket), word(&after.bucket)),
+                ("level", words(&before.level), words(&after.level)),
                 ("attributes", before.attributes.join(", "), attributes.join(", ")),
             ];
             for (field, was, is) in fields {
@@ -396,6 +415,11 @@ impl Catalogue {
         }
         problems.into_vec()
     }
+}
+
+/// A field of fields as documents spell it, on one line.
+fn words(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("words serialize").replace('"', "")
 }
 
 /// A field's value as documents spell it.

@@ -9,11 +9,12 @@ use super::catalogue::{
     SkuIndex,
 };
 use super::document::{
-    Aggregation, Bucket, CatalogueDocument, ConvertDocument, MatchDocument, MeterDocument, PoolPeriod, PriceDocument,
+    Aggregation, Bucket, CatalogueDocument, ConvertDocument, LevelDocument, MatchDocument, MeterDocument, PoolPeriod,
+    PriceDocument,
 };
 use super::ladders::{self, units};
 use super::limits::{
-    ATTRIBUTES_MAX, CAP_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, MINIMUM_MAX, PER_RECORD_MAX,
+    ATTRIBUTES_MAX, CAP_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LEVEL_MAX, MINIMUM_MAX, PER_RECORD_MAX,
 };
 use super::order::{DEFAULT_ORDER, check_order};
 use super::pool::{FreePool, SplitBy};
@@ -22,9 +23,10 @@ use crate::base::id::{BadId, MeterId, PriceId, SkuId, check_name};
 use crate::base::money::{Money, Quantity, Rate, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
 
-/// The scale that a meter's document means: a count has no decimals.
+/// The scale that a meter's document means: a number of things has no decimals.
 pub fn meter_scale(meter: &MeterDocument) -> u32 {
-    meter.scale.unwrap_or(if meter.aggregation == Aggregation::Count { 0 } else { SCALE })
+    let is_number = matches!(meter.aggregation, Aggregation::Count | Aggregation::Unique);
+    meter.scale.unwrap_or(if is_number { 0 } else { SCALE })
 }
 
 /// Compiles a document; the catalogue is there unless a problem is an error.
@@ -62,7 +64,6 @@ impl Compiler<'_> {
         let stages = document.stages.clone().unwrap_or_else(|| DEFAULT_ORDER.to_vec());
         check_order(&stages, &self.top.key("stages"), &mut self.problems);
         self.sizes();
-        self.not_computed();
         let (mut prices, price_ids) = self.prices();
         let mut meters = self.meters()?;
         let mut skus = self.skus(&mut prices, &price_ids)?;
@@ -139,24 +140,6 @@ impl Compiler<'_> {
         }
     }
 
-    /// What can be written but is not computed yet.
-    fn not_computed(&mut self) {
-        let document = self.document;
-        let mut found: Vec<(Place, &str)> = Vec::new();
-        for (index, meter) in document.meters.iter().enumerate() {
-            let place = self.top.key("meters").index(index);
-            if !matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count) {
-                found.push((place.key("aggregation"), "this aggregation"));
-            }
-            if meter.bucket == Bucket::FiveMinutes {
-                found.push((place.key("bucket"), "a bucket of five minutes"));
-            }
-        }
-        for (place, what) in found {
-            self.problems.error(&place, format!("{what}: not computed yet"), "leave it out");
-        }
-    }
-
     /// A value, or a problem at `place`.
     pub(super) fn read<T>(&mut self, value: Result<T, BadId>, place: &Place) -> Option<T> {
         value.map_err(|error| self.problems.refuse(place, error)).ok()
@@ -181,13 +164,15 @@ impl Compiler<'_> {
                     "state 0 to 12",
                 );
             }
-            if meter.aggregation == Aggregation::Count && scale != 0 {
+            let is_number = matches!(meter.aggregation, Aggregation::Count | Aggregation::Unique);
+            if is_number && scale != 0 {
                 self.problems.error(
                     &place.key("scale"),
-                    format!("meter {} counts records and has scale {scale}", meter.id),
+                    format!("meter {} counts and has scale {scale}", meter.id),
                     "drop scale: a count has no decimals",
                 );
             }
+            self.aggregation(meter, &place);
             if meter.attributes.len() > ATTRIBUTES_MAX {
                 self.problems.error(
                     &place.key("attributes"),
@@ -215,8 +200,9 @@ impl Compiler<'_> {
                     aggregation: meter.aggregation,
                     scale: scale.min(SCALE),
                     bucket: meter.bucket,
+                    level: meter.level,
                     attributes,
-                    ceiling: COUNTER_MAX,
+                    ceiling: if meter.aggregation == Aggregation::Level { LEVEL_MAX } else { COUNTER_MAX },
                     chooses_tiers: false,
                     skus: Vec::new(),
                     skus_by_region: Lookup::default(),
@@ -228,6 +214,51 @@ impl Compiler<'_> {
             self.problems.error(&self.top.key("meters"), "the catalogue has no meters", "declare what is measured");
         }
         meters.into_iter().collect()
+    }
+
+    /// What an aggregation asks of its meter.
+    fn aggregation(&mut self, meter: &MeterDocument, place: &Place) {
+        let id = &meter.id;
+        let word = match meter.aggregation {
+            Aggregation::Sum => "sum",
+            Aggregation::Count => "count",
+            Aggregation::Maximum => "maximum",
+            Aggregation::Latest => "latest",
+            Aggregation::Unique => "unique",
+            Aggregation::Level => "level",
+            Aggregation::Percentile95 => "percentile_95",
+        };
+        let is_percentile = meter.aggregation == Aggregation::Percentile95;
+        let buckets = match meter.aggregation {
+            Aggregation::Sum | Aggregation::Count | Aggregation::Maximum => "month, day or hour",
+            Aggregation::Latest | Aggregation::Unique | Aggregation::Level => "month",
+            Aggregation::Percentile95 => "hour or five_minutes",
+        };
+        let is_whole = matches!(meter.aggregation, Aggregation::Latest | Aggregation::Unique | Aggregation::Level);
+        let fits = match meter.bucket {
+            Bucket::Month => !is_percentile,
+            Bucket::Day => !is_percentile && !is_whole,
+            Bucket::Hour => !is_whole,
+            Bucket::FiveMinutes => is_percentile,
+        };
+        if !fits {
+            self.problems.error(
+                &place.key("bucket"),
+                format!("meter {id} is of aggregation {word}, which keeps {buckets}"),
+                format!("use bucket: {}", buckets.rsplit(' ').next().unwrap_or("month")),
+            );
+        }
+        if (meter.aggregation == Aggregation::Unique) != meter.of.is_some() {
+            let (message, help) = match meter.of {
+                None => ("does not say of what", "state of: quantity"),
+                Some(_) => ("has of", "drop it, or use aggregation: unique"),
+            };
+            self.problems.error(&place.key("of"), format!("meter {id} is of aggregation {word} and {message}"), help);
+        }
+        if meter.aggregation != Aggregation::Level && meter.level != LevelDocument::default() {
+            let message = format!("meter {id} is of aggregation {word} and says how a level is read");
+            self.problems.error(&place.key("level"), message, "drop it, or use aggregation: level");
+        }
     }
 
     fn exact(&mut self, kind: &'static str, text: &str, place: &Place) -> Option<Arc<str>> {

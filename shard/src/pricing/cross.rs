@@ -66,7 +66,10 @@ impl Compiler<'_> {
     /// Attribution by SEQUENCE orders lots by time, so the meters must keep it.
     pub(super) fn sequences(&mut self, meters: &[Meter], skus: &[Sku], catalogue: &Catalogue) {
         let mut told = BTreeSet::new();
-        for meter in meters.iter().filter(|meter| meter.bucket == Bucket::Month) {
+        let has_lots = |meter: &&Meter| {
+            meter.bucket != Bucket::Month && matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count)
+        };
+        for meter in meters.iter().filter(|meter| !has_lots(meter)) {
             for index in &meter.skus {
                 let sku = &skus[index.0 as usize];
                 let price = &catalogue.prices[sku.price.0 as usize];
@@ -74,8 +77,11 @@ impl Compiler<'_> {
                     let place = self.top.key("prices").index(sku.price.0 as usize).key("attribution");
                     self.problems.error(
                         &place,
-                        format!("price {} attributes by sequence, but meter {} keeps months", price.id, meter.id),
-                        "use attribution: prorata, or a meter with bucket: day or hour",
+                        format!(
+                            "price {} attributes by sequence, but meter {} keeps no lots by time",
+                            price.id, meter.id
+                        ),
+                        "use attribution: prorata, or a meter of sums or counts with bucket: day or hour",
                     );
                 }
                 for pool in &sku.pools {
@@ -84,8 +90,11 @@ impl Compiler<'_> {
                         let place = self.top.key("pools").index(pool.0 as usize).key("share");
                         self.problems.error(
                             &place,
-                            format!("pool {} shares by sequence, but meter {} keeps months", free.id, meter.id),
-                            "use share: prorata, or a meter with bucket: day or hour",
+                            format!(
+                                "pool {} shares by sequence, but meter {} keeps no lots by time",
+                                free.id, meter.id
+                            ),
+                            "use share: prorata, or a meter of sums or counts with bucket: day or hour",
                         );
                     }
                 }

@@ -8,7 +8,7 @@ use ethnum::I256;
 
 use super::catalogue::{Convert, Lookup, Meter, MeterIndex, Price, PriceIndex, SeriesPattern, Sku, SkuIndex};
 use super::compile::Compiler;
-use super::document::{Aggregation, Bucket, FeeDocument, FeeDue, FeePeriod, Prorate};
+use super::document::{Aggregation, Bucket, FeeDocument, FeeDue, FeePeriod, LevelDocument, Prorate};
 use super::ladders::number;
 use super::limits::FEE_MAX;
 use super::selector::Pattern;
@@ -210,6 +210,7 @@ impl Compiler<'_> {
             aggregation: Aggregation::Sum,
             scale: 0,
             bucket: Bucket::Month,
+            level: LevelDocument::default(),
             attributes: Vec::new(),
             // Nothing is ever counted.
             ceiling: 0,

@@ -44,6 +44,9 @@ pub const LOT_UNITS_MAX: u32 = 15;
 /// Largest magnitude of any counter, as an integer at its meter's scale (10^30): the 744 hours of a series sum within
 /// 128 bits, and pools are summed in 256.
 pub const COUNTER_MAX: i128 = power_of_ten(30);
+/// Highest level, as an integer at its meter's scale (10^22): over the 2.7 * 10^15 nanoseconds of a month its integral
+/// stays below 2.7 * 10^37.
+pub const LEVEL_MAX: i128 = power_of_ten(22);
 /// A meter whose counters could hold less than this many of its units (10^6) is not usable: the rate is refused.
 pub const CEILING_UNITS_MIN: u32 = 6;
 /// Largest and smallest divisor of a conversion: 10^18 and 10^-9.

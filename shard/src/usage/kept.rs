@@ -38,10 +38,13 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Takes the place of another entry where it is later by end, then id, then value.
-    fn replace(&mut self, other: Kept) {
-        if (other.end, &other.id, other.value) > (self.end, &self.id, self.value) {
-            *self = other;
+    /// Joins another entry; the later one is that by end, then id, then value.
+    pub fn join(&mut self, other: Kept, join: Join) {
+        match join {
+            // Entries are few and bounded, so that the sum fits.
+            Join::Add => self.value = self.value.saturating_add(other.value),
+            Join::Latest if (other.end, &other.id, other.value) > (self.end, &self.id, self.value) => *self = other,
+            Join::Latest => {}
         }
     }
 }
@@ -94,11 +97,7 @@ impl KeptTable {
                 place.insert(kept);
                 self.len += 1;
             }
-            std::collections::btree_map::Entry::Occupied(mut place) => match join {
-                // Counted entries are few and checked, so that the sum fits.
-                Join::Add => place.get_mut().value = place.get().value.saturating_add(kept.value),
-                Join::Latest => place.get_mut().replace(kept),
-            },
+            std::collections::btree_map::Entry::Occupied(mut place) => place.get_mut().join(kept, join),
         }
     }
 
@@ -154,10 +153,7 @@ pub fn joined(entries: Vec<(KeptKey, Kept)>, join: Join) -> Vec<Entry> {
             std::collections::btree_map::Entry::Vacant(place) => {
                 place.insert(kept);
             }
-            std::collections::btree_map::Entry::Occupied(mut place) => match join {
-                Join::Add => place.get_mut().value = place.get().value.saturating_add(kept.value),
-                Join::Latest => place.get_mut().replace(kept),
-            },
+            std::collections::btree_map::Entry::Occupied(mut place) => place.get_mut().join(kept, join),
         }
     }
     all.into_iter().map(|(at, kept)| Entry { at, value: kept.value }).collect()

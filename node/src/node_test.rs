@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use reckoner_client::batch::batcher::{Batcher, Batching};
+use reckoner_client::batch::batcher::Batcher;
+use reckoner_client::batch::gather::Batching;
 use reckoner_client::batch::records::Settled;
 use reckoner_client::client::Client;
 use reckoner_client::error::Error;

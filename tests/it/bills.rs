@@ -96,13 +96,16 @@ fn lines_of(bills: &[BillBody]) -> BTreeMap<Key, Value> {
             let (tier, is_usage) = match &line.source {
                 Origin::FreeUnits { .. } | Origin::FreePool { .. } => ("free".to_owned(), true),
                 Origin::Price { tier, .. } => (tier.index.to_string(), true),
+                Origin::PricePart { part, .. } => (part.name().to_owned(), true),
+                Origin::Fee { subscription, .. } => (subscription.to_string(), true),
                 Origin::Clause { clause, .. } => (clause.to_string(), false),
                 Origin::Rounding => continue,
             };
             let key = (bill.payer.to_string(), item.series.account.to_string(), item.sku.to_string(), tier);
             let rate = line.rate.filter(|_| is_usage).map_or(String::new(), |rate| rate.to_string());
-            let sum = sums.entry(key).or_insert((is_usage.then_some(0), rate, 0));
-            sum.0 = sum.0.map(|sum| sum + line.quantity.expect("usage has a quantity").0);
+            let quantity = line.quantity.filter(|_| is_usage).map(|quantity| quantity.0);
+            let sum = sums.entry(key).or_insert((quantity.map(|_| 0), rate, 0));
+            sum.0 = sum.0.map(|sum| sum + quantity.expect("a part without a quantity has none anywhere"));
             sum.2 += line.amount.0;
         }
     }

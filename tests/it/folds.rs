@@ -89,10 +89,10 @@ fn one_fold(seed: u64) {
         let bucket = match bucket {
             Bucket::Month => None,
             Bucket::Day => Some((counter.bucket / 24) as u16),
-            Bucket::Hour => Some(counter.bucket as u16),
+            Bucket::Hour | Bucket::FiveMinutes => Some(counter.bucket as u16),
         };
         let value = parse_scaled(&exact::text(&counter.value), scale).expect("drawn at the meter's scale");
-        Counter { series, meter, bucket, value, records: 1 }
+        Counter { series, meter, bucket, value, records: 1, kept: &[] }
     });
     let cycle = name.parse().expect("a cycle");
     let input = FoldInput {

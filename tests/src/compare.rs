@@ -34,6 +34,8 @@ pub fn origin_of(line: &EngineLine) -> String {
         Source::FreeUnits { .. } => "free".to_owned(),
         Source::FreePool { pool } => format!("pool:{pool}"),
         Source::Price { tier, .. } => tier.index.to_string(),
+        Source::PricePart { part, .. } => part.name().to_owned(),
+        Source::Fee { subscription, .. } => format!("fee:{subscription}"),
         Source::Clause { clause, .. } => format!("clause:{clause}"),
         Source::Rounding => "rounding".to_owned(),
     }

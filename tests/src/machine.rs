@@ -9,11 +9,10 @@ use reckoner_shard::base::hash::Hash;
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::time::{CycleId, Timestamp};
 use reckoner_shard::billing::bill::BillBody;
-use reckoner_shard::billing::fold::{Counter, FoldInput, fold};
+use reckoner_shard::billing::fold::fold;
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::machine::codec::{decode_outcome, encode_commands, encode_usage_entry};
 use reckoner_shard::machine::command::{BatchVerdict, Command, CommandOutcome, Done, Outcome, Verdict};
-use reckoner_shard::machine::query::FoldCounter;
 use reckoner_shard::machine::state::{Blobs, State};
 use reckoner_shard::placement::{SLOTS, SlotRange, slot_of};
 use reckoner_shard::pricing::catalogue::Catalogue;
@@ -109,14 +108,7 @@ impl Machine {
     /// The bills of a cycle as they stand: an estimate, or after the cut the bills.
     pub fn bills(&mut self, root: &AccountId, cycle: CycleId) -> Vec<BillBody> {
         let source = self.state.view().fold_source(root, cycle, &self.store).expect("a cycle in memory");
-        let counters = source.counters.iter().map(|counter| {
-            let FoldCounter { series, meter, bucket, value, records } = counter;
-            Counter { series, meter: *meter, bucket: *bucket, value: *value, records: *records }
-        });
-        let contract = source.contract.as_ref().map(|contract| &*contract.contract);
-        let (hierarchy, catalogue) = (&*source.hierarchy, &*source.catalogue);
-        let input = FoldInput { hierarchy, cycle: source.cycle, catalogue, contract, counters: counters.collect() };
-        fold(&input).expect("nothing here overflows")
+        fold(&source.input()).expect("nothing here overflows")
     }
 
     /// A snapshot of the state takes its place; it must hash alike.

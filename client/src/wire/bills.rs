@@ -73,6 +73,8 @@ fn wire_line(body: &BillBody, line: &Line) -> proto::BillLine {
         Source::FreeUnits { price } => (None, price.to_string()),
         Source::FreePool { pool } => (None, pool.to_string()),
         Source::Price { price, tier, .. } => (Some(wire_tier(tier)), price.to_string()),
+        Source::PricePart { price, part } => (None, format!("{price} {}", part.name())),
+        Source::Fee { subscription, .. } => (None, subscription.to_string()),
         Source::Clause { clause, .. } => (None, clause.to_string()),
         Source::Rounding => (None, "rounding".to_owned()),
     };

@@ -130,6 +130,7 @@ fn bucket_start(cycle: CycleId, bucket: Option<u16>, kind: Bucket) -> Timestamp 
         Bucket::Month => 0,
         Bucket::Day => DAY,
         Bucket::Hour => HOUR,
+        Bucket::FiveMinutes => HOUR / 12,
     };
     Timestamp(cycle.start().0 + i64::from(bucket.unwrap_or(0)) * step)
 }

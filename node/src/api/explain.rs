@@ -100,11 +100,15 @@ async fn entries(
     let mut named: BTreeMap<(&'static str, String), ()> = BTreeMap::new();
     for line in lines {
         match &line.source {
-            Source::FreeUnits { price } | Source::Price { price, .. } => {
+            Source::FreeUnits { price } | Source::Price { price, .. } | Source::PricePart { price, .. } => {
                 named.insert(("price", price.to_string()), ());
             }
             Source::FreePool { pool } => {
                 named.insert(("price", pool.to_string()), ());
+            }
+            Source::Fee { fee, subscription, .. } => {
+                named.insert(("fee", fee.to_string()), ());
+                named.insert(("subscription", subscription.to_string()), ());
             }
             Source::Clause { clause, .. } => {
                 named.insert(("clause", clause.to_string()), ());
@@ -144,7 +148,11 @@ async fn entries(
     for ((kind, id), ()) in named {
         let found = match kind {
             "price" => entry(&catalogue.1, &["prices", "pools", "skus"], &id).map(|json| (json, &catalogue.0)),
-            _ => contract.as_ref().and_then(|(out, document)| Some((entry(document, &["clauses"], &id)?, out))),
+            "fee" => entry(&catalogue.1, &["fees"], &id).map(|json| (json, &catalogue.0)),
+            _ => {
+                let lists = ["clauses", "subscriptions"];
+                contract.as_ref().and_then(|(out, document)| Some((entry(document, &lists, &id)?, out)))
+            }
         };
         if let Some((json, version)) = found {
             entries.push(ExplainEntry { kind: kind.to_owned(), id, version: Some(version.clone()), json });

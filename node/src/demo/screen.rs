@@ -112,6 +112,8 @@ fn title(source: &Source) -> String {
         Source::Clause { clause, text, .. } => format!("clause {clause}: {text}"),
         Source::Rounding => "rounding to what can be paid".to_owned(),
         Source::FreeUnits { price } | Source::Price { price, .. } => format!("price {price}"),
+        Source::PricePart { price, part } => format!("price {price}, {}", part.name()),
+        Source::Fee { fee, .. } => format!("fee {fee}"),
         Source::FreePool { pool } => format!("free pool {pool}"),
     }
 }

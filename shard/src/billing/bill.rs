@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::base::id::{AccountId, CatalogueName, ClauseId, Currency, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate, print_scaled};
-use crate::base::time::CycleId;
+use crate::base::time::{CycleId, Period};
 use crate::pricing::order::Stage;
 use crate::pricing::pool::SplitKey;
 use crate::usage::series::SeriesKey;
@@ -150,16 +150,44 @@ pub enum Source {
     FreePool { pool: PriceId },
     /// A tier of a price; with the size of its packages where it has any.
     Price { price: PriceId, tier: Tier, package: Option<Quantity> },
+    /// What a price adds to its ladder.
+    PricePart { price: PriceId, part: PricePart },
+    /// A fee that a subscription takes, for `part` of the period `of`; an amount below zero takes it back.
+    Fee { fee: SkuId, subscription: ClauseId, of: Period, part: Period },
     /// A clause of the contract, on `base`.
     Clause { clause: ClauseId, text: Arc<str>, base: Money },
     /// From the exact total to the payable.
     Rounding,
 }
 
+/// What a price adds to its ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PricePart {
+    /// The line's rate for each record of the series.
+    PerRecord,
+    /// What a pool's charge was short of `least`.
+    Minimum { least: Money },
+    /// What a pool's charge was beyond `most`, below zero.
+    Maximum { most: Money },
+}
+
+impl PricePart {
+    /// The name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            PricePart::PerRecord => "per_record",
+            PricePart::Minimum { .. } => "minimum",
+            PricePart::Maximum { .. } => "maximum",
+        }
+    }
+}
+
 /// The kind of a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LineKind {
     Usage,
+    /// Due without usage.
+    Fee,
     Discount,
     /// A clause that was told it may raise, and did.
     Surcharge,
@@ -171,6 +199,7 @@ impl LineKind {
     pub fn name(self) -> &'static str {
         match self {
             LineKind::Usage => "usage",
+            LineKind::Fee => "fee",
             LineKind::Discount => "discount",
             LineKind::Surcharge => "surcharge",
             LineKind::Rounding => "rounding",
@@ -181,7 +210,10 @@ impl LineKind {
 impl Line {
     pub fn kind(&self) -> LineKind {
         match &self.source {
-            Source::FreeUnits { .. } | Source::FreePool { .. } | Source::Price { .. } => LineKind::Usage,
+            Source::FreeUnits { .. } | Source::FreePool { .. } | Source::Price { .. } | Source::PricePart { .. } => {
+                LineKind::Usage
+            }
+            Source::Fee { .. } => LineKind::Fee,
             Source::Clause { .. } if self.amount > Money::ZERO => LineKind::Surcharge,
             Source::Clause { .. } => LineKind::Discount,
             Source::Rounding => LineKind::Rounding,
@@ -203,8 +235,10 @@ pub struct Unpriced {
 pub enum UnpricedReason {
     /// No SKU of the catalogue matches.
     NoSku,
-    /// Corrections took back more than was used.
+    /// Corrections took back more than was used, or a level was below zero at some time.
     BelowZero,
+    /// More different values, or a higher level, than can be counted exactly.
+    TooMuch,
 }
 
 impl UnpricedReason {
@@ -213,6 +247,7 @@ impl UnpricedReason {
         match self {
             UnpricedReason::NoSku => "no_sku",
             UnpricedReason::BelowZero => "below_zero",
+            UnpricedReason::TooMuch => "too_much",
         }
     }
 }

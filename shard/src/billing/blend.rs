@@ -11,7 +11,7 @@ use crate::base::wide::{Rounding, multiply_divide, power_of_ten, split};
 /// Amounts of a part of a bill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// At public rates.
+    /// At public rates, fees included.
     pub usage: Money,
     /// What clauses took off, below zero, or added.
     pub discounts: Money,
@@ -23,7 +23,7 @@ impl Sums {
     fn add(&mut self, kind: LineKind, amount: Money) {
         // A bill's lines were summed without overflow when it was made, so parts of them can be.
         match kind {
-            LineKind::Usage => self.usage.0 += amount.0,
+            LineKind::Usage | LineKind::Fee => self.usage.0 += amount.0,
             _ => self.discounts.0 += amount.0,
         }
         self.net.0 += amount.0;
@@ -79,7 +79,7 @@ impl BillBody {
             }
             let share = sku.accounts.entry(account.clone()).or_default();
             share.sums.add(kind, amount);
-            if let (LineKind::Usage, Some(quantity)) = (kind, line.quantity) {
+            if let (LineKind::Usage | LineKind::Fee, Some(quantity)) = (kind, line.quantity) {
                 share.quantity.0 += quantity.0;
                 sku.quantity.0 += quantity.0;
             }

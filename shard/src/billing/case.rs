@@ -82,7 +82,7 @@ impl Case {
             );
             let meter = found.unwrap_or_else(|error| panic!("{series:?}: {error}"));
             let step = crate::base::wide::power_of_ten(12 - self.catalogue.meter(meter).scale);
-            Counter { series, meter, bucket: *bucket, value: quantity.0 / step, records: 1 }
+            Counter { series, meter, bucket: *bucket, value: quantity.0 / step, records: 1, kept: &[] }
         });
         let input = FoldInput {
             hierarchy: &self.hierarchy,
@@ -115,6 +115,8 @@ pub fn show(body: &BillBody, line: &Line) -> String {
     let tier = match &line.source {
         Source::FreeUnits { .. } | Source::FreePool { .. } => "free".to_owned(),
         Source::Price { tier, .. } => tier.index.to_string(),
+        Source::PricePart { part, .. } => part.name().to_owned(),
+        Source::Fee { subscription, .. } => subscription.to_string(),
         Source::Clause { clause, .. } => clause.to_string(),
         Source::Rounding => "-".to_owned(),
     };

@@ -8,13 +8,13 @@ use hashbrown::HashMap;
 use prost::Message;
 
 use super::bill::{
-    BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, PoolSlice, SharedPool, Source, Tier,
-    Unpriced, UnpricedReason,
+    BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, PoolSlice, PricePart, SharedPool,
+    Source, Tier, Unpriced, UnpricedReason,
 };
 use super::wire;
 use crate::base::id::{AccountId, BadId, CatalogueName, ClauseId, Currency, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate};
-use crate::base::time::CycleId;
+use crate::base::time::{CycleId, Period, Timestamp};
 use crate::pricing::order::Stage;
 use crate::pricing::pool::SplitKey;
 use crate::usage::series::{Dimensions, SeriesKey};
@@ -230,6 +230,19 @@ impl<'a> Writer<'a> {
                 wire.tier = Some(tier(own));
                 wire.package = package.map(|size| wide(size.0));
             }
+            Source::PricePart { price, part } => {
+                wire.id = self.string(price.as_str());
+                (wire.kind, wire.limit) = match part {
+                    PricePart::PerRecord => (20, None),
+                    PricePart::Minimum { least } => (21, Some(wide(least.0))),
+                    PricePart::Maximum { most } => (22, Some(wide(most.0))),
+                };
+            }
+            Source::Fee { fee, subscription, of, part } => {
+                (wire.kind, wire.id) = (23, self.string(fee.as_str()));
+                wire.text = self.string(subscription.as_str());
+                wire.times = vec![of.from.0, of.until.0, part.from.0, part.until.0];
+            }
             Source::Clause { clause, text, .. } => {
                 (wire.kind, wire.id) = (4, self.string(clause.as_str()));
                 wire.text = self.string(text);
@@ -268,6 +281,7 @@ impl<'a> Writer<'a> {
             reason: match unpriced.reason {
                 UnpricedReason::NoSku => 1,
                 UnpricedReason::BelowZero => 2,
+                UnpricedReason::TooMuch => 20,
             },
         }
     }
@@ -424,6 +438,25 @@ impl Reader<'_> {
                 base: Money(narrow(wire.base.as_ref().ok_or_else(|| malformed("a clause has no base"))?)),
             },
             5 => Source::Rounding,
+            23 => {
+                let [from, until, part_from, part_until] = own.times[..] else {
+                    return Err(malformed("a fee has no times"));
+                };
+                let period = |from, until| Period { from: Timestamp(from), until: Timestamp(until) };
+                let (of, part) = (period(from, until), period(part_from, part_until));
+                let subscription = self.id(own.text, ClauseId::new)?;
+                Source::Fee { fee: self.id(own.id, SkuId::new)?, subscription, of, part }
+            }
+            20..=22 => {
+                let limit = || own.limit.as_ref().map(|limit| Money(narrow(limit)));
+                let limit = || limit().ok_or_else(|| malformed("a minimum or maximum has no amount"));
+                let part = match own.kind {
+                    20 => PricePart::PerRecord,
+                    21 => PricePart::Minimum { least: limit()? },
+                    _ => PricePart::Maximum { most: limit()? },
+                };
+                Source::PricePart { price: self.id(own.id, PriceId::new)?, part }
+            }
             _ => return Err(malformed("an unknown source")),
         };
         let inside = |place: Option<u32>, count: usize| place.is_none_or(|place| (place as usize) < count);
@@ -455,6 +488,7 @@ impl Reader<'_> {
             reason: match wire.reason {
                 1 => UnpricedReason::NoSku,
                 2 => UnpricedReason::BelowZero,
+                20 => UnpricedReason::TooMuch,
                 _ => return Err(malformed("an unknown reason")),
             },
         })

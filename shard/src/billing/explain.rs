@@ -6,9 +6,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::bill::{BillBody, Line, LineKind, SharedPool, Source};
+use super::bill::{BillBody, Line, LineKind, PricePart, SharedPool, Source};
 use super::view::LineView;
 use crate::base::money::{Money, Rate, print_scaled};
+use crate::base::time::{DAY, Period};
 
 /// A line and where it came from.
 #[derive(Clone, Debug, Serialize)]
@@ -65,7 +66,7 @@ impl Chain<'_> {
         if let Some(pool) = body.pool(line) {
             self.say(Some(line.id), depth + 1, pool_sentence(body, pool, line));
         }
-        if line.from.is_empty() {
+        if line.from.is_empty() && line.kind() != LineKind::Fee {
             self.tell_counted(line, depth + 1);
         }
         for from in &line.from {
@@ -125,7 +126,8 @@ fn sentence(body: &BillBody, line: &Line) -> String {
         }
         Source::Price { price, tier, package } => {
             let range = match (tier.begin.is_zero(), tier.end) {
-                (true, None) => String::new(),
+                (true, None) if tier.index == 1 => String::new(),
+                (true, None) => format!(", tier {}", tier.index),
                 (_, None) => format!(", tier {} above {}", tier.index, tier.begin),
                 (_, Some(end)) => format!(", tier {} above {} up to {end}", tier.index, tier.begin),
             };
@@ -135,11 +137,41 @@ fn sentence(body: &BillBody, line: &Line) -> String {
             };
             format!("{start} for {quantity} {unit} of {sku} {each}, price {price}{range} ({catalogue})")
         }
-        Source::Clause { clause, text, base } => {
-            let contract = match &body.contract {
-                Some(contract) => format!("contract of {} from {}", body.root, contract.effective),
-                None => format!("contract of {}", body.root),
+        Source::PricePart { price, part } => match part {
+            PricePart::PerRecord => {
+                let records = item.map_or(0, |item| item.counted.records);
+                format!("{start} for {records} records of {sku} at {rate} each, price {price} ({catalogue})")
+            }
+            PricePart::Minimum { least } => {
+                format!(
+                    "{start} of what {sku} was short of the minimum {currency} {least} of price {price} ({catalogue})"
+                )
+            }
+            PricePart::Maximum { most } => {
+                format!("{start} of what {sku} was beyond the maximum {currency} {most} of price {price} ({catalogue})")
+            }
+        },
+        Source::Fee { fee, subscription, of, part } => {
+            let days = |period: &Period| (period.until.0 - period.from.0) / DAY;
+            let span = match (of == part, of.from == of.until) {
+                (true, true) => format!("once, on {}", of.from.date()),
+                (true, false) => format!("from {} to {}", of.from.date(), of.until.date()),
+                _ => format!(
+                    "from {} to {}, {} of the {} days of its period",
+                    part.from,
+                    part.until,
+                    days(part),
+                    days(of)
+                ),
             };
+            let what = if amount < Money::ZERO { "takes back" } else { "charges" };
+            let contract = contract_of(body);
+            format!(
+                "{start}: subscription {subscription} {what} {quantity} {unit} of fee {fee} at {rate} {span} ({contract}, {catalogue})"
+            )
+        }
+        Source::Clause { clause, text, base } => {
+            let contract = contract_of(body);
             let what = if text.as_ref() == clause.as_str() { String::new() } else { format!(" \"{text}\"") };
             let how = match line.quantity {
                 Some(quantity) => {
@@ -154,6 +186,13 @@ fn sentence(body: &BillBody, line: &Line) -> String {
             "{start}: rounds the exact total {currency} {} to the payable {currency} {}",
             body.total, body.payable
         ),
+    }
+}
+
+fn contract_of(body: &BillBody) -> String {
+    match &body.contract {
+        Some(contract) => format!("contract of {} from {}", body.root, contract.effective),
+        None => format!("contract of {}", body.root),
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::bill::{BillBody, CatalogueVersion, ContractVersion, Counted, Item, Line, Source, Unpriced, UnpricedReason};
+use super::bill::{BillBody, CatalogueVersion, ContractVersion, Counted, Item, Line, Source, Unpriced};
+use super::fees;
+use super::gather::{Gathered, gather};
 use super::stage::{Draft, Terms};
 use super::usage_stage::{Charged, Used, charge};
 use crate::account::tree::Hierarchy;
@@ -13,6 +15,7 @@ use crate::base::time::CycleId;
 use crate::contract::terms::Contract;
 use crate::pricing::catalogue::{Catalogue, MeterIndex, RoundingRule};
 use crate::pricing::order::Stage;
+use crate::usage::kept::Entry;
 use crate::usage::series::SeriesKey;
 
 /// Everything that a hierarchy's bills of one cycle follow from.
@@ -38,6 +41,8 @@ pub struct Counter<'a> {
     pub value: i128,
     /// How many records were added.
     pub records: u64,
+    /// What its meter keeps beside a sum, in order of what the entries are of.
+    pub kept: &'a [Entry],
 }
 
 /// Why there is no bill. The limits at push and apply keep overflow out of every fold.
@@ -54,9 +59,23 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
     let FoldInput { hierarchy, cycle, catalogue, .. } = *input;
     let contract = input.contract.filter(|contract| contract.is_in_force(cycle));
     let mut counters = input.counters.clone();
-    let (used, unpriced) = gather(input, &mut counters)?;
-    let charged = charge(catalogue, &hierarchy.root, cycle, &used, &counters)?;
+    let gathered = gather(input, &mut counters)?;
+    let mut extras = gathered.homes();
+    extras.extend(contract.map_or_else(Vec::new, |contract| fees::extras(input, contract)));
+    let Gathered { used, choosers, unpriced } = gathered.with_extras(&extras, catalogue);
+    let mut charged = charge(catalogue, &hierarchy.root, cycle, &used, &choosers, &counters)?;
+    if let Some(contract) = contract {
+        charged.add(fees::fees(input, contract, &used)?);
+    }
     let stages = contract.and_then(|contract| contract.stages.as_ref()).unwrap_or(&catalogue.stages);
+    let mut unpriced = unpriced;
+    for (index, reason) in &charged.dropped {
+        let used = &used[*index];
+        let meter = catalogue.meter(used.measured.meter);
+        let counted = Counted { value: used.measured.shown, scale: meter.scale, records: used.records };
+        let (series, meter, reason) = (used.series.clone(), meter.id.clone(), *reason);
+        unpriced.entry(used.payer).or_default().push(Unpriced { series, meter, counted, reason });
+    }
     let mut drafts = drafts(&used, &charged, unpriced.keys().copied())?;
     if let Some(contract) = contract {
         let terms = Terms { catalogue, contract, cycle, used: &used, quantities: &charged.quantities };
@@ -65,71 +84,7 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
         }
     }
     let maker = Maker { input, contract, stages, used: &used, charged: &charged };
-    let mut unpriced = unpriced;
     drafts.into_iter().map(|draft| maker.body(unpriced.remove(draft.payer).unwrap_or_default(), draft)).collect()
-}
-
-type UnpricedByPayer<'a> = BTreeMap<&'a AccountId, Vec<Unpriced>>;
-
-/// Sorts the counters, joins those of a series and finds out what prices it.
-fn gather<'a>(
-    input: &FoldInput<'a>,
-    counters: &mut [Counter<'a>],
-) -> Result<(Vec<Used<'a>>, UnpricedByPayer<'a>), FoldError> {
-    let FoldInput { hierarchy, cycle, catalogue, .. } = *input;
-    // By value too, so that the order in which two counters of one bucket come cannot matter.
-    counters.sort_by(|a, b| a.series.cmp(b.series).then(a.bucket.cmp(&b.bucket)).then(a.value.cmp(&b.value)));
-    let mut used: Vec<Used<'a>> = Vec::with_capacity(counters.len());
-    let mut unpriced = UnpricedByPayer::new();
-    let mut known: Option<(&AccountId, &'a AccountId, Option<_>)> = None;
-    let mut at = 0;
-    while at < counters.len() {
-        let first = counters[at];
-        let end = at + counters[at..].iter().take_while(|counter| counter.series == first.series).count();
-        let account = &first.series.account;
-        let (payer, group) = match known {
-            Some((last, payer, group)) if last == account => (payer, group),
-            _ => {
-                let entry = hierarchy.account(account).ok_or_else(|| FoldError::UnknownAccount(account.clone()))?;
-                (hierarchy.payer_at(entry, cycle), hierarchy.group_at(entry, cycle))
-            }
-        };
-        known = Some((account, payer, group));
-        let mut sum = (0i128, 0u64);
-        for counter in &counters[at..end] {
-            let value = sum.0.checked_add(counter.value);
-            let what = || FoldError::Overflow { what: format!("the usage of account {account}") };
-            sum = (value.ok_or_else(what)?, sum.1.saturating_add(counter.records));
-        }
-        let meter = catalogue.meter(first.meter);
-        let sku =
-            catalogue.sku_of(first.meter, &first.series.operation, &first.series.region, &first.series.attributes);
-        let reason = match sku {
-            None => Some(UnpricedReason::NoSku),
-            Some(_) if sum.0 < 0 => Some(UnpricedReason::BelowZero),
-            Some(_) => None,
-        };
-        match (reason, sku) {
-            (None, Some(sku)) if sum.0 > 0 => {
-                let (series, meter, value, records) = (first.series, first.meter, sum.0, sum.1);
-                used.push(Used { series, meter, sku, payer, group, value, records, counters: at..end });
-            }
-            (Some(reason), _) if sum.0 != 0 => {
-                let counted = Counted { value: sum.0, scale: meter.scale, records: sum.1 };
-                let line = Unpriced { series: first.series.clone(), meter: meter.id.clone(), counted, reason };
-                unpriced.entry(payer).or_default().push(line);
-            }
-            // Nothing was used on balance.
-            _ => {}
-        }
-        at = end;
-    }
-    used.sort_by(|a, b| {
-        let sku = |used: &Used<'a>| &catalogue.sku(used.sku).id;
-        let by_account = a.series.account.cmp(&b.series.account);
-        by_account.then_with(|| sku(a).cmp(sku(b))).then_with(|| a.series.dimensions.cmp(&b.series.dimensions))
-    });
-    Ok((used, unpriced))
 }
 
 /// A draft for each payer, with its usage lines.
@@ -141,6 +96,11 @@ fn drafts<'a>(
     let mut drafts: BTreeMap<&'a AccountId, Draft<'a>> = BTreeMap::new();
     let mut cells = charged.cells.iter().peekable();
     for (index, used) in used.iter().enumerate() {
+        let is_idle = (!used.measured.is_used() || charged.dropped.contains_key(&index))
+            && cells.peek().is_none_or(|cell| cell.item != index);
+        if is_idle {
+            continue;
+        }
         let draft = drafts.entry(used.payer).or_insert_with(|| Draft::new(used.payer));
         draft.items.push(index);
         draft.net.push(Money::ZERO);
@@ -152,8 +112,8 @@ fn drafts<'a>(
                 stage: Stage::Usage,
                 item: None,
                 source: cell.source.clone(),
-                quantity: Some(Quantity(cell.quantity)),
-                rate: Some(cell.rate),
+                quantity: cell.quantity.map(Quantity),
+                rate: cell.rate,
                 amount: Money(cell.amount),
                 pool: cell.pool,
                 from: Vec::new(),
@@ -223,14 +183,14 @@ impl Maker<'_> {
 
     fn item(&self, index: usize) -> Item {
         let used = &self.used[index];
-        let (meter, sku) = (self.input.catalogue.meter(used.meter), self.input.catalogue.sku(used.sku));
+        let (meter, sku) = (self.input.catalogue.meter(used.measured.meter), self.input.catalogue.sku(used.sku));
         let id: &MeterId = &meter.id;
         Item {
             series: used.series.clone(),
             meter: id.clone(),
             sku: sku.id.clone(),
             unit: sku.unit.clone(),
-            counted: Counted { value: used.value, scale: meter.scale, records: used.records },
+            counted: Counted { value: used.measured.shown, scale: meter.scale, records: used.records },
             quantity: Quantity(self.charged.quantities[index]),
         }
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::billing::bill::LineKind;
+use crate::billing::bill::{LineKind, UnpricedReason};
 use crate::billing::case::{Case, data_transfer, family_of_95_tb, graduated, instance_hours, transfer};
 
 #[test]
@@ -321,7 +321,7 @@ fn what_has_no_price_is_listed_and_not_charged() {
 fn strangers_have_no_bill() {
     let case = Case::new(two_services()).usage(&["z ec2 box - 1"]);
     let (series, _, _) = &case.usage[0];
-    let counters = vec![Counter { series, meter: MeterIndex(0), bucket: None, value: 1, records: 1 }];
+    let counters = vec![Counter { series, meter: MeterIndex(0), bucket: None, value: 1, records: 1, kept: &[] }];
     let cycle = "2024-09".parse().unwrap();
     let input = FoldInput { hierarchy: &case.hierarchy, cycle, catalogue: &case.catalogue, contract: None, counters };
     assert_eq!(fold(&input), Err(FoldError::UnknownAccount(AccountId::new("z").unwrap())));

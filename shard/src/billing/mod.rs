@@ -4,11 +4,16 @@
 pub mod attribute;
 pub mod bill;
 pub mod blend;
+mod climb;
 pub mod codec;
+mod convert;
 pub mod cycle;
 pub mod difference;
 pub mod explain;
+mod fees;
 pub mod fold;
+mod gather;
+pub mod measure;
 pub mod simulate;
 pub mod stage;
 pub mod usage_stage;

@@ -14,9 +14,10 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, DAY, HOUR};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
-use crate::pricing::catalogue::{Catalogue, MeterError, MeterIndex};
-use crate::pricing::document::{Aggregation, Bucket, CatalogueDocument};
-use crate::usage::record::UsageRecord;
+use crate::pricing::catalogue::{Catalogue, MeterError, MeterIndex, check_correction};
+use crate::pricing::document::{Aggregation, Bucket, CatalogueDocument, LevelRecords};
+use crate::usage::kept::{Entry, Join, Kept};
+use crate::usage::record::{UsageRecord, check_sign};
 use crate::usage::series::SeriesKey;
 
 /// What to simulate.
@@ -85,12 +86,14 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
             Err(refusal) => simulated.refused.push((index, refusal)),
         }
     }
-    let counters = counting.counters.iter().map(|((series, bucket), counted)| Counter {
+    let kept: Vec<Vec<Entry>> = counting.counters.values().map(Counted::entries).collect();
+    let counters = counting.counters.iter().zip(&kept).map(|(((series, bucket), counted), kept)| Counter {
         series,
         meter: counted.meter,
         bucket: *bucket,
         value: counted.value,
         records: counted.records,
+        kept,
     });
     let input = FoldInput {
         hierarchy: &counting.hierarchy,
@@ -120,6 +123,14 @@ struct Counted {
     meter: MeterIndex,
     value: i128,
     records: u64,
+    /// What its meter keeps beside a sum; the cycle is told by the time.
+    kept: BTreeMap<i128, Kept>,
+}
+
+impl Counted {
+    fn entries(&self) -> Vec<Entry> {
+        self.kept.iter().map(|(at, kept)| Entry { at: *at, value: kept.value }).collect()
+    }
 }
 
 struct Counting<'a> {
@@ -141,11 +152,9 @@ impl<'a> Counting<'a> {
             let detail = format!("id '{}' was used by another record before; give each record its own", record.id);
             return Err(Refusal::new(Reason::IdReused, detail));
         }
-        if record.start.cycle() != self.cycle {
-            return Ok(Row::Elsewhere);
-        }
         let account = self.hierarchy.account(&record.account);
-        if !account.is_some_and(|account| account.is_member_at(record.start)) {
+        let is_elsewhere = record.start.cycle() != self.cycle;
+        if !is_elsewhere && !account.is_some_and(|account| account.is_member_at(record.start)) {
             let detail = format!(
                 "account '{}' does not belong to hierarchy '{}' at {}; add it to the hierarchy",
                 record.account, self.hierarchy.root, record.start
@@ -155,6 +164,14 @@ impl<'a> Counting<'a> {
         let key = record.series();
         let found =
             self.catalogue.meter_of(&key.service, &key.usage_type, &key.operation, &key.region, &key.attributes);
+        let before = record.start < self.cycle.start() && account.is_some();
+        let is_carried = |index: MeterIndex| {
+            let meter = self.catalogue.meter(index);
+            before && meter.aggregation == Aggregation::Level && meter.level.carry
+        };
+        if is_elsewhere && !found.as_ref().is_ok_and(|index| is_carried(*index)) {
+            return Ok(Row::Elsewhere);
+        }
         let index = found.map_err(|error| {
             let reason = match error {
                 MeterError::UnknownMeter => Reason::UnknownMeter,
@@ -163,22 +180,58 @@ impl<'a> Counting<'a> {
             Refusal::new(reason, error.to_string())
         })?;
         let meter = self.catalogue.meter(index);
+        let corrects = record.corrects.is_some();
+        check_correction(meter.aggregation, meter.id.as_str(), corrects)?;
+        let changes = meter.aggregation == Aggregation::Level && meter.level.records == LevelRecords::Change;
+        if !changes {
+            check_sign(record.quantity.0, corrects)?;
+        }
         let quantity = match meter.aggregation {
-            Aggregation::Sum => record.scaled(meter.scale)?,
             Aggregation::Count if record.quantity < Quantity::ZERO => -1,
             Aggregation::Count => 1,
+            _ => record.scaled(meter.scale)?,
         };
+        let (start, id) = (i128::from(record.start.0), record.id.as_bytes().into());
+        // What is kept, how it joins, and what is added to the sum.
+        let (noted, quantity) = match meter.aggregation {
+            Aggregation::Latest => {
+                let end = record.end.unwrap_or(record.start).0;
+                (Some((0, Kept { value: quantity, end, id }, Join::Latest)), 0)
+            }
+            Aggregation::Level if changes => {
+                (Some((start, Kept { value: quantity, ..Kept::default() }, Join::Add)), quantity)
+            }
+            Aggregation::Level => (Some((start, Kept { value: quantity, end: 0, id }, Join::Latest)), 0),
+            Aggregation::Unique => {
+                let value = if corrects { -1 } else { 1 };
+                (Some((quantity.abs(), Kept { value, ..Kept::default() }, Join::Add)), 0)
+            }
+            Aggregation::Sum | Aggregation::Count | Aggregation::Maximum | Aggregation::Percentile95 => {
+                (None, quantity)
+            }
+        };
+        // Of a record before the cycle only the level that it leaves counts.
+        let (quantity, records) = if is_elsewhere { (0, 0) } else { (quantity, 1) };
         let offset = record.start.0 - self.cycle.start().0;
         let bucket = match meter.bucket {
             Bucket::Month => None,
             // A month has at most 744 hours.
             Bucket::Day => Some((offset / DAY) as u16),
             Bucket::Hour => Some((offset / HOUR) as u16),
+            Bucket::FiveMinutes => Some((offset / (HOUR / 12)) as u16),
         };
         let (ceiling, scale, id) = (meter.ceiling, meter.scale, meter.id.clone());
-        let counted = self.counters.entry((key, bucket)).or_insert(Counted { meter: index, value: 0, records: 0 });
-        let value = counted.value.checked_add(quantity).filter(|value| value.abs() <= ceiling);
-        let Some(value) = value else {
+        let is_peak = meter.aggregation == Aggregation::Maximum;
+        let counted = self.counters.entry((key, bucket)).or_insert_with(|| Counted {
+            meter: index,
+            value: 0,
+            records: 0,
+            kept: BTreeMap::new(),
+        });
+        let value = if is_peak { Some(counted.value.max(quantity)) } else { counted.value.checked_add(quantity) };
+        let is_small = |value: &i128| value.abs() <= ceiling;
+        let fits = noted.as_ref().is_none_or(|(_, kept, _)| is_small(&kept.value));
+        let Some(value) = value.filter(|value| fits && is_small(value)) else {
             let ceiling = print_scaled(ceiling, scale);
             let detail = format!(
                 "quantity {} would take the counter from {} past {ceiling}, the most that meter {id} can hold at its prices",
@@ -187,9 +240,15 @@ impl<'a> Counting<'a> {
             );
             return Err(Refusal::new(Reason::QuantityTooLarge, detail));
         };
-        (counted.value, counted.records) = (value, counted.records + 1);
+        (counted.value, counted.records) = (value, counted.records + records);
+        if let Some((at, kept, join)) = noted {
+            counted.kept.entry(at).and_modify(|own| own.join(kept.clone(), join)).or_insert(kept);
+        }
         if !record.id.is_empty() {
             self.seen.insert(&record.id, record);
+        }
+        if is_elsewhere {
+            return Ok(Row::Elsewhere);
         }
         Ok(Row::Counted)
     }

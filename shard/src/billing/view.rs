@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::bill::{BillBody, Counted, Line, SharedPool, Source, Tier, Unpriced};
+use super::bill::{BillBody, Counted, Line, PricePart, SharedPool, Source, Tier, Unpriced};
 use super::blend::{Subtotals, Sums};
 use crate::base::id::{AccountId, ClauseId, Currency, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate};
-use crate::base::time::CycleId;
+use crate::base::time::{CycleId, Timestamp};
 use crate::pricing::order::Stage;
 use crate::usage::series::Dimensions;
 
@@ -64,7 +64,7 @@ pub struct DifferenceView {
 pub struct LineView {
     /// From 1.
     pub id: u32,
-    /// `usage`, `discount`, `surcharge`, `rounding`.
+    /// `usage`, `fee`, `discount`, `surcharge`, `rounding`.
     pub kind: &'static str,
     pub stage: Stage,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,6 +135,29 @@ pub enum MadeBy {
         #[serde(skip_serializing_if = "Option::is_none")]
         package: Option<Quantity>,
     },
+    /// For each record of the series.
+    PerRecord {
+        price: PriceId,
+    },
+    /// What the pool's charge was short of `least`.
+    Minimum {
+        price: PriceId,
+        least: Money,
+    },
+    /// What the pool's charge was beyond `most`.
+    Maximum {
+        price: PriceId,
+        most: Money,
+    },
+    /// A fee's period, and the part of it that is charged or taken back.
+    Fee {
+        fee: SkuId,
+        subscription: ClauseId,
+        period_from: Timestamp,
+        period_to: Timestamp,
+        from: Timestamp,
+        to: Timestamp,
+    },
     Clause {
         clause: ClauseId,
         text: String,
@@ -163,7 +186,7 @@ pub struct UnpricedView {
     /// In the meter's unit.
     pub quantity: String,
     pub records: u64,
-    /// `no_sku`, `below_zero`.
+    /// `no_sku`, `below_zero`, `too_much`.
     pub reason: &'static str,
 }
 
@@ -243,6 +266,26 @@ impl LineView {
             Source::FreePool { pool } => (None, MadeBy::FreePool { pool: pool.clone() }),
             Source::Price { price, tier, package } => {
                 (Some(TierView::new(tier)), MadeBy::Price { price: price.clone(), package: *package })
+            }
+            Source::PricePart { price, part } => {
+                let price = price.clone();
+                let made_by = match *part {
+                    PricePart::PerRecord => MadeBy::PerRecord { price },
+                    PricePart::Minimum { least } => MadeBy::Minimum { price, least },
+                    PricePart::Maximum { most } => MadeBy::Maximum { price, most },
+                };
+                (None, made_by)
+            }
+            Source::Fee { fee, subscription, of, part } => {
+                let made_by = MadeBy::Fee {
+                    fee: fee.clone(),
+                    subscription: subscription.clone(),
+                    period_from: of.from,
+                    period_to: of.until,
+                    from: part.from,
+                    to: part.until,
+                };
+                (None, made_by)
             }
             Source::Clause { clause, text, base } => {
                 (None, MadeBy::Clause { clause: clause.clone(), text: text.to_string(), base: *base })

@@ -148,7 +148,8 @@ pub struct Slice {
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Source {
-    /// 1 free units, 2 free pool, 3 price, 4 clause, 5 rounding.
+    /// 1 free units, 2 free pool, 3 price, 4 clause, 5 rounding, 20 per record, 21 minimum, 22 maximum,
+    /// 23 fee.
     #[prost(uint32, tag = "1")]
     pub kind: u32,
     #[prost(uint32, tag = "2")]
@@ -161,6 +162,12 @@ pub struct Source {
     pub package: Option<Wide>,
     #[prost(message, optional, tag = "6")]
     pub rate: Option<Wide>,
+    /// Of a minimum or maximum.
+    #[prost(message, optional, tag = "20")]
+    pub limit: Option<Wide>,
+    /// Of a fee: its period's two ends, then those of the part.
+    #[prost(sint64, repeated, tag = "21")]
+    pub times: Vec<i64>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

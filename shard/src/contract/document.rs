@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::id::AccountId;
-use crate::base::time::CycleId;
+use crate::base::id::{AccountId, GroupName};
+use crate::base::time::{CycleId, Timestamp};
 use crate::pricing::document::Bound;
 use crate::pricing::order::Stage;
 use crate::pricing::selector::PatternTexts;
@@ -38,6 +38,40 @@ pub struct ContractDocument {
     pub stages: Option<Vec<Stage>>,
     #[serde(default)]
     pub clauses: Vec<ClauseDocument>,
+    /// Who takes which fees and prices, whether they use anything or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<SubscriptionDocument>,
+}
+
+/// Someone takes a fee of the catalogue, or one of its prices, for a time. A change is an end and another subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubscriptionDocument {
+    /// Each its own within the contract.
+    pub id: String,
+    /// Who: an account of the hierarchy,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountId>,
+    /// or a payer, whose own account it then is,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer: Option<AccountId>,
+    /// or a billing group of that payer; its charges are on the payer's own account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+    /// What: a fee,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fee: Option<String>,
+    /// or a SKU, whose price's minimum, and flat part where it says `flat_when_zero`, are then due without usage too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sku: Option<String>,
+    /// How many of a fee, zero to 10^9; default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantity: Option<String>,
+    /// The first day, or the first instant where the fee is prorated by time: `2026-09-18`.
+    pub from: Timestamp,
+    /// The day or instant that no longer counts; default: without end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
 }
 
 /// One rule. Within a stage clauses apply in file order, each on what the ones before left.

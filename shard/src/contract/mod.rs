@@ -5,4 +5,5 @@ pub mod document;
 pub mod percent;
 pub mod private_rate;
 pub mod scope;
+pub mod subscription;
 pub mod terms;

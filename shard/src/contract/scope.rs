@@ -133,7 +133,7 @@ impl Scope {
 
     /// The priced series kinds of a catalogue that can be in this scope.
     pub fn reach<'c>(&self, catalogue: &'c Catalogue) -> impl Iterator<Item = (&'c Meter, &'c Sku)> {
-        let pairs = catalogue.meters().iter().enumerate().flat_map(move |(index, meter)| {
+        let pairs = catalogue.meters_and_fees().iter().enumerate().flat_map(move |(index, meter)| {
             let index = crate::pricing::catalogue::MeterIndex(index as u32);
             catalogue.skus_of(index).iter().map(move |sku| (meter, catalogue.sku(*sku)))
         });

@@ -8,6 +8,7 @@ use super::document::{ClauseDocument, ContractDocument, PercentKind, ScopeDocume
 use super::percent::{Percent, Threshold, Trigger};
 use super::private_rate::PrivateRate;
 use super::scope::Scope;
+use super::subscription::Subscription;
 use crate::base::id::{AccountId, ClauseId};
 use crate::base::money::{BadNumber, Money, Quantity, Rate, parse_scaled};
 use crate::base::problem::{Place, Problem, Problems};
@@ -33,6 +34,8 @@ pub struct Contract {
     pub stages: Option<Vec<Stage>>,
     /// In file order.
     pub clauses: Vec<Clause>,
+    /// In file order.
+    pub subscriptions: Vec<Subscription>,
     /// blake3 of the document's canonical form.
     pub hash: [u8; 32],
 }
@@ -101,10 +104,11 @@ fn compile(document: &ContractDocument, catalogue: Option<&Catalogue>) -> (Optio
     (contract.filter(|_| good), compiler.problems.into_vec())
 }
 
-struct Compiler<'a> {
-    document: &'a ContractDocument,
-    catalogue: Option<&'a Catalogue>,
-    problems: Problems,
+/// A document on its way to a contract; its subscriptions are read in `subscription.rs`.
+pub(super) struct Compiler<'a> {
+    pub(super) document: &'a ContractDocument,
+    pub(super) catalogue: Option<&'a Catalogue>,
+    pub(super) problems: Problems,
 }
 
 impl Compiler<'_> {
@@ -139,6 +143,7 @@ impl Compiler<'_> {
             until: document.until,
             stages: document.stages.clone(),
             clauses: clauses.into_iter().collect::<Option<_>>()?,
+            subscriptions: self.subscriptions().into_iter().collect::<Option<_>>()?,
             hash: *blake3::hash(&document.canonical()).as_bytes(),
         })
     }

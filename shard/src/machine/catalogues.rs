@@ -125,7 +125,8 @@ fn check_meters(before: &Catalogue, next: &Catalogue) -> Result<(), Refusal> {
             && meter.operation.as_str() == same.operation.as_str()
             && meter.region.as_str() == same.region.as_str()
             && meter.attributes == same.attributes
-            && (meter.aggregation, meter.scale, meter.bucket) == (same.aggregation, same.scale, same.bucket);
+            && (meter.aggregation, meter.scale, meter.bucket) == (same.aggregation, same.scale, same.bucket)
+            && meter.level == same.level;
         if !is_same {
             return conflict(format!(
                 "meter {} is not what it was; a meter never changes, declare a new one",

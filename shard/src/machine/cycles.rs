@@ -10,6 +10,7 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::CycleId;
 use crate::billing::cycle::{CutRequest, Inputs};
 use crate::placement::slot_of;
+use crate::pricing::document::{Aggregation, LevelRecords};
 
 impl State {
     /// Cuts a cycle and fixes its inputs.
@@ -110,6 +111,12 @@ impl State {
         for member in members {
             let numbers: Vec<u32> = live.data.series.series_of(member).collect();
             for number in numbers {
+                let thing = live.data.series.rows[number as usize].thing as usize;
+                let meter = &live.data.meters[usize::from(live.data.series.things[thing].meter)];
+                if meter.aggregation == Aggregation::Level && meter.level.carry {
+                    let changes = meter.level.records == LevelRecords::Change;
+                    live.data.counters.carry(number, cycle.ordinal(), cycle.end(), changes);
+                }
                 live.data.counters.forget(number, cycle.ordinal());
             }
         }

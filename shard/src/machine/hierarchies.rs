@@ -157,9 +157,10 @@ impl State {
         let catalogue = row.hierarchy.catalogue.clone();
         let version = self.catalogues.get(&catalogue).and_then(|versions| versions.last());
         let compiled = version.and_then(|version| self.compiled.get(&version.hash)).cloned();
-        Contract::compile(&document, compiled.as_deref()).map_err(|problems| refusal_of(&problems))?;
+        let contract = Contract::compile(&document, compiled.as_deref()).map_err(|problems| refusal_of(&problems))?;
         let (live, number) = self.root_mut(&document.root)?;
         let row = &mut live.data.roots[number as usize];
+        check_subscribers(&contract, &row.hierarchy)?;
         let contracts = Arc::make_mut(&mut row.contracts);
         contracts.push(ContractVersion {
             version: contracts.len() as u32 + 1,
@@ -171,6 +172,15 @@ impl State {
         remember(&mut row.jobs, job);
         Ok(Done::Changed)
     }
+}
+
+/// Accounts never leave a hierarchy, so a subscriber that it has now is there in every fold.
+fn check_subscribers(contract: &Contract, hierarchy: &Hierarchy) -> Result<(), Refusal> {
+    let is_unknown = |account: &&AccountId| hierarchy.account(account).is_none();
+    let mut subscribers = contract.subscriptions.iter().map(|subscription| subscription.who.account());
+    let Some(account) = subscribers.find(is_unknown) else { return Ok(()) };
+    let detail = format!("'{account}' subscribes, but hierarchy '{}' does not have it; add it first", hierarchy.root);
+    Err(Refusal::new(Reason::UnknownAccount, detail))
 }
 
 fn read_document<D: serde::de::DeserializeOwned>(bytes: &[u8], max: usize) -> Result<D, Refusal> {

@@ -11,10 +11,11 @@ use crate::base::id::{CatalogueName, Slot};
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, DAY, HOUR, Timestamp};
 use crate::base::wide::power_of_ten;
-use crate::pricing::catalogue::{Catalogue, MeterError};
-use crate::pricing::document::{Aggregation, Bucket};
-use crate::usage::counter::{BUCKET_LOTS_MAX, LATE_LOTS_MAX, Meta, SideKey, add, lane_of};
+use crate::pricing::catalogue::{Catalogue, MeterError, check_correction};
+use crate::pricing::document::{Aggregation, Bucket, LevelRecords};
+use crate::usage::counter::{BUCKET_LOTS_MAX, LATE_LOTS_MAX, Meta, SideKey, add, lane_of, raise};
 use crate::usage::ids::{ID_BYTES, IdEntry, Known, hour_of, key_of_id, key_of_number};
+use crate::usage::kept::{Join, Kept, KeptKey};
 use crate::usage::record::{check_dimensions, check_sign, check_times};
 use crate::usage::repeats::{Mark, Seen};
 use crate::usage::segment::{Batch, Definition, Mode, Reference, Segment, signed};
@@ -344,6 +345,7 @@ fn meter_number(
         scale: meter.scale,
         bucket: meter.bucket,
         aggregation: meter.aggregation,
+        level: meter.level,
         since,
         ceiling: ceilings.min().unwrap_or(meter.ceiling),
     };
@@ -362,8 +364,26 @@ fn full(full: TableFull) -> Refusal {
     Refusal::new(Reason::SeriesLimit, detail)
 }
 
+/// What names a record for its producer.
+#[derive(Clone, Copy)]
+enum RecordName<'a> {
+    Id(&'a [u8]),
+    Number(&'a str, u64),
+}
+
+impl RecordName<'_> {
+    /// As bytes whose order is that of the names: numbers with leading zeros.
+    fn to_bytes(self) -> Box<[u8]> {
+        match self {
+            RecordName::Id(id) => id.into(),
+            RecordName::Number(producer, number) => format!("{producer}/{number:020}").into_bytes().into(),
+        }
+    }
+}
+
 /// One record, decoded.
-struct Record {
+struct Record<'a> {
+    name: RecordName<'a>,
     series: u32,
     quantity: i128,
     start: Timestamp,
@@ -459,6 +479,7 @@ impl Counting<'_> {
                 let counted = match (reference, known) {
                     (Reference::Definition(index), NO_SERIES) => Err(refusal_of(defined, index)),
                     _ => self.count(&Record {
+                        name: RecordName::Number(segment.producer, number),
                         series: known,
                         quantity,
                         start,
@@ -506,9 +527,8 @@ impl Counting<'_> {
     }
 
     /// Counts a record with every check; true = late.
-    fn count(&mut self, record: &Record) -> Result<bool, Refusal> {
+    fn count(&mut self, record: &Record<'_>) -> Result<bool, Refusal> {
         check_times(record.start, record.end)?;
-        check_sign(record.quantity, record.corrects)?;
         if record.has_amount {
             let detail = "the record carries an amount, which no meter keeps; leave it out";
             return Err(Refusal::new(Reason::InvalidValue, detail));
@@ -532,20 +552,38 @@ impl Counting<'_> {
             let detail = format!("meter {} is declared from cycle {first} on; usage before has no meter", meter.id);
             return Err(Refusal::new(Reason::UnknownMeter, detail));
         }
+        check_kind(meter, record.quantity, record.corrects)?;
+        let noted = note(meter, record)?;
         let quantity = match meter.aggregation {
-            Aggregation::Sum => record.quantity,
+            Aggregation::Sum | Aggregation::Percentile95 | Aggregation::Maximum => record.quantity,
             Aggregation::Count if record.quantity < 0 => -power_of_ten(meter.scale),
             Aggregation::Count => power_of_ten(meter.scale),
+            Aggregation::Level if meter.level.records == LevelRecords::Change => record.quantity,
+            Aggregation::Latest | Aggregation::Unique | Aggregation::Level => 0,
         };
         let bucket = bucket_of(meter.bucket, record.start);
         let key = SideKey { number: series, cycle: ordinal, bucket };
+        let (is_peak, ceiling) = (meter.aggregation == Aggregation::Maximum, meter.ceiling);
+        let join = |value| if is_peak { raise(value, quantity, ceiling) } else { add(value, quantity, ceiling) };
+        let open = data.roots[root].cycles.open.ordinal();
+        let counters = &mut data.counters;
+        // A late change of a level that is carried on still changes the level of the cycle that is open.
+        let carried = noted.is_some() && late && meter.level.carry;
+        let at = noted.as_ref().map_or(0, |(at, ..)| *at);
+        let place = |cycle| KeptKey { number: series, cycle, at };
+        if noted.is_some() {
+            if late { &counters.late_kept } else { &counters.kept }.check_room(&place(ordinal))?;
+        }
+        if carried {
+            counters.kept.check_room(&place(open))?;
+        }
         if late {
-            data.counters.late.add(key, quantity, meter.ceiling, LATE_LOTS_MAX)?;
+            counters.late.add(key, join, LATE_LOTS_MAX)?;
         } else if bucket.is_some() {
-            data.counters.buckets.add(key, quantity, meter.ceiling, BUCKET_LOTS_MAX)?;
+            counters.buckets.add(key, join, BUCKET_LOTS_MAX)?;
         } else {
-            let lane = &mut data.counters.lanes[lane_of(ordinal)];
-            let sum = add(lane.read(series).0, quantity, meter.ceiling)?;
+            let lane = &mut counters.lanes[lane_of(ordinal)];
+            let sum = join(lane.read(series).0)?;
             if lane.lot_mut(series).is_none() {
                 let (series_table, count) = (&data.series, data.series.rows.len());
                 lane.cover(series, count, &|number| series_table.meta_of(number));
@@ -555,11 +593,18 @@ impl Counting<'_> {
                 lane.first_or_carry(series);
             }
         }
+        if let Some((_, kept, join)) = noted {
+            if carried {
+                counters.kept.put(place(open), kept.clone(), join);
+            }
+            let table = if late { &mut counters.late_kept } else { &mut counters.kept };
+            table.put(place(ordinal), kept, join);
+        }
         Ok(late)
     }
 
     /// The series that a record counts in: of the root that has the account at that time.
-    fn member_series(&mut self, record: &Record) -> Result<u32, Refusal> {
+    fn member_series(&mut self, record: &Record<'_>) -> Result<u32, Refusal> {
         let data = &self.live.data;
         let row = data.series.rows[record.series as usize];
         let member = &data.series.members[row.member as usize];
@@ -596,6 +641,8 @@ impl Counting<'_> {
     fn by_id(&mut self, segment: &Segment<'_>, first: Option<u64>, defined: &[Defined], budget: &mut IdBudget) {
         let keys = keys_of(segment, first);
         let mut corrects = segment.corrects.map(|texts| texts.iter());
+        let mut ids = segment.ids.map(|texts| texts.iter());
+        let mut next = first.unwrap_or(0);
         let mut inserted = Inserted::default();
         for (index, key) in keys.iter().copied().enumerate() {
             if let Some(later) = keys.get(index + RECORDS_AHEAD) {
@@ -611,7 +658,16 @@ impl Counting<'_> {
                 Reference::Number(number) => Ok(number),
                 Reference::Definition(index) => defined[index as usize].clone(),
             };
+            let name = match ids.as_mut().and_then(Iterator::next) {
+                Some(id) => RecordName::Id(id),
+                None => {
+                    let number = next.wrapping_add(segment.step.get(index) as u64);
+                    next = number.wrapping_add(1);
+                    RecordName::Number(segment.producer, number)
+                }
+            };
             let record = series.map(|series| Record {
+                name,
                 series,
                 quantity: signed(segment.quantity.get(index)),
                 start,
@@ -629,7 +685,7 @@ impl Counting<'_> {
 
     fn count_by_id(
         &mut self,
-        record: &Record,
+        record: &Record<'_>,
         key: [u64; 2],
         amount: u128,
         corrects: &[u8],
@@ -664,6 +720,36 @@ impl Counting<'_> {
         }
         self.count(record).map(|late| Verdict::Accepted { late })
     }
+}
+
+/// What sign a record may have and whether it may correct another.
+fn check_kind(meter: &MeterRow, quantity: i128, corrects: bool) -> Result<(), Refusal> {
+    check_correction(meter.aggregation, meter.id.as_str(), corrects)?;
+    let changes = meter.aggregation == Aggregation::Level && meter.level.records == LevelRecords::Change;
+    if changes { Ok(()) } else { check_sign(quantity, corrects) }
+}
+
+/// What a record leaves beside a sum: what it is of, the entry, and how it joins others.
+fn note(meter: &MeterRow, record: &Record<'_>) -> Result<Option<(i128, Kept, Join)>, Refusal> {
+    let bounded = || add(0, record.quantity, meter.ceiling);
+    let start = i128::from(record.start.0);
+    Ok(match meter.aggregation {
+        Aggregation::Latest => {
+            let end = record.end.unwrap_or(record.start).0;
+            Some((0, Kept { value: bounded()?, end, id: record.name.to_bytes() }, Join::Latest))
+        }
+        Aggregation::Level if meter.level.records == LevelRecords::Change => {
+            Some((start, Kept { value: bounded()?, ..Kept::default() }, Join::Add))
+        }
+        Aggregation::Level => {
+            Some((start, Kept { value: bounded()?, end: 0, id: record.name.to_bytes() }, Join::Latest))
+        }
+        Aggregation::Unique => {
+            let value = if record.corrects { -1 } else { 1 };
+            Some((record.quantity.abs(), Kept { value, ..Kept::default() }, Join::Add))
+        }
+        Aggregation::Sum | Aggregation::Count | Aggregation::Maximum | Aggregation::Percentile95 => None,
+    })
 }
 
 /// The keys of a segment's records: of their ids, or of their numbers.
@@ -766,12 +852,13 @@ fn bucket_of(bucket: Bucket, start: Timestamp) -> Option<u16> {
         Bucket::Month => return None,
         Bucket::Day => DAY,
         Bucket::Hour => HOUR,
+        Bucket::FiveMinutes => HOUR / 12,
     };
     Some(((start.0 - start.cycle().start().0) / length) as u16)
 }
 
 /// Hash of a record's content, time included; the series counts by its name, which outlives its number.
-fn body_hash(name: u64, record: &Record, amount: u128, corrects: &[u8]) -> u64 {
+fn body_hash(name: u64, record: &Record<'_>, amount: u128, corrects: &[u8]) -> u64 {
     let mut bytes = [0; 16 + 8 + 9 + 16 + 128];
     bytes[..16].copy_from_slice(&record.quantity.to_le_bytes());
     bytes[16..24].copy_from_slice(&record.start.0.to_le_bytes());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::state::{
-    Blobs, CatalogueVersion, ContractVersion, Home, Identity, RootRow, SlotData, governing, unknown_root,
+    Blobs, CatalogueVersion, ContractVersion, Home, Identity, MeterRow, RootRow, SlotData, governing, unknown_root,
 };
 use super::wire;
 use crate::account::tree::Hierarchy;
@@ -21,7 +21,9 @@ use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
 use crate::placement::slot_of;
 use crate::pricing::catalogue::{Catalogue, MeterIndex};
+use crate::pricing::document::Aggregation;
 use crate::usage::counter::{SideKey, SideLot, lane_of};
+use crate::usage::kept::{Entry, Kept, KeptKey, joined};
 use crate::usage::repeats::Seen;
 use crate::usage::series::SeriesKey;
 
@@ -63,6 +65,8 @@ pub struct FoldCounter {
     pub bucket: Option<u16>,
     pub value: i128,
     pub records: u64,
+    /// What its meter keeps beside a sum, in order of what the entries are of.
+    pub kept: Vec<Entry>,
 }
 
 /// Everything that a fold of one cycle needs, owned.
@@ -94,6 +98,7 @@ impl FoldSource {
                     bucket: counter.bucket,
                     value: counter.value,
                     records: counter.records,
+                    kept: &counter.kept,
                 })
                 .collect(),
         }
@@ -180,6 +185,29 @@ impl SlotData {
 
     fn dimensions(&self, number: u32) -> &crate::usage::series::Dimensions {
         &self.series.things[self.series.rows[number as usize].thing as usize].dimensions
+    }
+
+    fn meter_of(&self, number: u32) -> &MeterRow {
+        let thing = self.series.rows[number as usize].thing as usize;
+        &self.meters[usize::from(self.series.things[thing].meter)]
+    }
+
+    /// What a series keeps beside a sum of a cycle that is in memory. A level that is carried on has the entries of the
+    /// cycles before, which make the level that it begins with.
+    fn kept(&self, number: u32, ordinal: u32) -> Vec<Entry> {
+        let meter = self.meter_of(number);
+        let Some(join) = meter.join() else { return Vec::new() };
+        let is_carried = meter.aggregation == Aggregation::Level && meter.level.carry;
+        joined(self.counters.kept.of(number, if is_carried { 0 } else { ordinal }, ordinal), join)
+    }
+
+    /// What a series counted in a cycle that is in memory, by bucket. One that only keeps something has one of nothing.
+    fn counted_and_kept(&self, number: u32, ordinal: u32) -> (Vec<(Option<u16>, SideLot)>, Vec<Entry>) {
+        let (mut lots, kept) = (self.counted(number, ordinal), self.kept(number, ordinal));
+        if lots.is_empty() && !kept.is_empty() {
+            lots.push((None, SideLot::default()));
+        }
+        (lots, kept)
     }
 
     /// What a series counted in a cycle that is in memory, by bucket.
@@ -310,12 +338,11 @@ impl View {
         let ordinal = cycle.ordinal();
         let mut counters = Vec::new();
         for series in slot.series_of(row) {
-            let lots = slot.counted(series, ordinal);
+            let (lots, mut kept) = slot.counted_and_kept(series, ordinal);
             if lots.is_empty() {
                 continue;
             }
-            let thing = slot.series.rows[series as usize].thing as usize;
-            let id = &slot.meters[usize::from(slot.series.things[thing].meter)].id;
+            let id = &slot.meter_of(series).id;
             let meter = catalogue.meter_by_id(id.as_str());
             let meter = meter.expect("usage is counted only in cycles whose catalogue version has its meter");
             let key = slot.series.key_of(series);
@@ -325,6 +352,8 @@ impl View {
                 bucket,
                 value: lot.value,
                 records: lot.records,
+                // Meters that keep something have one counter a cycle.
+                kept: std::mem::take(&mut kept),
             }));
         }
         Ok(FoldSource { hierarchy: row.hierarchy.clone(), cycle, version, catalogue, contract, counters })
@@ -371,10 +400,14 @@ impl View {
             ..wire::Archive::default()
         };
         for series in slot.series_of(row) {
-            let lots = slot.counted(series, cycle.ordinal());
+            let (lots, kept) = slot.counted_and_kept(series, cycle.ordinal());
             if lots.is_empty() {
                 continue;
             }
+            let kept = kept.iter().map(|entry| {
+                let key = KeptKey { number: 0, cycle: 0, at: entry.at };
+                super::snapshot::kept_to_wire(&key, &Kept { value: entry.value, ..Kept::default() })
+            });
             let key = slot.series.key_of(series);
             let thing = slot.series.rows[series as usize].thing as usize;
             archive.series.push(wire::ArchivedSeries {
@@ -382,6 +415,7 @@ impl View {
                 dimensions: Some(super::snapshot::dimensions_to_wire(&key.dimensions)),
                 meter: slot.meters[usize::from(slot.series.things[thing].meter)].id.to_string(),
                 lots: lots.iter().map(|(bucket, lot)| super::snapshot::lot_to_wire(*bucket, lot)).collect(),
+                kept: kept.collect(),
             });
         }
         Ok(archive.encode_to_vec())
@@ -406,9 +440,15 @@ pub fn read_archive(bytes: &[u8], catalogue: &Catalogue) -> Result<Vec<FoldCount
         };
         let meter = catalogue.meter_by_id(&series.meter);
         let meter = meter.ok_or_else(|| format!("meter {} is not in the catalogue", series.meter))?;
+        let mut kept: Vec<Entry> = Vec::with_capacity(series.kept.len());
+        for entry in &series.kept {
+            let (key, entry) = super::snapshot::kept_from_wire(entry);
+            kept.push(Entry { at: key.at, value: entry.value });
+        }
         for lot in &series.lots {
             let (bucket, SideLot { value, records }) = super::snapshot::lot_from_wire(lot)?;
-            counters.push(FoldCounter { series: key.clone(), meter, bucket, value, records });
+            let kept = std::mem::take(&mut kept);
+            counters.push(FoldCounter { series: key.clone(), meter, bucket, value, records, kept });
         }
     }
     Ok(counters)

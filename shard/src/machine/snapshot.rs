@@ -29,9 +29,10 @@ use crate::base::id::{AccountId, CatalogueName, Currency, GroupName, MeterId, Pr
 use crate::base::time::Timestamp;
 use crate::billing::cycle::{Chain, CutCycle, Cycles, Inputs, Phase};
 use crate::placement::{SLOTS, SlotRange};
-use crate::pricing::document::{Aggregation, Bucket};
+use crate::pricing::document::{Aggregation, Bucket, LevelDocument, LevelRecords, LevelWeigh};
 use crate::usage::counter::{LANES, Meta, SideKey, SideLot};
 use crate::usage::ids::IdEntry;
+use crate::usage::kept::{Join, Kept, KeptKey};
 use crate::usage::repeats::{Mark, Seen};
 use crate::usage::segment::Definition;
 use crate::usage::series::{Dimensions, NONE, SeriesIndex};
@@ -277,6 +278,8 @@ fn write_lists(data: &SlotData, put: &mut dyn FnMut(wire::SlotPart)) {
     };
     in_parts(data.counters.buckets.iter(), put, |part, lot| part.buckets.push(side(lot)));
     in_parts(data.counters.late.iter(), put, |part, lot| part.late.push(side(lot)));
+    in_parts(data.counters.kept.iter(), put, |part, (key, kept)| part.kept.push(kept_to_wire(key, kept)));
+    in_parts(data.counters.late_kept.iter(), put, |part, (key, kept)| part.late_kept.push(kept_to_wire(key, kept)));
     for (name, seen) in data.producers.iter() {
         put(wire::SlotPart { producers: vec![producer_to_wire(name, seen)], ..wire::SlotPart::default() });
     }
@@ -429,6 +432,16 @@ fn restore_counters(data: &mut SlotData, part: &wire::SlotPart) -> Result<(), St
         let (key, lot) = side(lot)?;
         data.counters.late.restore(key, lot);
     }
+    let tables = [(&part.kept, &mut data.counters.kept), (&part.late_kept, &mut data.counters.late_kept)];
+    for (entries, table) in tables {
+        for kept in entries {
+            if kept.number as usize >= series {
+                return Err("the series of what a meter keeps is missing".to_owned());
+            }
+            let (key, kept) = kept_from_wire(kept);
+            table.put(key, kept, Join::Latest);
+        }
+    }
     Ok(())
 }
 
@@ -473,6 +486,28 @@ pub(super) fn lot_from_wire(lot: &wire::Lot) -> Result<(Option<u16>, SideLot), S
     Ok((bucket, SideLot { value, records: lot.records }))
 }
 
+pub(super) fn kept_to_wire(key: &KeptKey, kept: &Kept) -> wire::Kept {
+    let wide = |value: i128| ((value << 1) ^ (value >> 127)) as u128;
+    let (at, value) = (wide(key.at), wide(kept.value));
+    wire::Kept {
+        number: key.number,
+        cycle: key.cycle,
+        at_low: at as u64,
+        at_high: (at >> 64) as u64,
+        value_low: value as u64,
+        value_high: (value >> 64) as u64,
+        end: kept.end,
+        id: kept.id.to_vec(),
+    }
+}
+
+pub(super) fn kept_from_wire(kept: &wire::Kept) -> (KeptKey, Kept) {
+    let wide = |low: u64, high: u64| crate::usage::segment::signed(u128::from(low) | u128::from(high) << 64);
+    let key = KeptKey { number: kept.number, cycle: kept.cycle, at: wide(kept.at_low, kept.at_high) };
+    let value = wide(kept.value_low, kept.value_high);
+    (key, Kept { value, end: kept.end, id: kept.id.as_slice().into() })
+}
+
 fn meter_to_wire(meter: &MeterRow) -> wire::Meter {
     wire::Meter {
         catalogue: meter.catalogue.into(),
@@ -482,13 +517,22 @@ fn meter_to_wire(meter: &MeterRow) -> wire::Meter {
             Bucket::Month => 0,
             Bucket::Day => 1,
             Bucket::Hour => 2,
+            Bucket::FiveMinutes => 3,
         },
         aggregation: match meter.aggregation {
             Aggregation::Sum => 0,
             Aggregation::Count => 1,
+            Aggregation::Maximum => 2,
+            Aggregation::Latest => 3,
+            Aggregation::Unique => 4,
+            Aggregation::Level => 5,
+            Aggregation::Percentile95 => 6,
         },
         since: meter.since,
         ceiling: meter.ceiling.to_le_bytes().to_vec(),
+        level: u32::from(meter.level.records == LevelRecords::Change)
+            | u32::from(meter.level.weigh == LevelWeigh::Day) << 1
+            | u32::from(meter.level.carry) << 2,
     }
 }
 
@@ -502,12 +546,23 @@ fn meter_from_wire(meter: &wire::Meter) -> Result<MeterRow, String> {
             0 => Bucket::Month,
             1 => Bucket::Day,
             2 => Bucket::Hour,
+            3 => Bucket::FiveMinutes,
             bucket => return Err(format!("bucket {bucket} is unknown")),
         },
         aggregation: match meter.aggregation {
             0 => Aggregation::Sum,
             1 => Aggregation::Count,
+            2 => Aggregation::Maximum,
+            3 => Aggregation::Latest,
+            4 => Aggregation::Unique,
+            5 => Aggregation::Level,
+            6 => Aggregation::Percentile95,
             aggregation => return Err(format!("aggregation {aggregation} is unknown")),
+        },
+        level: LevelDocument {
+            records: if meter.level & 1 != 0 { LevelRecords::Change } else { LevelRecords::Level },
+            weigh: if meter.level & 2 != 0 { LevelWeigh::Day } else { LevelWeigh::Time },
+            carry: meter.level & 4 != 0,
         },
         since: meter.since,
         ceiling: i128::from_le_bytes(ceiling),

@@ -14,10 +14,11 @@ use crate::base::time::{CycleId, Timestamp};
 use crate::billing::cycle::Cycles;
 use crate::placement::{SLOTS, SlotRange, slot_of};
 use crate::pricing::catalogue::Catalogue;
-use crate::pricing::document::{Aggregation, Bucket};
+use crate::pricing::document::{Aggregation, Bucket, LevelDocument, LevelRecords};
 use crate::usage::chunks::Chunks;
 use crate::usage::counter::Counters;
 use crate::usage::ids::{IdIndex, Ids};
+use crate::usage::kept::Join;
 use crate::usage::repeats::Producers;
 use crate::usage::series::{SeriesIndex, SeriesTable};
 
@@ -81,6 +82,8 @@ pub struct MeterRow {
     pub scale: u32,
     pub bucket: Bucket,
     pub aggregation: Aggregation,
+    /// Of a level alone.
+    pub level: LevelDocument,
     /// Ordinal of the first cycle whose catalogue version has it.
     pub since: u32,
     /// The smallest of all versions.
@@ -92,6 +95,16 @@ impl MeterRow {
     #[inline]
     pub fn is_plain(&self) -> bool {
         self.bucket == Bucket::Month && self.aggregation == Aggregation::Sum
+    }
+
+    /// How what it keeps beside a sum joins; `None` where it keeps nothing.
+    pub fn join(&self) -> Option<Join> {
+        match self.aggregation {
+            Aggregation::Sum | Aggregation::Count | Aggregation::Maximum | Aggregation::Percentile95 => None,
+            Aggregation::Level if self.level.records == LevelRecords::Level => Some(Join::Latest),
+            Aggregation::Latest => Some(Join::Latest),
+            Aggregation::Level | Aggregation::Unique => Some(Join::Add),
+        }
     }
 }
 

@@ -345,6 +345,9 @@ pub struct ArchivedSeries {
     pub meter: String,
     #[prost(message, repeated, tag = "4")]
     pub lots: Vec<Lot>,
+    /// Without number and cycle, in order.
+    #[prost(message, repeated, tag = "5")]
+    pub kept: Vec<Kept>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -443,6 +446,32 @@ pub struct SlotPart {
     /// In the last part: how many there are.
     #[prost(uint32, tag = "17")]
     pub parts: u32,
+    /// What some meters keep beside a sum.
+    #[prost(message, repeated, tag = "18")]
+    pub kept: Vec<Kept>,
+    #[prost(message, repeated, tag = "19")]
+    pub late_kept: Vec<Kept>,
+}
+
+/// An entry that a meter keeps; 128-bit numbers are zigzag.
+#[derive(Clone, PartialEq, Message)]
+pub struct Kept {
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    #[prost(uint32, tag = "2")]
+    pub cycle: u32,
+    #[prost(uint64, tag = "3")]
+    pub at_low: u64,
+    #[prost(uint64, tag = "4")]
+    pub at_high: u64,
+    #[prost(uint64, tag = "5")]
+    pub value_low: u64,
+    #[prost(uint64, tag = "6")]
+    pub value_high: u64,
+    #[prost(sint64, tag = "7")]
+    pub end: i64,
+    #[prost(bytes = "vec", tag = "8")]
+    pub id: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -453,10 +482,10 @@ pub struct Meter {
     pub id: String,
     #[prost(uint32, tag = "3")]
     pub scale: u32,
-    /// 0 month, 1 day, 2 hour.
+    /// 0 month, 1 day, 2 hour, 3 five minutes.
     #[prost(uint32, tag = "4")]
     pub bucket: u32,
-    /// 0 sum, 1 count.
+    /// 0 sum, 1 count, 2 maximum, 3 latest, 4 unique, 5 level, 6 95th percentile.
     #[prost(uint32, tag = "5")]
     pub aggregation: u32,
     #[prost(uint32, tag = "6")]
@@ -464,6 +493,9 @@ pub struct Meter {
     /// 16 bytes, little endian.
     #[prost(bytes = "vec", tag = "7")]
     pub ceiling: Vec<u8>,
+    /// Of a level: 1 its records change it, 2 weighed by day, 4 carried into the next cycle.
+    #[prost(uint32, tag = "8")]
+    pub level: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -7,18 +7,21 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::document::{Aggregation, Attribution, Bucket, CatalogueDocument, RoundingAt};
+use super::document::{Aggregation, Attribution, Bucket, CatalogueDocument, LevelDocument, PoolPeriod, RoundingAt};
+use super::fee::Fee;
 use super::ladders;
 use super::limits::{COUNTER_MAX, CYCLE_HOURS_MIN, LOT_COST_MAX, LOT_UNITS_MAX};
 use super::order::Stage;
 use super::pool::{FreePool, SplitBy};
 use super::rate::Ladder;
 use super::selector::Pattern;
-use crate::base::id::{CatalogueName, Currency, MeterId, PriceId, SkuId};
+use crate::base::id::{AccountId, CatalogueName, Currency, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
+use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::CycleId;
 use crate::base::wide::{Rounding, power_of_ten};
+use crate::usage::series::SeriesKey;
 
 /// Index of a meter in one version of a catalogue. Another version may number its meters differently: what outlives a
 /// version names the meter by its id.
@@ -49,11 +52,15 @@ pub struct Meter {
     /// Decimals of its counters, 0 to 12.
     pub scale: u32,
     pub bucket: Bucket,
+    /// Of a level alone.
+    pub level: LevelDocument,
     /// Names of the attributes that a series may have, sorted.
     pub attributes: Vec<Arc<str>>,
     /// Largest magnitude of a counter, as an integer at `scale`. Derived from the rates that can charge this meter so
     /// that no fold can overflow; usage that would pass it is refused.
     pub ceiling: i128,
+    /// Whether it chooses the tier of some price.
+    pub chooses_tiers: bool,
     /// The SKUs that can match a series of this meter, by file order.
     pub(super) skus: Vec<SkuIndex>,
     /// Those of one literal region, so that a price list with a SKU a region is not searched from end to end.
@@ -69,6 +76,21 @@ impl Meter {
         let by_units = ladders::ceiling(self.scale, convert.divide, hours, Rate::ONE, LOT_UNITS_MAX, COUNTER_MAX);
         ladders::ceiling(self.scale, convert.divide, hours, rate, LOT_COST_MAX, by_units)
     }
+}
+
+/// Some aggregations keep no more of a record than what could not be taken back.
+pub fn check_correction(aggregation: Aggregation, meter: &str, corrects: bool) -> Result<(), Refusal> {
+    let keeps = match aggregation {
+        Aggregation::Sum | Aggregation::Count | Aggregation::Unique | Aggregation::Percentile95 => return Ok(()),
+        Aggregation::Maximum => "the highest quantity",
+        Aggregation::Latest => "the latest quantity",
+        Aggregation::Level => "a level",
+    };
+    if corrects {
+        let detail = format!("meter {meter} keeps {keeps}, from which no record can be taken back; leave corrects out");
+        return Err(Refusal::new(Reason::InvalidValue, detail));
+    }
+    Ok(())
 }
 
 /// Why a record has no meter.
@@ -136,7 +158,53 @@ pub struct Price {
     /// Decimals and mode to which the pool's total is rounded first.
     pub round_units: Option<(i32, Rounding)>,
     pub split_by: SplitBy,
+    /// How long a pool lasts.
+    pub period: PoolPeriod,
     pub attribution: Attribution,
+    /// Added for each record of a pool.
+    pub per_record: Money,
+    /// The least that a pool with usage or a subscription is charged; zero for none.
+    pub minimum: Money,
+    /// The most that a pool is charged.
+    pub maximum: Option<Money>,
+    /// Whether a pool of nothing pays the first tier's flat part.
+    pub flat_when_zero: bool,
+    /// What chooses the tier in place of the pool's quantity; empty for that.
+    pub reached_by: Vec<ReachedBy>,
+}
+
+impl Price {
+    /// A price per unit with nothing else about it.
+    pub fn per_unit(id: PriceId, rate: Rate) -> Price {
+        Price {
+            id,
+            name: None,
+            ladder: Ladder::per_unit(rate),
+            free_units: Quantity::ZERO,
+            round_units: None,
+            split_by: SplitBy::payer_and_sku(),
+            period: PoolPeriod::Cycle,
+            attribution: Attribution::Prorata,
+            per_record: Money::ZERO,
+            minimum: Money::ZERO,
+            maximum: None,
+            flat_when_zero: false,
+            reached_by: Vec::new(),
+        }
+    }
+
+    /// Whether a series of quantity zero can cost something.
+    pub fn charges_zero(&self) -> bool {
+        self.flat_when_zero || !self.per_record.is_zero()
+    }
+}
+
+/// A meter that chooses a tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReachedBy {
+    pub meter: MeterIndex,
+    /// Where each tier but the last ends, in the meter's unit, lowest first.
+    pub bounds: Vec<Quantity>,
 }
 
 /// When and to what amounts are rounded.
@@ -174,10 +242,14 @@ pub struct Catalogue {
     pub hash: [u8; 32],
     pub rounding: RoundingRule,
     pub stages: Vec<Stage>,
+    /// Those declared, then one for each fee.
     pub(super) meters: Vec<Meter>,
+    /// As the meters.
     pub(super) skus: Vec<Sku>,
     pub(super) prices: Vec<Price>,
     pub(super) pools: Vec<FreePool>,
+    pub(super) fees: Vec<Fee>,
+    pub(super) fee_ids: BTreeMap<Arc<str>, u32>,
     /// Service, then usage type, to the meters of both.
     pub(super) meter_lookup: Lookup<Lookup<Vec<MeterIndex>>>,
     pub(super) meter_ids: Lookup<MeterIndex>,
@@ -228,7 +300,13 @@ impl Catalogue {
         self.meter_ids.get(id).copied()
     }
 
+    /// Those that are declared.
     pub fn meters(&self) -> &[Meter] {
+        &self.meters[..self.meters.len() - self.fees.len()]
+    }
+
+    /// Those that are declared, then one for each fee.
+    pub fn meters_and_fees(&self) -> &[Meter] {
         &self.meters
     }
 
@@ -260,8 +338,25 @@ impl Catalogue {
         self.sku_ids.get(id).copied()
     }
 
+    /// Those that are declared.
     pub fn skus(&self) -> &[Sku] {
-        &self.skus
+        &self.skus[..self.skus.len() - self.fees.len()]
+    }
+
+    pub fn fee_by_id(&self, id: &str) -> Option<&Fee> {
+        self.fee_ids.get(id).map(|index| &self.fees[*index as usize])
+    }
+
+    /// A series that a SKU would price, for what is due without one; empty where the SKU does not say.
+    pub fn series_of(&self, index: SkuIndex, account: &AccountId) -> Option<(MeterIndex, SeriesKey)> {
+        let number = self.meters.iter().position(|meter| meter.skus.contains(&index))?;
+        let (meter, matches) = (&self.meters[number], &self.sku(index).matches);
+        let exact = |pattern: &Pattern| pattern.exact().map_or(String::new(), |text| text.to_string());
+        let attributes = matches.attributes.iter().map(|(name, pattern)| (name.to_string(), exact(pattern)));
+        let (service, usage_type) = (meter.service.to_string(), meter.usage_type.to_string());
+        let (operation, region) = (exact(&matches.operation), exact(&matches.region));
+        let key = SeriesKey::new(account.clone(), service, usage_type, operation, region, attributes.collect());
+        Some((MeterIndex(number as u32), key))
     }
 
     pub fn price(&self, index: PriceIndex) -> &Price {
@@ -283,7 +378,7 @@ impl Catalogue {
                 "a catalogue keeps its currency; give the other currency a catalogue of its own",
             );
         }
-        let mut left: BTreeMap<&str, &Meter> = self.meters.iter().map(|meter| (meter.id.as_str(), meter)).collect();
+        let mut left: BTreeMap<&str, &Meter> = self.meters().iter().map(|meter| (meter.id.as_str(), meter)).collect();
         for (index, after) in next.meters.iter().enumerate() {
             let Some(before) = left.remove(after.id.as_str()) else { continue };
             let place = top.key("meters").index(index);
@@ -298,6 +393,7 @@ impl Catalogue {
                 ("aggregation", word(&before.aggregation), word(&after.aggregation)),
                 ("scale", before.scale.to_string(), scale.to_string()),
                 ("bucket", word(&before.bucket), word(&after.bucket)),
+                ("level", words(&before.level), words(&after.level)),
                 ("attributes", before.attributes.join(", "), attributes.join(", ")),
             ];
             for (field, was, is) in fields {
@@ -319,6 +415,11 @@ impl Catalogue {
         }
         problems.into_vec()
     }
+}
+
+/// A field of fields as documents spell it, on one line.
+fn words(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("words serialize").replace('"', "")
 }
 
 /// A field's value as documents spell it.

@@ -9,21 +9,24 @@ use super::catalogue::{
     SkuIndex,
 };
 use super::document::{
-    Aggregation, Attribution, CatalogueDocument, ConvertDocument, MatchDocument, MeterDocument, PriceDocument,
+    Aggregation, Bucket, CatalogueDocument, ConvertDocument, LevelDocument, MatchDocument, MeterDocument, PoolPeriod,
+    PriceDocument,
 };
 use super::ladders::{self, units};
-use super::limits::{ATTRIBUTES_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX};
+use super::limits::{
+    ATTRIBUTES_MAX, CAP_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LEVEL_MAX, MINIMUM_MAX, PER_RECORD_MAX,
+};
 use super::order::{DEFAULT_ORDER, check_order};
 use super::pool::{FreePool, SplitBy};
-use super::rate::Ladder;
 use super::selector::Pattern;
 use crate::base::id::{BadId, MeterId, PriceId, SkuId, check_name};
-use crate::base::money::{Quantity, SCALE};
+use crate::base::money::{Money, Quantity, Rate, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
 
-/// The scale that a meter's document means: a count has no decimals.
+/// The scale that a meter's document means: a number of things has no decimals.
 pub fn meter_scale(meter: &MeterDocument) -> u32 {
-    meter.scale.unwrap_or(if meter.aggregation == Aggregation::Count { 0 } else { SCALE })
+    let is_number = matches!(meter.aggregation, Aggregation::Count | Aggregation::Unique);
+    meter.scale.unwrap_or(if is_number { 0 } else { SCALE })
 }
 
 /// Compiles a document; the catalogue is there unless a problem is an error.
@@ -75,6 +78,8 @@ impl Compiler<'_> {
             skus: Vec::new(),
             prices,
             pools: Vec::new(),
+            fees: Vec::new(),
+            fee_ids: BTreeMap::new(),
             meter_lookup: Lookup::default(),
             meter_ids: Lookup::default(),
             sku_ids: Lookup::default(),
@@ -93,7 +98,10 @@ impl Compiler<'_> {
         catalogue.pools = self.pools(&mut skus, &catalogue.sku_ids);
         self.shared_ladders(&meters, &skus, &catalogue.prices);
         self.sequences(&meters, &skus, &catalogue);
+        self.periods(&meters, &skus, &catalogue.prices);
+        self.reached_by(&mut catalogue.prices, &mut meters, &catalogue.meter_ids);
         self.ceilings(&mut meters, &skus, &catalogue.prices);
+        (catalogue.fees, catalogue.fee_ids) = self.fees(&mut meters, &mut skus, &mut catalogue.prices);
         catalogue.meters = meters;
         catalogue.skus = skus;
         Some(catalogue)
@@ -119,6 +127,7 @@ impl Compiler<'_> {
             ("skus", document.skus.len()),
             ("prices", document.prices.len()),
             ("pools", document.pools.len()),
+            ("fees", document.fees.len()),
         ];
         for (field, count) in lists {
             if count > ITEMS_MAX {
@@ -132,7 +141,7 @@ impl Compiler<'_> {
     }
 
     /// A value, or a problem at `place`.
-    fn read<T>(&mut self, value: Result<T, BadId>, place: &Place) -> Option<T> {
+    pub(super) fn read<T>(&mut self, value: Result<T, BadId>, place: &Place) -> Option<T> {
         value.map_err(|error| self.problems.refuse(place, error)).ok()
     }
 
@@ -155,13 +164,15 @@ impl Compiler<'_> {
                     "state 0 to 12",
                 );
             }
-            if meter.aggregation == Aggregation::Count && scale != 0 {
+            let is_number = matches!(meter.aggregation, Aggregation::Count | Aggregation::Unique);
+            if is_number && scale != 0 {
                 self.problems.error(
                     &place.key("scale"),
-                    format!("meter {} counts records and has scale {scale}", meter.id),
+                    format!("meter {} counts and has scale {scale}", meter.id),
                     "drop scale: a count has no decimals",
                 );
             }
+            self.aggregation(meter, &place);
             if meter.attributes.len() > ATTRIBUTES_MAX {
                 self.problems.error(
                     &place.key("attributes"),
@@ -189,8 +200,10 @@ impl Compiler<'_> {
                     aggregation: meter.aggregation,
                     scale: scale.min(SCALE),
                     bucket: meter.bucket,
+                    level: meter.level,
                     attributes,
-                    ceiling: COUNTER_MAX,
+                    ceiling: if meter.aggregation == Aggregation::Level { LEVEL_MAX } else { COUNTER_MAX },
+                    chooses_tiers: false,
                     skus: Vec::new(),
                     skus_by_region: Lookup::default(),
                     skus_of_any_region: Vec::new(),
@@ -201,6 +214,51 @@ impl Compiler<'_> {
             self.problems.error(&self.top.key("meters"), "the catalogue has no meters", "declare what is measured");
         }
         meters.into_iter().collect()
+    }
+
+    /// What an aggregation asks of its meter.
+    fn aggregation(&mut self, meter: &MeterDocument, place: &Place) {
+        let id = &meter.id;
+        let word = match meter.aggregation {
+            Aggregation::Sum => "sum",
+            Aggregation::Count => "count",
+            Aggregation::Maximum => "maximum",
+            Aggregation::Latest => "latest",
+            Aggregation::Unique => "unique",
+            Aggregation::Level => "level",
+            Aggregation::Percentile95 => "percentile_95",
+        };
+        let is_percentile = meter.aggregation == Aggregation::Percentile95;
+        let buckets = match meter.aggregation {
+            Aggregation::Sum | Aggregation::Count | Aggregation::Maximum => "month, day or hour",
+            Aggregation::Latest | Aggregation::Unique | Aggregation::Level => "month",
+            Aggregation::Percentile95 => "hour or five_minutes",
+        };
+        let is_whole = matches!(meter.aggregation, Aggregation::Latest | Aggregation::Unique | Aggregation::Level);
+        let fits = match meter.bucket {
+            Bucket::Month => !is_percentile,
+            Bucket::Day => !is_percentile && !is_whole,
+            Bucket::Hour => !is_whole,
+            Bucket::FiveMinutes => is_percentile,
+        };
+        if !fits {
+            self.problems.error(
+                &place.key("bucket"),
+                format!("meter {id} is of aggregation {word}, which keeps {buckets}"),
+                format!("use bucket: {}", buckets.rsplit(' ').next().unwrap_or("month")),
+            );
+        }
+        if (meter.aggregation == Aggregation::Unique) != meter.of.is_some() {
+            let (message, help) = match meter.of {
+                None => ("does not say of what", "state of: quantity"),
+                Some(_) => ("has of", "drop it, or use aggregation: unique"),
+            };
+            self.problems.error(&place.key("of"), format!("meter {id} is of aggregation {word} and {message}"), help);
+        }
+        if meter.aggregation != Aggregation::Level && meter.level != LevelDocument::default() {
+            let message = format!("meter {id} is of aggregation {word} and says how a level is read");
+            self.problems.error(&place.key("level"), message, "drop it, or use aggregation: level");
+        }
     }
 
     fn exact(&mut self, kind: &'static str, text: &str, place: &Place) -> Option<Arc<str>> {
@@ -216,7 +274,14 @@ impl Compiler<'_> {
         Some(text.into())
     }
 
-    fn unique<'d>(&mut self, kind: &str, list: &str, id: &'d str, index: usize, seen: &mut BTreeMap<&'d str, usize>) {
+    pub(super) fn unique<'d>(
+        &mut self,
+        kind: &str,
+        list: &str,
+        id: &'d str,
+        index: usize,
+        seen: &mut BTreeMap<&'d str, usize>,
+    ) {
         if let Some(first) = seen.get(id) {
             self.problems.error(
                 &self.top.key(list).index(index).key("id"),
@@ -261,14 +326,37 @@ impl Compiler<'_> {
             None => SplitBy::payer_and_sku(),
             Some(pool) => SplitBy::compile(&pool.split_by, &place.key("pool").key("split_by"), &mut self.problems),
         };
+        let problems = &mut self.problems;
+        let mut money = |text: &Option<String>, field: &str, max: Money| {
+            text.as_ref().map(|text| ladders::number(text, field, max, &place.key(field), problems))
+        };
+        let per_record = money(&price.per_record, "per_record", PER_RECORD_MAX).unwrap_or_default();
+        let minimum = money(&price.minimum, "minimum", MINIMUM_MAX).unwrap_or_default();
+        let maximum = money(&price.maximum, "maximum", CAP_MAX);
+        if let Some(maximum) = maximum.filter(|maximum| *maximum < minimum) {
+            let message = format!("price {} has maximum {maximum} below its minimum {minimum}", price.id);
+            self.problems.error(&place.key("maximum"), message, "raise it, or lower the minimum");
+        }
+        if price.flat_when_zero && price.tiers.first().is_none_or(|tier| tier.flat.is_none()) {
+            self.problems.error(
+                &place.key("flat_when_zero"),
+                format!("price {} has no flat part in its first tier to be due when nothing is used", price.id),
+                "give the first tier a flat part, or use minimum and a subscription",
+            );
+        }
         Price {
-            id: id.unwrap_or_else(unnamed),
-            name: price.name.as_deref().map(Arc::from),
             ladder,
             free_units,
             round_units: price.round_units.as_ref().map(|round| (round.decimals.clamp(-12, 12), round.mode)),
             split_by,
+            period: price.pool.as_ref().map_or(PoolPeriod::Cycle, |pool| pool.period),
             attribution: price.attribution,
+            per_record,
+            minimum,
+            maximum,
+            flat_when_zero: price.flat_when_zero,
+            name: price.name.as_deref().map(Arc::from),
+            ..Price::per_unit(id.unwrap_or_else(unnamed), Rate::ZERO)
         }
     }
 
@@ -300,15 +388,7 @@ impl Compiler<'_> {
                 },
                 (None, Some(rate)) => {
                     let rate = ladders::rate(rate, &place.key("rate"), &mut self.problems);
-                    prices.push(Price {
-                        id: PriceId::new(&sku.id).unwrap_or_else(|_| unnamed()),
-                        name: None,
-                        ladder: Ladder::per_unit(rate),
-                        free_units: Quantity::ZERO,
-                        round_units: None,
-                        split_by: SplitBy::payer_and_sku(),
-                        attribution: Attribution::Prorata,
-                    });
+                    prices.push(Price::per_unit(PriceId::new(&sku.id).unwrap_or_else(|_| unnamed()), rate));
                     Some(PriceIndex(prices.len() as u32 - 1))
                 }
                 (price, _) => {
@@ -421,7 +501,7 @@ impl Compiler<'_> {
     }
 }
 
-fn unnamed() -> PriceId {
+pub(super) fn unnamed() -> PriceId {
     PriceId::new("(unnamed)").expect("a good name")
 }
 

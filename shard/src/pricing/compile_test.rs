@@ -205,7 +205,7 @@ fn pools_add_up_one_unit_and_sequences_need_time() {
         },
         &[
             "prices[0].pool.split_by: price s3 splits its pool by attribute colour, which none of its meters keeps",
-            "prices[0].attribution: price s3 attributes by sequence, but meter s3-storage keeps months",
+            "prices[0].attribution: price s3 attributes by sequence, but meter s3-storage keeps no lots by time",
         ],
     );
 }

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalogue::{Catalogue, Meter, Price, PriceIndex, Sku};
+use super::catalogue::{Catalogue, Lookup, Meter, MeterIndex, Price, PriceIndex, ReachedBy, Sku};
 use super::compile::Compiler;
-use super::document::{Attribution, Bucket};
-use super::ladders::highest_rate;
-use super::limits::CEILING_UNITS_MIN;
+use super::document::{Aggregation, Attribution, Bucket, Model, PoolPeriod};
+use super::ladders::{highest_rate, units};
+use super::limits::{CEILING_UNITS_MIN, REACHED_BY_MAX};
 use super::pool::SplitKey;
-use crate::base::money::print_scaled;
+use crate::base::money::{Quantity, print_scaled};
 use crate::base::problem::Place;
 use crate::base::wide::power_of_ten;
 
@@ -66,7 +66,10 @@ impl Compiler<'_> {
     /// Attribution by SEQUENCE orders lots by time, so the meters must keep it.
     pub(super) fn sequences(&mut self, meters: &[Meter], skus: &[Sku], catalogue: &Catalogue) {
         let mut told = BTreeSet::new();
-        for meter in meters.iter().filter(|meter| meter.bucket == Bucket::Month) {
+        let has_lots = |meter: &&Meter| {
+            meter.bucket != Bucket::Month && matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count)
+        };
+        for meter in meters.iter().filter(|meter| !has_lots(meter)) {
             for index in &meter.skus {
                 let sku = &skus[index.0 as usize];
                 let price = &catalogue.prices[sku.price.0 as usize];
@@ -74,8 +77,11 @@ impl Compiler<'_> {
                     let place = self.top.key("prices").index(sku.price.0 as usize).key("attribution");
                     self.problems.error(
                         &place,
-                        format!("price {} attributes by sequence, but meter {} keeps months", price.id, meter.id),
-                        "use attribution: prorata, or a meter with bucket: day or hour",
+                        format!(
+                            "price {} attributes by sequence, but meter {} keeps no lots by time",
+                            price.id, meter.id
+                        ),
+                        "use attribution: prorata, or a meter of sums or counts with bucket: day or hour",
                     );
                 }
                 for pool in &sku.pools {
@@ -84,10 +90,119 @@ impl Compiler<'_> {
                         let place = self.top.key("pools").index(pool.0 as usize).key("share");
                         self.problems.error(
                             &place,
-                            format!("pool {} shares by sequence, but meter {} keeps months", free.id, meter.id),
-                            "use share: prorata, or a meter with bucket: day or hour",
+                            format!(
+                                "pool {} shares by sequence, but meter {} keeps no lots by time",
+                                free.id, meter.id
+                            ),
+                            "use share: prorata, or a meter of sums or counts with bucket: day or hour",
                         );
                     }
+                }
+            }
+        }
+    }
+
+    /// Pools of a day or an hour need meters that tell days or hours apart.
+    pub(super) fn periods(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
+        let mut told = BTreeSet::new();
+        for meter in meters {
+            for index in &meter.skus {
+                let number = skus[index.0 as usize].price.0 as usize;
+                let price = &prices[number];
+                let (fits, period) = match price.period {
+                    PoolPeriod::Cycle => continue,
+                    PoolPeriod::Day => (matches!(meter.bucket, Bucket::Day | Bucket::Hour), "day"),
+                    PoolPeriod::Hour => (meter.bucket == Bucket::Hour, "hour"),
+                };
+                let adds_up = matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count | Aggregation::Maximum);
+                let place = self.top.key("prices").index(number).key("pool").key("period");
+                if !fits && told.insert((number, meter.id.clone())) {
+                    self.problems.error(
+                        &place,
+                        format!(
+                            "price {} begins anew each {period}, but meter {} keeps longer times",
+                            price.id, meter.id
+                        ),
+                        "use a longer period, or a meter with bucket: hour",
+                    );
+                }
+                if !adds_up && told.insert((number, meter.id.clone())) {
+                    self.problems.error(
+                        &place,
+                        format!(
+                            "price {} begins anew each {period}, but meter {} is one value a cycle",
+                            price.id, meter.id
+                        ),
+                        "use period: cycle, or a meter of aggregation sum, count or maximum",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Finds the meters that choose tiers.
+    pub(super) fn reached_by(&mut self, prices: &mut [Price], meters: &mut [Meter], ids: &Lookup<MeterIndex>) {
+        let document = self.document;
+        for (index, price) in document.prices.iter().enumerate().filter(|(_, price)| !price.reached_by.is_empty()) {
+            let place = self.top.key("prices").index(index).key("reached_by");
+            if !matches!(price.model, Model::Volume | Model::Stairstep) {
+                self.problems.error(
+                    &place,
+                    format!("price {} is not volume or stairstep, so its quantity alone climbs its tiers", price.id),
+                    "use model: volume or stairstep, or drop reached_by",
+                );
+            }
+            if price.reached_by.len() > REACHED_BY_MAX {
+                let message =
+                    format!("price {} names {} meters, at most {REACHED_BY_MAX}", price.id, price.reached_by.len());
+                self.problems.error(&place, message, "name those that matter");
+            }
+            let mut seen = BTreeSet::new();
+            for (number, reached) in price.reached_by.iter().enumerate() {
+                let place = place.index(number);
+                if !seen.insert(&reached.meter) {
+                    self.problems.error(
+                        &place.key("meter"),
+                        format!("meter {} is named twice", reached.meter),
+                        "name it once",
+                    );
+                }
+                let meter = ids.get(reached.meter.as_str()).copied();
+                if meter.is_none() {
+                    self.problems.error(
+                        &place.key("meter"),
+                        format!("price {} is reached by meter '{}', which is not declared", price.id, reached.meter),
+                        "declare it under meters",
+                    );
+                }
+                let tiers = price.tiers.len();
+                if reached.up_to.len() + 1 != tiers {
+                    self.problems.error(
+                        &place.key("up_to"),
+                        format!("{} bounds for {tiers} tiers of price {}", reached.up_to.len(), price.id),
+                        "state where each tier ends but the last, which is open",
+                    );
+                }
+                let mut bounds: Vec<Quantity> = Vec::with_capacity(reached.up_to.len());
+                for (number, text) in reached.up_to.iter().enumerate() {
+                    let place = place.key("up_to").index(number);
+                    let bound = units(text, "up_to", &place, &mut self.problems);
+                    if bound <= bounds.last().copied().unwrap_or_default() {
+                        self.problems.error(
+                            &place,
+                            format!(
+                                "tier {} of price {} ends at {bound}, not above where it begins",
+                                number + 1,
+                                price.id
+                            ),
+                            "sort the bounds, lowest first",
+                        );
+                    }
+                    bounds.push(bound);
+                }
+                if let Some(meter) = meter {
+                    meters[meter.0 as usize].chooses_tiers = true;
+                    prices[index].reached_by.push(ReachedBy { meter, bounds });
                 }
             }
         }

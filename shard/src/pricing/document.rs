@@ -40,6 +40,9 @@ pub struct CatalogueDocument {
     /// Free pools: units that are free before the ladders behind them begin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<FreePoolDocument>,
+    /// Recurring and one-time fees; due from whom a contract subscribes to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fees: Vec<FeeDocument>,
 }
 
 /// When and how amounts are rounded to what can be paid.
@@ -91,9 +94,16 @@ pub struct MeterDocument {
     /// Names of the attributes that a series of this meter may have; any other is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<String>,
+    /// Of `unique` alone, and needed there: what is counted once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<UniqueOf>,
+    /// Of `level` alone: how its records are read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub level: LevelDocument,
 }
 
-/// What a counter keeps of its records.
+/// What a counter makes of its records. A series is priced by what comes of all its buckets in the cycle, a pool by
+/// what comes of all its series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregation {
@@ -102,6 +112,65 @@ pub enum Aggregation {
     Sum,
     /// How many there were.
     Count,
+    /// The highest quantity of a bucket; of a cycle its highest bucket. A pool's is the highest bucket of its series'
+    /// sum. No record of such a meter may correct another.
+    Maximum,
+    /// The quantity of the record that ends last, of two that end together the one with the greater id: the id that the
+    /// producer gave, or `producer/number` where it numbers its records. A pool's is the sum of its series'. No record of
+    /// such a meter may correct another.
+    Latest,
+    /// How many different values there were, exactly; `of` says of what. A pool's is that of the union of its series.
+    Unique,
+    /// The level over time: its integral over the whole cycle divided by the cycle's length. A pool's is the sum of its
+    /// series'. A series whose level is below zero at any time has no charge. No record of such a meter may correct another.
+    Level,
+    /// The 95th percentile of the buckets, which are hours or five minutes: over all of the cycle, those without a record
+    /// being zero, the highest floor(5%) are dropped, and the highest left counts. A pool's buckets are the sums of its
+    /// series'.
+    #[serde(rename = "percentile_95")]
+    Percentile95,
+}
+
+/// What a `unique` meter counts once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UniqueOf {
+    /// The record's quantity, which then is a number that names something: a user, a device. A correction takes one
+    /// record of its value back; a value counts while more records brought it than took it back.
+    Quantity,
+}
+
+/// How the records of a `level` meter are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LevelDocument {
+    #[serde(default)]
+    pub records: LevelRecords,
+    #[serde(default)]
+    pub weigh: LevelWeigh,
+    /// Whether the level at a cycle's end is that of the next one's beginning; else each cycle begins at zero.
+    #[serde(default)]
+    pub carry: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LevelRecords {
+    /// The quantity is the level from the record's `start` on; of two at one instant the one with the greater id counts.
+    #[default]
+    Level,
+    /// The quantity is added to the level at the record's `start`; it may be negative. All changes of one instant are one.
+    Change,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LevelWeigh {
+    /// By exact time.
+    #[default]
+    Time,
+    /// By UTC day: a day counts with the level at its end.
+    Day,
 }
 
 /// The period of one counter within a cycle.
@@ -112,6 +181,8 @@ pub enum Bucket {
     Month,
     Day,
     Hour,
+    /// Of `percentile_95` alone.
+    FiveMinutes,
 }
 
 /// What is priced: a selector over series, a unit and a price.
@@ -173,10 +244,10 @@ pub struct PriceDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     pub model: Model,
-    /// Of `per_unit`: each unit; of `package`: each started package.
+    /// Of `per_unit`: each unit; of `package`: each package.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
-    /// Of `graduated` and `volume`, lowest first; the last has no `up_to`.
+    /// Of `graduated`, `volume` and `stairstep`, lowest first; the last has no `up_to`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<TierDocument>,
     /// Of `package`.
@@ -195,6 +266,36 @@ pub struct PriceDocument {
     pub pool: Option<PoolDocument>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub attribution: Attribution,
+    /// Added for each record that the pool's counters took in, whatever its quantity, corrections too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_record: Option<String>,
+    /// The least that a pool with usage, or with a subscription, is charged by ladder and `per_record` together; what is
+    /// missing is a line of its own, divided by quantity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<String>,
+    /// The most that a pool is charged by ladder and `per_record` together, not below `minimum`; what is beyond is taken
+    /// off by a line of its own, divided by amount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<String>,
+    /// Whether the flat part of the first tier is due for a pool of quantity zero that has a record or a subscription. It
+    /// belongs to the subscriber, else to the payer.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub flat_when_zero: bool,
+    /// Of `volume` and `stairstep`: what chooses the tier in place of the pool's own quantity, the highest that any of
+    /// these reaches. The tiers then have no `up_to`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reached_by: Vec<ReachedByDocument>,
+}
+
+/// A meter that chooses a price's tier by what the pool's owner (account, group, payer or root, as the pool is split)
+/// used of it in the cycle, in the meter's own unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReachedByDocument {
+    /// Id of a meter.
+    pub meter: String,
+    /// Where each tier but the last ends, lowest first.
+    pub up_to: Vec<String>,
 }
 
 /// How a quantity becomes an amount.
@@ -207,6 +308,8 @@ pub enum Model {
     Graduated,
     /// All units at the rate of the tier that the quantity reaches.
     Volume,
+    /// The flat part of the tier that the quantity reaches, and nothing for its units.
+    Stairstep,
     /// Per started package of units.
     Package,
 }
@@ -218,12 +321,18 @@ pub struct TierDocument {
     /// Where the tier ends, in priced units; absent only on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up_to: Option<String>,
-    /// Per unit; default 0, for tiers with only a flat part.
+    /// Per unit, or per started block; default 0, for tiers with only a flat part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
     /// Due once, in full, when the tier is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flat: Option<String>,
+    /// Units of a block: `rate` is then per started block of the tier's slice, of the whole quantity under `volume`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<String>,
+    /// The most that the tier's slice costs, flat part included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -271,6 +380,22 @@ pub struct PoolDocument {
     /// is named, `payer` is implied.
     #[serde(default)]
     pub split_by: Vec<String>,
+    /// How long a pool lasts: ladder, free units, minimum and maximum begin anew with each.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub period: PoolPeriod,
+}
+
+/// How long a pool of a price lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolPeriod {
+    /// The whole cycle.
+    #[default]
+    Cycle,
+    /// Each UTC day; the meters keep days or hours.
+    Day,
+    /// Each hour; the meters keep hours.
+    Hour,
 }
 
 /// How a shared slice is divided among the accounts that used it.
@@ -302,6 +427,88 @@ pub struct FreePoolDocument {
     /// How the free units go to the ladders behind the pool.
     #[serde(default, skip_serializing_if = "is_default")]
     pub share: Attribution,
+}
+
+/// An amount that is due without any usage, from whom a contract subscribes to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeeDocument {
+    /// No SKU has the same: a bill shows the fee under it as it shows a SKU.
+    pub id: String,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// For scopes of clauses and for subtotals; default `fees`.
+    #[serde(default = "fees", skip_serializing_if = "is_fees")]
+    pub service: String,
+    /// What one is, where a subscription takes several: `seat`. Default `fee`.
+    #[serde(default = "one_fee", skip_serializing_if = "is_one_fee")]
+    pub unit: String,
+    /// For one, for one whole period.
+    pub amount: String,
+    pub period: FeePeriod,
+    #[serde(rename = "in", default, skip_serializing_if = "is_default")]
+    pub due: FeeDue,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prorate: Prorate,
+    /// Of `prorate: days`: the days that a broken period is divided by, 1 to 366; default: as many as it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u32>,
+}
+
+/// What a fee's amount is for: a part of the UTC calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeePeriod {
+    /// Due once, in the cycle that holds the subscription's first day; never prorated.
+    Once,
+    /// From Monday to Sunday.
+    Week,
+    Month,
+    /// From January, April, July and October.
+    Quarter,
+    Year,
+}
+
+/// In which cycle a period's fee is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeeDue {
+    /// In the cycle in which the period, or the subscription within it, ends.
+    #[default]
+    Arrears,
+    /// In the cycle in which the period, or the subscription within it, begins, up to the period's end. Where the
+    /// subscription ends earlier, the cycle of its end takes the unused part back by a line below zero.
+    Advance,
+}
+
+/// What of a fee is due for a period that a subscription does not fill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prorate {
+    /// All of it, and nothing comes back.
+    None,
+    /// Days with the subscription over days of the period; the first day counts, the end day does not.
+    #[default]
+    Days,
+    /// The same by exact time.
+    Time,
+}
+
+fn fees() -> String {
+    "fees".to_owned()
+}
+
+fn is_fees(value: &str) -> bool {
+    value == "fees"
+}
+
+fn one_fee() -> String {
+    "fee".to_owned()
+}
+
+fn is_one_fee(value: &str) -> bool {
+    value == "fee"
 }
 
 fn any() -> String {

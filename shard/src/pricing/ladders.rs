@@ -1,7 +1,7 @@
 //! From a price document to a checked ladder: tiers in order, no gap, bounds and rates within the limits.
 
 use super::document::{Bound, Model, PriceDocument};
-use super::limits::{BOUND_MAX, FLAT_MAX, RATE_MAX, TIERS_MAX};
+use super::limits::{BOUND_MAX, CAP_MAX, FLAT_MAX, RATE_MAX, TIERS_MAX};
 use super::rate::{Ladder, Package, Tier};
 use crate::base::money::{Money, Quantity, RATE_SCALE, Rate, SCALE};
 use crate::base::problem::{Place, Problems};
@@ -40,11 +40,12 @@ where
 /// Reads the ladder of a price; problems are reported under `place`.
 pub fn compile(price: &PriceDocument, place: &Place, problems: &mut Problems) -> Ladder {
     let id = &price.id;
-    let tiered = matches!(price.model, Model::Graduated | Model::Volume);
+    let tiered = matches!(price.model, Model::Graduated | Model::Volume | Model::Stairstep);
     let model = match price.model {
         Model::PerUnit => "per_unit",
         Model::Graduated => "graduated",
         Model::Volume => "volume",
+        Model::Stairstep => "stairstep",
         Model::Package => "package",
     };
     if tiered && price.rate.is_some() {
@@ -58,7 +59,7 @@ pub fn compile(price: &PriceDocument, place: &Place, problems: &mut Problems) ->
         problems.error(
             &place.key("tiers"),
             format!("price {id} is {model}, which has no tiers"),
-            "use model: graduated or volume, or give one rate",
+            "use model: graduated, volume or stairstep, or give one rate",
         );
     }
     if (price.model == Model::Package) != price.package.is_some() {
@@ -115,13 +116,40 @@ fn tiers(price: &PriceDocument, place: &Place, problems: &mut Problems) -> Vec<T
     for (index, tier) in price.tiers.iter().enumerate() {
         let place = place.index(index);
         let last = index + 1 == price.tiers.len();
-        if tier.rate.is_none() && tier.flat.is_none() {
+        let stairstep = price.model == Model::Stairstep;
+        if stairstep && (tier.flat.is_none() || tier.rate.is_some() || tier.block.is_some() || tier.cap.is_some()) {
+            problems.error(
+                &place,
+                format!("tier {} of price {id} is a stair: a flat part and nothing else", index + 1),
+                "state flat alone, or use model: volume",
+            );
+        } else if tier.rate.is_none() && tier.flat.is_none() {
             problems.error(&place, format!("tier {} of price {id} has neither rate nor flat", index + 1), "state one");
         }
         let rate = tier.rate.as_ref().map_or(Rate::ZERO, |text| rate(text, &place.key("rate"), problems));
         let flat =
             tier.flat.as_ref().map_or(Money::ZERO, |text| number(text, "flat", FLAT_MAX, &place.key("flat"), problems));
+        let block = tier.block.as_ref().map(|text| {
+            let place = place.key("block");
+            let size = units(text, "block", &place, problems);
+            if size.is_zero() {
+                problems.error(&place, format!("tier {} of price {id} has blocks of no unit", index + 1), "give more");
+            }
+            size.max(Quantity(1))
+        });
+        let cap = tier.cap.as_ref().map(|text| number(text, "cap", CAP_MAX, &place.key("cap"), problems));
         let end = tier.up_to.as_ref().map(|text| units(text, "up_to", &place.key("up_to"), problems));
+        if !price.reached_by.is_empty() {
+            if end.is_some() {
+                problems.error(
+                    &place.key("up_to"),
+                    format!("tier {} of price {id} ends at a quantity, but reached_by chooses the tier", index + 1),
+                    "move the bound under reached_by, or drop reached_by",
+                );
+            }
+            tiers.push(Tier { begin, end: None, rate, flat, block, cap });
+            continue;
+        }
         match end {
             Some(end) if last => problems.error(
                 &place.key("up_to"),
@@ -144,7 +172,7 @@ fn tiers(price: &PriceDocument, place: &Place, problems: &mut Problems) -> Vec<T
             ),
             _ => {}
         }
-        tiers.push(Tier { begin, end: if last { None } else { Some(end.unwrap_or(begin)) }, rate, flat });
+        tiers.push(Tier { begin, end: if last { None } else { Some(end.unwrap_or(begin)) }, rate, flat, block, cap });
         begin = end.unwrap_or(begin);
     }
     if tiers.is_empty() {
@@ -155,14 +183,15 @@ fn tiers(price: &PriceDocument, place: &Place, problems: &mut Problems) -> Vec<T
 
 /// The highest that one more unit can cost under a ladder, flat parts aside, rounded up.
 pub fn highest_rate(ladder: &Ladder) -> Rate {
-    let highest = ladder.tiers.iter().map(|tier| tier.rate).max().unwrap_or_default();
-    match ladder.package {
-        None => highest,
+    let package = ladder.package.map(|package| package.size);
+    let each = ladder.tiers.iter().map(|tier| match tier.block.or(package) {
+        None => tier.rate,
         // A rate is at most 10^27 in its steps and a size at least 1, so the quotient fits.
-        Some(package) => {
-            Rate(multiply_divide(highest.0, power_of_ten(SCALE), package.size.0, Rounding::Ceil).unwrap_or(i128::MAX))
+        Some(size) => {
+            Rate(multiply_divide(tier.rate.0, power_of_ten(SCALE), size.0, Rounding::Ceil).unwrap_or(i128::MAX))
         }
-    }
+    });
+    each.max().unwrap_or_default()
 }
 
 /// The largest counter, as an integer at `scale`, that costs at most 10^`cost` at `rate` after conversion by `divide`

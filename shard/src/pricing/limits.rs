@@ -8,12 +8,27 @@ use crate::base::wide::power_of_ten;
 pub const RATE_MAX: Rate = Rate(power_of_ten(9 + RATE_SCALE));
 /// Highest flat part of a tier: 10^9 currency units. With [`TIERS_MAX`] a pool's flat parts stay below 10^12.
 pub const FLAT_MAX: Money = Money(power_of_ten(9 + SCALE));
+/// Highest part per record: 10^6 currency units. No shard takes in 10^15 records in its life, so that all of them come
+/// to less than 10^21 units.
+pub const PER_RECORD_MAX: Money = Money(power_of_ten(6 + SCALE));
+/// Highest minimum of a price: as a flat part, which a pool of usage pays once a period (744 hours at most).
+pub const MINIMUM_MAX: Money = FLAT_MAX;
+/// Highest cap of a tier and maximum of a price: 10^15 currency units, the most that one lot can cost.
+pub const CAP_MAX: Money = Money(power_of_ten(15 + SCALE));
+/// Meters that choose the tier of one price.
+pub const REACHED_BY_MAX: usize = 16;
 /// Highest bound of a tier, free units or pool: 10^16 units, ten times what one lot may hold.
 pub const BOUND_MAX: Quantity = Quantity(power_of_ten(16 + SCALE));
 /// Tiers of a ladder. Real price lists have at most a few dozen; beyond this a file is a mistake.
 pub const TIERS_MAX: usize = 1_000;
 /// Meters, SKUs, prices or pools of a catalogue, each: the largest public price list has about 10^6 SKUs.
 pub const ITEMS_MAX: usize = 2_000_000;
+/// Highest amount of a fee for one: 10^9 currency units.
+pub const FEE_MAX: Money = FLAT_MAX;
+/// Most of one fee that one subscription takes: 10^9, so that one comes to 10^18 currency units at most.
+pub const FEE_QUANTITY_MAX: Quantity = Quantity(power_of_ten(9 + SCALE));
+/// Subscriptions of a contract: each is a line a month or a few; 10^4 of them stay below 10^23 currency units.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Clauses of a contract: the largest known have hundreds; each costs a pass over a bill's lines.
 pub const CLAUSES_MAX: usize = 2_000;
 /// Patterns in one list of a selector.
@@ -29,6 +44,9 @@ pub const LOT_UNITS_MAX: u32 = 15;
 /// Largest magnitude of any counter, as an integer at its meter's scale (10^30): the 744 hours of a series sum within
 /// 128 bits, and pools are summed in 256.
 pub const COUNTER_MAX: i128 = power_of_ten(30);
+/// Highest level, as an integer at its meter's scale (10^22): over the 2.7 * 10^15 nanoseconds of a month its integral
+/// stays below 2.7 * 10^37.
+pub const LEVEL_MAX: i128 = power_of_ten(22);
 /// A meter whose counters could hold less than this many of its units (10^6) is not usable: the rate is refused.
 pub const CEILING_UNITS_MIN: u32 = 6;
 /// Largest and smallest divisor of a conversion: 10^18 and 10^-9.

@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod compile;
 mod cross;
 pub mod document;
+pub mod fee;
 pub mod ladders;
 pub mod limits;
 pub mod order;

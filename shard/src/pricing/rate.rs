@@ -12,10 +12,21 @@ pub struct Tier {
     pub begin: Quantity,
     /// Where it ends; `None` on the last.
     pub end: Option<Quantity>,
-    /// Per unit; of a package ladder per package.
+    /// Per unit; where there is a block, or the ladder has packages, per started one.
     pub rate: Rate,
     /// Due once, in full, when the tier is reached.
     pub flat: Money,
+    /// Units of a block, above zero.
+    pub block: Option<Quantity>,
+    /// The most that the tier's slice costs, flat part included.
+    pub cap: Option<Money>,
+}
+
+impl Tier {
+    /// A tier of a plain rate.
+    pub fn new(begin: Quantity, end: Option<Quantity>, rate: Rate, flat: Money) -> Tier {
+        Tier { begin, end, rate, flat, block: None, cap: None }
+    }
 }
 
 /// Units that are only sold together.
@@ -26,7 +37,7 @@ pub struct Package {
 }
 
 /// A price's arithmetic. Invariant: the first tier begins at zero, each other where the one before ends, the last has
-/// no end.
+/// no end; where something else chooses the tier, all begin at zero without end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ladder {
     pub model: Model,
@@ -49,7 +60,7 @@ pub struct Slice {
 impl Ladder {
     /// A ladder of one tier.
     pub fn per_unit(rate: Rate) -> Ladder {
-        let tiers = vec![Tier { begin: Quantity::ZERO, end: None, rate, flat: Money::ZERO }];
+        let tiers = vec![Tier::new(Quantity::ZERO, None, rate, Money::ZERO)];
         Ladder { model: Model::PerUnit, bound: Bound::Upper, tiers, package: None }
     }
 
@@ -62,7 +73,7 @@ impl Ladder {
         }
         match self.model {
             Model::PerUnit => Some(vec![self.slice(0, quantity)?]),
-            Model::Volume => Some(vec![self.slice(self.reached(quantity), quantity)?]),
+            Model::Volume | Model::Stairstep => self.charge_at(quantity, self.reached(quantity)),
             Model::Package => {
                 let amount = multiply_divide(self.packages(quantity), self.tiers[0].rate.0, MONEY_PER_RATE, HALF_UP)?;
                 Some(vec![Slice { tier: 0, quantity, amount: Money(amount) }])
@@ -81,6 +92,16 @@ impl Ladder {
                 Some(slices)
             }
         }
+    }
+
+    /// Charges all of `quantity` in one tier, whatever its bounds.
+    pub fn charge_at(&self, quantity: Quantity, tier: usize) -> Option<Vec<Slice>> {
+        Some(vec![self.slice(tier, quantity)?])
+    }
+
+    /// What is due for nothing where the price says so: the flat part of the first tier, and no other.
+    pub fn charge_zero(&self) -> Option<Slice> {
+        self.slice(0, Quantity::ZERO)
     }
 
     /// Packages that a quantity makes; 0 where the ladder has none.
@@ -105,8 +126,15 @@ impl Ladder {
 
     fn slice(&self, index: usize, quantity: Quantity) -> Option<Slice> {
         let tier = &self.tiers[index];
-        let amount = Money::of(quantity, tier.rate)?.checked_add(tier.flat)?;
-        Some(Slice { tier: index, quantity, amount })
+        let by_units = match tier.block {
+            None => Money::of(quantity, tier.rate)?,
+            Some(size) => {
+                let blocks = quantity.0 / size.0 + i128::from(quantity.0 % size.0 != 0);
+                Money(multiply_divide(blocks, tier.rate.0, MONEY_PER_RATE, HALF_UP)?)
+            }
+        };
+        let amount = by_units.checked_add(tier.flat)?;
+        Some(Slice { tier: index, quantity, amount: tier.cap.map_or(amount, |cap| amount.min(cap)) })
     }
 }
 
@@ -118,6 +146,7 @@ const MONEY_PER_RATE: i128 =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn ladder(model: Model, bound: Bound, tiers: &[(Option<&str>, &str, &str)]) -> Ladder {
         let mut begin = Quantity::ZERO;
@@ -125,7 +154,7 @@ mod tests {
             .iter()
             .map(|(end, rate, flat)| {
                 let end = end.map(|end| end.parse().unwrap());
-                let tier = Tier { begin, end, rate: rate.parse().unwrap(), flat: flat.parse().unwrap() };
+                let tier = Tier::new(begin, end, rate.parse().unwrap(), flat.parse().unwrap());
                 begin = end.unwrap_or_default();
                 tier
             })
@@ -240,6 +269,70 @@ mod tests {
         check(&ladder(Model::Graduated, Bound::Lower, tiers), &[("20", "22", &[0, 1, 2]), ("10", "5", &[0])]);
         // Volume: only the reached tier's flat part.
         check(&ladder(Model::Volume, Bound::Upper, tiers), &[("10", "5", &[0]), ("30", "22", &[2])]);
+    }
+
+    #[test]
+    fn stairsteps_charge_the_flat_part_of_the_reached_tier() {
+        let tiers: &[(Option<&str>, &str, &str)] = &[(Some("10"), "0", "5"), (Some("20"), "0", "8"), (None, "0", "30")];
+        check(
+            &ladder(Model::Stairstep, Bound::Upper, tiers),
+            &[("0.5", "5", &[0]), ("10", "5", &[0]), ("10.5", "8", &[1]), ("20", "8", &[1]), ("2000", "30", &[2])],
+        );
+        check(&ladder(Model::Stairstep, Bound::Lower, tiers), &[("10", "8", &[1]), ("20", "30", &[2])]);
+        let stairs = ladder(Model::Stairstep, Bound::Upper, tiers);
+        assert_eq!(stairs.charge_at("3".parse().unwrap(), 2).unwrap()[0].amount.to_string(), "30");
+        assert_eq!(stairs.charge_zero().unwrap().amount.to_string(), "5");
+    }
+
+    #[test]
+    fn blocks_and_caps_are_of_a_tiers_slice() {
+        let with_blocks = |model| {
+            let mut ladder = ladder(model, Bound::Upper, &[(Some("100"), "2", "1"), (None, "3", "0")]);
+            ladder.tiers[0].block = Some("30".parse().unwrap());
+            ladder.tiers[0].cap = Some("8".parse().unwrap());
+            ladder.tiers[1].block = Some("50".parse().unwrap());
+            ladder
+        };
+        // Graduated: 1 + 1 * 2; 1 + 3 * 2; 1 + 4 * 2 = 9, capped at 8; 8 + 1 * 3; 8 + 2 * 3.
+        check(
+            &with_blocks(Model::Graduated),
+            &[("1", "3", &[0]), ("90", "7", &[0]), ("100", "8", &[0]), ("150", "11", &[0, 1]), ("151", "14", &[0, 1])],
+        );
+        // Volume: all of 151 in blocks of 50 is four.
+        check(&with_blocks(Model::Volume), &[("60", "5", &[0]), ("151", "12", &[1])]);
+    }
+
+    proptest! {
+        /// Whatever tiers a graduated price has, one more unit never lowers its charge, and slices sum to the quantity.
+        #[test]
+        fn more_usage_never_lowers_a_graduated_charge(
+            rows in prop::collection::vec((1i128..40, 0i128..9, 0i128..9, 0i128..12, 0i128..30), 1..6),
+            bound in prop::sample::select(vec![Bound::Upper, Bound::Lower]),
+            low in 0i128..200, more in 0i128..60,
+        ) {
+            let unit = Quantity::ONE.0;
+            let mut begin = 0;
+            let mut tiers: Vec<Tier> = Vec::new();
+            for (index, (width, rate, flat, block, cap)) in rows.iter().enumerate() {
+                let end = (index + 1 < rows.len()).then(|| Quantity(begin + width * unit));
+                tiers.push(Tier {
+                    begin: Quantity(begin),
+                    end,
+                    rate: Rate(rate * Rate::ONE.0),
+                    flat: Money(flat * unit),
+                    block: (*block > 0).then(|| Quantity(block * unit)),
+                    cap: (*cap > 15).then(|| Money(cap * unit)),
+                });
+                begin += width * unit;
+            }
+            let ladder = Ladder { model: Model::Graduated, bound, tiers, package: None };
+            let charge = |quantity: i128| {
+                let slices = ladder.charge(Quantity(quantity * unit / 2)).unwrap();
+                prop_assert_eq!(slices.iter().map(|slice| slice.quantity.0).sum::<i128>(), quantity * unit / 2);
+                Ok(slices.iter().map(|slice| slice.amount.0).sum::<i128>())
+            };
+            prop_assert!(charge(low)? <= charge(low + more)?);
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::chunks::{CHUNK, Chunks};
+use super::kept::{Join, Kept, KeptKey, KeptTable};
 use crate::base::refusal::{Reason, Refusal};
+use crate::base::time::Timestamp;
 
 /// Cycles of one hierarchy whose counters are in memory: one cut and not yet archived, and the two that count. Their
 /// ordinals follow each other, so that the ordinal modulo this picks a lane of its own for each.
@@ -220,15 +222,20 @@ pub struct SideTable {
 const GROUP: u32 = 256;
 
 impl SideTable {
-    /// Adds one record; refused beyond `ceiling`, or where a new lot would be one more than `lots_max`.
-    pub fn add(&mut self, key: SideKey, quantity: i128, ceiling: i128, lots_max: usize) -> Result<(), Refusal> {
+    /// Joins one record; refused where `join` refuses, or where a new lot would be one more than `lots_max`.
+    pub fn add(
+        &mut self,
+        key: SideKey,
+        join: impl FnOnce(i128) -> Result<i128, Refusal>,
+        lots_max: usize,
+    ) -> Result<(), Refusal> {
         let is_full = self.len >= lots_max;
         let old = self.get(&key);
         if old.is_none() && is_full {
             let detail = format!("the slot keeps {lots_max} such counters, which is all it may; use a coarser meter");
             return Err(Refusal::new(Reason::LimitReached, detail));
         }
-        let sum = add(old.unwrap_or_default().value, quantity, ceiling)?;
+        let sum = join(old.unwrap_or_default().value)?;
         self.len += usize::from(old.is_none());
         let group = Arc::make_mut(self.groups.entry(key.number / GROUP).or_default());
         let lot = group.entry(key).or_default();
@@ -301,6 +308,11 @@ pub fn add(value: i128, quantity: i128, ceiling: i128) -> Result<i128, Refusal> 
     }
 }
 
+/// The higher of both, where `quantity`, which is not below zero, is at most `ceiling`, else QUANTITY_TOO_LARGE.
+pub fn raise(value: i128, quantity: i128, ceiling: i128) -> Result<i128, Refusal> {
+    add(0, quantity, ceiling).map(|quantity| quantity.max(value))
+}
+
 #[cold]
 fn too_large(quantity: i128, ceiling: i128) -> Refusal {
     let detail = format!(
@@ -319,6 +331,10 @@ pub struct Counters {
     pub buckets: SideTable,
     /// Counted after the cycle's cut.
     pub late: SideTable,
+    /// What some meters keep beside a sum, of the cycles in memory.
+    pub kept: KeptTable,
+    /// The same of records that came after the cycle's cut.
+    pub late_kept: KeptTable,
 }
 
 /// The lane of a cycle.
@@ -332,6 +348,25 @@ impl Counters {
     pub fn forget(&mut self, number: u32, cycle: u32) {
         self.lanes[lane_of(cycle)].forget(number);
         self.buckets.forget(number, cycle);
+        self.kept.forget(number, cycle);
+    }
+
+    /// Makes the level at the end of a cycle, which is forgotten next, the level that the next one begins with.
+    pub fn carry(&mut self, number: u32, cycle: u32, until: Timestamp, changes: bool) {
+        let entries = self.kept.of(number, cycle, cycle);
+        let next = |at| KeptKey { number, cycle: cycle + 1, at };
+        if !changes {
+            if let Some((key, kept)) = entries.into_iter().next_back() {
+                self.kept.put(next(key.at), kept, Join::Latest);
+            }
+            return;
+        }
+        let value = entries.iter().fold(0i128, |sum, (_, kept)| sum.saturating_add(kept.value));
+        if value != 0 {
+            // An instant of the cycle that ends, so that it is not taken for a change within the next.
+            let at = i128::from(until.0) - 1;
+            self.kept.put(next(at), Kept { value, ..Kept::default() }, Join::Add);
+        }
     }
 
     /// Tells the lots of a series that its meta changed.
@@ -346,7 +381,8 @@ impl Counters {
     /// A twin that stays as it is now.
     pub fn freeze(&mut self) -> Counters {
         let lanes = self.lanes.each_mut().map(Lane::freeze);
-        Counters { lanes, buckets: self.buckets.clone(), late: self.late.clone() }
+        let (buckets, late) = (self.buckets.clone(), self.late.clone());
+        Counters { lanes, buckets, late, kept: self.kept.clone(), late_kept: self.late_kept.clone() }
     }
 }
 
@@ -400,11 +436,14 @@ mod tests {
         let key = |number, cycle, bucket| SideKey { number, cycle, bucket: Some(bucket) };
         let mut table = SideTable::default();
         for (number, cycle, bucket) in [(300, 2, 5), (300, 2, 1), (300, 3, 0), (1, 2, 0)] {
-            table.add(key(number, cycle, bucket), 2, 10, 4).unwrap();
+            table.add(key(number, cycle, bucket), |value| add(value, 2, 10), 4).unwrap();
         }
-        assert_eq!(table.add(key(9, 9, 9), 2, 10, 4).unwrap_err().reason, Reason::LimitReached);
-        table.add(key(300, 2, 5), 8, 10, 4).unwrap();
-        assert_eq!(table.add(key(300, 2, 5), 1, 10, 4).unwrap_err().reason, Reason::QuantityTooLarge);
+        assert_eq!(table.add(key(9, 9, 9), |value| add(value, 2, 10), 4).unwrap_err().reason, Reason::LimitReached);
+        table.add(key(300, 2, 5), |value| add(value, 8, 10), 4).unwrap();
+        assert_eq!(
+            table.add(key(300, 2, 5), |value| add(value, 1, 10), 4).unwrap_err().reason,
+            Reason::QuantityTooLarge
+        );
         let of: Vec<_> = table.of(300, 2).map(|(key, lot)| (key.bucket, lot.value, lot.records)).collect();
         assert_eq!(of, [(Some(1), 2, 1), (Some(5), 10, 2)]);
         table.forget(300, 2);

@@ -4,6 +4,7 @@
 pub mod chunks;
 pub mod counter;
 pub mod ids;
+pub mod kept;
 pub mod record;
 pub mod repeats;
 pub mod segment;

@@ -29,7 +29,7 @@ pub struct UsageRecord {
     pub operation: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub region: String,
-    /// In the meter's unit; below zero only with `corrects`.
+    /// In the meter's unit; below zero only with `corrects`, or where it changes a level.
     pub quantity: Quantity,
     /// Decides the cycle.
     pub start: Timestamp,
@@ -47,7 +47,8 @@ pub struct UsageRecord {
 }
 
 impl UsageRecord {
-    /// What can be said without a catalogue: names, attributes, sign, order of times.
+    /// What can be said without a catalogue: names, attributes, order of times. What sign a quantity may have is its
+    /// meter's to say.
     pub fn check(&self) -> Result<(), Refusal> {
         let invalid = |detail: String| Err(Refusal::new(Reason::InvalidValue, detail));
         if self.id.len() > NAME_BYTES_MAX {
@@ -58,8 +59,7 @@ impl UsageRecord {
         }
         let attributes: Vec<(&str, &str)> = self.attributes.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         check_dimensions(&self.service, &self.usage_type, &self.operation, &self.region, &attributes)?;
-        check_times(self.start, self.end)?;
-        check_sign(self.quantity.0, self.corrects.is_some())
+        check_times(self.start, self.end)
     }
 
     /// The series that it counts in.
@@ -159,7 +159,7 @@ mod tests {
             assert_eq!(read(rest).check().map_err(|refusal| refusal.reason), expected, "{rest}");
         }
         check(r#","quantity":"1.5""#, Ok(()));
-        check(r#","quantity":"-1.5""#, Err(Reason::NegativeQuantity));
+        check(r#","quantity":"-1.5""#, Ok(()));
         check(r#","quantity":"-1.5","corrects":"r-0""#, Ok(()));
         check(r#","quantity":"1","corrects":"""#, Err(Reason::InvalidValue));
         check(r#","quantity":"1","end":"2024-09-18T22:00:00Z""#, Ok(()));

@@ -1,0 +1,85 @@
+//! What is due without usage: the fees that a contract subscribes to, as lines of their own, and the series that stand
+//! for a subscriber in a pool. How much of a fee is due lives in `pricing/fee.rs`.
+
+use super::bill::Source;
+use super::fold::{FoldError, FoldInput};
+use super::gather::Extra;
+use super::usage_stage::{Cell, Standing, Used};
+use crate::base::id::{AccountId, GroupName};
+use crate::base::money::{Quantity, RATE_SCALE, Rate, SCALE};
+use crate::base::wide::power_of_ten;
+use crate::contract::subscription::{Subscribed, Subscriber, Subscription};
+use crate::contract::terms::Contract;
+use crate::pricing::document::RoundingAt;
+
+/// Who a subscriber is in this cycle: account, payer and group. `None` where the hierarchy does not have it.
+fn who<'a>(
+    input: &FoldInput<'a>,
+    subscription: &'a Subscription,
+) -> Option<(&'a AccountId, &'a AccountId, Option<&'a GroupName>)> {
+    let entry = input.hierarchy.account(subscription.who.account())?;
+    let payer = input.hierarchy.payer_at(entry, input.cycle);
+    let group = match &subscription.who {
+        Subscriber::Account(_) => input.hierarchy.group_at(entry, input.cycle),
+        Subscriber::Group(_, group) => Some(group),
+    };
+    Some((&entry.id, payer, group))
+}
+
+/// A series for each account and fee, and each account and SKU, that is subscribed to in the cycle.
+pub(super) fn extras<'a>(input: &FoldInput<'a>, contract: &'a Contract) -> Vec<Extra<'a>> {
+    let catalogue = input.catalogue;
+    let mut extras: Vec<Extra<'a>> = Vec::new();
+    for subscription in &contract.subscriptions {
+        let Some((account, payer, group)) = who(input, subscription) else { continue };
+        let (sku, standing) = match &subscription.what {
+            Subscribed::Fee(fee, _) => (catalogue.fee_by_id(fee.as_str()).map(|fee| fee.sku), Standing::Fee),
+            Subscribed::Sku(_) if !subscription.is_active(&input.cycle.period()) => continue,
+            Subscribed::Sku(sku) => (catalogue.sku_by_id(sku.as_str()), Standing::Subscribed),
+        };
+        // A later catalogue may have dropped what an earlier one had; then nothing is due.
+        let Some((sku, (meter, series))) = sku.and_then(|sku| Some((sku, catalogue.series_of(sku, account)?))) else {
+            continue;
+        };
+        let known = extras.iter().any(|extra| extra.series == series && extra.group == group);
+        if !known {
+            extras.push(Extra { series, sku, meter, payer, group, standing });
+        }
+    }
+    extras
+}
+
+/// The lines of fees that are due in the cycle, for the series that stand for them.
+pub(super) fn fees<'a>(
+    input: &FoldInput<'a>,
+    contract: &'a Contract,
+    used: &[Used<'_>],
+) -> Result<Vec<Cell>, FoldError> {
+    let catalogue = input.catalogue;
+    let mut cells = Vec::new();
+    for subscription in &contract.subscriptions {
+        let overflow = || FoldError::Overflow { what: format!("the fee of subscription {}", subscription.id) };
+        let Subscribed::Fee(id, quantity) = &subscription.what else { continue };
+        let (Some(fee), Some((account, _, group))) = (catalogue.fee_by_id(id.as_str()), who(input, subscription))
+        else {
+            continue;
+        };
+        let stands = |used: &Used<'_>| used.sku == fee.sku && used.series.account == *account && used.group == group;
+        let Some(item) = used.iter().position(stands) else { continue };
+        let due = fee.due_in(input.cycle, *quantity, subscription.from, subscription.to).ok_or_else(overflow)?;
+        for part in due {
+            let amount = match catalogue.rounding.at {
+                RoundingAt::Line => catalogue.rounding.round(part.amount).ok_or_else(overflow)?,
+                RoundingAt::Total => part.amount,
+            };
+            let source =
+                Source::Fee { fee: id.clone(), subscription: subscription.id.clone(), of: part.of, part: part.part };
+            let quantity = if amount.0 < 0 { Quantity(-quantity.0) } else { *quantity };
+            // At most 10^21 in steps of 10^-12.
+            let rate = Rate(fee.amount.0 * power_of_ten(RATE_SCALE - SCALE));
+            let (quantity, rate) = (Some(quantity.0), Some(rate));
+            cells.push(Cell { item, source, quantity, rate, amount: amount.0, pool: None });
+        }
+    }
+    Ok(cells)
+}

@@ -1,0 +1,146 @@
+//! Before the first stage: counters sorted and joined to series, and what prices each, or why nothing does. What they
+//! cost is up to `usage_stage.rs`.
+
+use std::collections::BTreeMap;
+
+use super::bill::{Counted, Unpriced, UnpricedReason};
+use super::fold::{Counter, FoldError, FoldInput};
+use super::measure::Measured;
+use super::usage_stage::{Chooser, Standing, Used};
+use crate::base::id::{AccountId, GroupName};
+use crate::pricing::catalogue::{Catalogue, MeterIndex, SkuIndex};
+use crate::usage::series::SeriesKey;
+
+pub(super) type UnpricedByPayer<'a> = BTreeMap<&'a AccountId, Vec<Unpriced>>;
+
+/// What a hierarchy's cycle counted.
+pub(super) struct Gathered<'a> {
+    /// Sorted by account, SKU id, then dimensions.
+    pub used: Vec<Used<'a>>,
+    pub choosers: Vec<Chooser<'a>>,
+    pub unpriced: UnpricedByPayer<'a>,
+}
+
+/// Sorts the counters, joins those of a series and finds out what prices it.
+pub(super) fn gather<'a>(input: &FoldInput<'a>, counters: &mut [Counter<'a>]) -> Result<Gathered<'a>, FoldError> {
+    let FoldInput { hierarchy, cycle, catalogue, .. } = *input;
+    // By value too, so that the order in which two counters of one bucket come cannot matter.
+    counters.sort_by(|a, b| a.series.cmp(b.series).then(a.bucket.cmp(&b.bucket)).then(a.value.cmp(&b.value)));
+    let mut used: Vec<Used<'a>> = Vec::with_capacity(counters.len());
+    let mut choosers = Vec::new();
+    let mut unpriced = UnpricedByPayer::new();
+    let mut known: Option<(&AccountId, &'a AccountId, Option<_>)> = None;
+    let mut at = 0;
+    while at < counters.len() {
+        let first = counters[at];
+        let end = at + counters[at..].iter().take_while(|counter| counter.series == first.series).count();
+        let account = &first.series.account;
+        let (payer, group) = match known {
+            Some((last, payer, group)) if last == account => (payer, group),
+            _ => {
+                let entry = hierarchy.account(account).ok_or_else(|| FoldError::UnknownAccount(account.clone()))?;
+                (hierarchy.payer_at(entry, cycle), hierarchy.group_at(entry, cycle))
+            }
+        };
+        known = Some((account, payer, group));
+        let mut sum = (0i128, 0u64);
+        for counter in &counters[at..end] {
+            let value = sum.0.checked_add(counter.value);
+            let what = || FoldError::Overflow { what: format!("the usage of account {account}") };
+            sum = (value.ok_or_else(what)?, sum.1.saturating_add(counter.records));
+        }
+        let (sum, records) = sum;
+        let meter = catalogue.meter(first.meter);
+        let measured = Measured::of(meter, first.meter, cycle, &counters[at..end], (sum, at));
+        let (measured, wrong) = match measured {
+            Ok(measured) => (measured, None),
+            Err((measured, reason)) => (measured, Some(reason)),
+        };
+        if meter.chooses_tiers && wrong.is_none() {
+            choosers.push(Chooser { account: account.as_str(), payer, group, measured: measured.clone() });
+        }
+        let sku =
+            catalogue.sku_of(first.meter, &first.series.operation, &first.series.region, &first.series.attributes);
+        let reason = match sku {
+            None => Some(UnpricedReason::NoSku),
+            Some(_) => wrong,
+        };
+        match (reason, sku) {
+            (None, Some(sku))
+                if measured.is_used() || records > 0 && catalogue.price(catalogue.sku(sku).price).charges_zero() =>
+            {
+                let (series, standing) = (first.series, Standing::Counted);
+                used.push(Used { series, sku, payer, group, measured, records, standing, home: 0 });
+            }
+            (Some(reason), _) if measured.shown != 0 || wrong.is_some() => {
+                let counted = Counted { value: measured.shown, scale: meter.scale, records };
+                let line = Unpriced { series: first.series.clone(), meter: meter.id.clone(), counted, reason };
+                unpriced.entry(payer).or_default().push(line);
+            }
+            // Nothing was used on balance.
+            _ => {}
+        }
+        at = end;
+    }
+    Ok(Gathered { used, choosers, unpriced })
+}
+
+/// A series that nothing was counted in, but that something is due for.
+pub(super) struct Extra<'a> {
+    pub series: SeriesKey,
+    pub sku: SkuIndex,
+    pub meter: MeterIndex,
+    pub payer: &'a AccountId,
+    pub group: Option<&'a GroupName>,
+    pub standing: Standing,
+}
+
+impl<'a> Gathered<'a> {
+    /// Series of the payers' own that take what is due for series of zero, where there are none yet.
+    pub fn homes(&self) -> Vec<Extra<'a>> {
+        let mut homes: BTreeMap<SeriesKey, Extra<'a>> = BTreeMap::new();
+        for used in self.used.iter().filter(|used| !used.measured.is_used() && used.series.account != *used.payer) {
+            let series = SeriesKey { account: used.payer.clone(), dimensions: used.series.dimensions.clone() };
+            let (sku, meter, payer, group) = (used.sku, used.measured.meter, used.payer, used.group);
+            homes.entry(series.clone()).or_insert(Extra { series, sku, meter, payer, group, standing: Standing::Home });
+        }
+        if !homes.is_empty() {
+            self.used.iter().for_each(|used| drop(homes.remove(used.series)));
+        }
+        homes.into_values().collect()
+    }
+
+    /// The same with those series added, sorted, each series of zero pointing to its payer's.
+    pub fn with_extras<'b>(self, extras: &'b [Extra<'a>], catalogue: &Catalogue) -> Gathered<'b>
+    where
+        'a: 'b,
+    {
+        let Gathered { used, choosers, unpriced } = self;
+        let mut used: Vec<Used<'b>> = used;
+        for Extra { series, sku, meter, payer, group, standing } in extras {
+            let own = used.iter_mut().filter(|_| *standing == Standing::Subscribed).find(|used| used.series == series);
+            if let Some(own) = own {
+                own.standing = Standing::Subscribed;
+                continue;
+            }
+            let measured = Measured::nothing(*meter);
+            let (sku, group, standing) = (*sku, *group, *standing);
+            used.push(Used { series, sku, payer, group, measured, records: 0, standing, home: 0 });
+        }
+        used.sort_by(|a, b| {
+            let sku = |used: &Used<'b>| &catalogue.sku(used.sku).id;
+            let by_account = a.series.account.cmp(&b.series.account);
+            let by_sku = by_account.then_with(|| sku(a).cmp(sku(b)));
+            by_sku.then_with(|| a.series.dimensions.cmp(&b.series.dimensions)).then_with(|| a.group.cmp(&b.group))
+        });
+        if used.iter().any(|used| !used.measured.is_used()) {
+            let places: BTreeMap<SeriesKey, usize> =
+                used.iter().enumerate().map(|(index, used)| (used.series.clone(), index)).collect();
+            for (index, own) in used.iter_mut().enumerate() {
+                let key = SeriesKey { account: own.payer.clone(), dimensions: own.series.dimensions.clone() };
+                own.home = places.get(&key).copied().unwrap_or(index);
+            }
+        }
+        Gathered { used, choosers, unpriced }
+    }
+}

@@ -60,18 +60,27 @@ fn narrow(wide: &wire::Wide) -> i128 {
     (zigzag >> 1) as i128 ^ -((zigzag & 1) as i128)
 }
 
+/// The numbers are those of BILLING.md section 2; what it has no number for comes from 15 on.
 fn stage_number(stage: Stage) -> u32 {
     match stage {
         Stage::Usage => 3,
         Stage::PrivateRates => 4,
+        Stage::UsageWaiver => 5,
         Stage::AttributePercent => 6,
         Stage::ServicePercent => 7,
+        Stage::Volume => 8,
+        Stage::CreditsBefore => 9,
         Stage::CrossServicePercent => 10,
+        Stage::Prepayment => 11,
+        Stage::Fees => 12,
+        Stage::CreditsAfter => 13,
+        Stage::Tax => 14,
         Stage::Rounding => 15,
+        Stage::Limits => 16,
+        Stage::Shortfall => 17,
     }
 }
 
-/// The numbers are those of BILLING.md section 2, with rounding after tax.
 fn stage_of(number: u32) -> Option<Stage> {
     crate::pricing::order::DEFAULT_ORDER.into_iter().find(|stage| stage_number(*stage) == number)
 }

@@ -8,7 +8,7 @@ use super::usage_stage::Used;
 use crate::base::id::AccountId;
 use crate::base::money::{Money, Quantity, Rate, checked_sum};
 use crate::base::time::CycleId;
-use crate::contract::document::TriggerPer;
+use crate::contract::document_scope::Per;
 use crate::contract::percent::{Percent, Trigger};
 use crate::contract::private_rate::PrivateRate;
 use crate::contract::scope::{Scope, Subject};
@@ -174,8 +174,8 @@ impl Terms<'_> {
         let overflow = || FoldError::Overflow { what: "what a trigger counts".to_owned() };
         let sums = sums.ok_or_else(overflow)?;
         Ok(match trigger.per {
-            TriggerPer::Payer => sums.iter().map(|(spend, quantity)| trigger.is_reached(*spend, *quantity)).collect(),
-            TriggerPer::Root => {
+            Per::Payer => sums.iter().map(|(spend, quantity)| trigger.is_reached(*spend, *quantity)).collect(),
+            Per::Root => {
                 let spend = checked_sum(sums.iter().map(|sum| sum.0)).ok_or_else(overflow)?;
                 let quantity = sums.iter().try_fold(Quantity::ZERO, |sum, (_, own)| sum.checked_add(*own));
                 vec![trigger.is_reached(spend, quantity.ok_or_else(overflow)?); drafts.len()]

@@ -2,6 +2,8 @@
 //! handed, and what lines it makes, is decided in `billing/stage.rs`.
 
 pub mod document;
+pub mod document_clause;
+pub mod document_scope;
 pub mod percent;
 pub mod private_rate;
 pub mod scope;

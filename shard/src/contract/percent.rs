@@ -1,6 +1,7 @@
 //! A share off a base, and the threshold that may stand before it.
 
-use super::document::{PercentKind, TriggerPer};
+use super::document_clause::PercentKind;
+use super::document_scope::Per;
 use super::scope::Scope;
 use crate::base::money::{Money, Quantity, Rate};
 use crate::pricing::document::Bound;
@@ -22,7 +23,7 @@ pub struct Trigger {
     pub scope: Scope,
     pub threshold: Threshold,
     pub bound: Bound,
-    pub per: TriggerPer,
+    pub per: Per,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +92,7 @@ mod tests {
     fn thresholds_are_reached_at_their_bound() {
         fn check(bound: Bound, spend: &str, expected: bool) {
             let threshold = Threshold::Spend("1000".parse().unwrap());
-            let trigger = Trigger { scope: Scope::default(), threshold, bound, per: TriggerPer::Payer };
+            let trigger = Trigger { scope: Scope::default(), threshold, bound, per: Per::Payer };
             assert_eq!(trigger.is_reached(spend.parse().unwrap(), Quantity::ZERO), expected, "{bound:?} {spend}");
         }
         check(Bound::Lower, "999.999999999999", false);

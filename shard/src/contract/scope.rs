@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::document::ScopeDocument;
+use super::document_scope::ScopeDocument;
 use crate::base::id::check_name;
 use crate::base::problem::{Place, Problems};
 use crate::pricing::catalogue::{Catalogue, Meter, Sku};

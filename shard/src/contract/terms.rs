@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::document::{ClauseDocument, ContractDocument, PercentKind, ScopeDocument, TriggerDocument};
+use super::document::{ClauseDocument, ContractDocument};
+use super::document_clause::PercentKind;
+use super::document_scope::{ScopeDocument, TriggerDocument};
 use super::percent::{Percent, Threshold, Trigger};
 use super::private_rate::PrivateRate;
 use super::scope::Scope;
@@ -154,39 +156,42 @@ impl Compiler<'_> {
     }
 
     fn clause(&mut self, clause: &ClauseDocument, place: &Place) -> Option<Clause> {
-        let (id, text, effective, until, scope) = match clause {
-            ClauseDocument::PrivateRate { id, text, effective, until, scope, .. }
-            | ClauseDocument::Percent { id, text, effective, until, scope, .. } => (id, text, effective, until, scope),
-        };
+        let heading = clause.heading();
+        let id = heading.id;
         let read_id = ClauseId::new(id).map_err(|error| self.problems.refuse(&place.key("id"), error)).ok();
-        let span = (effective.unwrap_or(self.document.effective), until.or(self.document.until));
+        let span = (heading.effective.unwrap_or(self.document.effective), heading.until.or(self.document.until));
         self.check_span(span.0, span.1, &format!("clause {id}"), &place.key("until"));
-        let scope = self.scope(id, scope, &place.key("scope"));
-        let mechanism = match clause {
-            ClauseDocument::PrivateRate { rate: text, may_raise, .. } => {
+        let (scope, mechanism) = match clause {
+            ClauseDocument::PrivateRate(own) => {
+                let scope = self.scope(id, &own.scope, &place.key("scope"));
+                let Some(text) = own.rate.as_ref().filter(|_| own.tiers.is_empty()) else {
+                    self.not_computed(id, "tiers of a private rate", place);
+                    return None;
+                };
                 let place = place.key("rate");
-                let rate = PrivateRate { rate: rate(text, &place, &mut self.problems), may_raise: *may_raise };
-                if *may_raise {
+                let rate = PrivateRate { rate: rate(text, &place, &mut self.problems), may_raise: own.may_raise };
+                if own.may_raise {
                     self.check_ceilings(id, &rate, &scope, &place);
                 }
-                Mechanism::PrivateRate(rate)
+                (scope, Mechanism::PrivateRate(rate))
             }
-            ClauseDocument::Percent { kind, percent, exclude, trigger, .. } => {
-                self.check_kind(id, *kind, &scope, place);
-                let excluded = exclude.iter().enumerate();
+            ClauseDocument::Percent(own) => {
+                let scope = self.scope(id, &own.scope, &place.key("scope"));
+                self.check_kind(id, own.kind, &scope, place);
+                let excluded = own.exclude.iter().enumerate();
                 let exclude =
                     excluded.map(|(index, scope)| self.scope(id, scope, &place.key("exclude").index(index))).collect();
-                let trigger = trigger.as_ref().map(|trigger| self.trigger(id, trigger, &place.key("trigger")));
-                Mechanism::Percent(Box::new(Percent {
-                    stage: kind.stage(),
-                    share: self.share(percent, &place.key("percent")),
-                    exclude,
-                    trigger,
-                }))
+                let trigger = own.trigger.as_ref().map(|trigger| self.trigger(id, trigger, &place.key("trigger")));
+                let share = self.share(&own.percent, &place.key("percent"));
+                (scope, Mechanism::Percent(Box::new(Percent { stage: own.kind.stage(), share, exclude, trigger })))
+            }
+            _ => {
+                self.not_computed(id, "its mechanism", place);
+                return None;
             }
         };
         let clause = Clause {
-            text: text.as_deref().unwrap_or(id).into(),
+            text: heading.text.unwrap_or(id).into(),
             id: read_id?,
             effective: span.0,
             until: span.1,
@@ -205,6 +210,12 @@ impl Compiler<'_> {
             );
         }
         Some(clause)
+    }
+
+    /// What can be written and not yet be computed is refused, never left aside.
+    fn not_computed(&mut self, id: &str, what: &str, place: &Place) {
+        let message = format!("clause {id}: {what} cannot be computed by this version");
+        self.problems.error(place, message, "drop the clause, or use a newer version");
     }
 
     fn scope(&mut self, id: &str, document: &ScopeDocument, place: &Place) -> Scope {

@@ -1,5 +1,5 @@
 //! A contract as people write it: YAML or JSON, decimals as strings. Only shapes live here and in the files of clauses
-//! and scopes; checking and compiling live in `terms.rs` and the mechanisms. The canonical form, for hashes and storage,
+//! and scopes; checking and compiling live in `compile.rs` and its kin. The canonical form, for hashes and storage,
 //! is the compact JSON of these types.
 
 use serde::{Deserialize, Serialize};

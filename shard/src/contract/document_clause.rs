@@ -33,8 +33,9 @@ macro_rules! clause {
 clause!(
     /// Rates of the customer's own in place of the public ladder's amounts; stage `private_rates`. Either one `rate`, or
     /// `tiers` over the clause's own pool: the paid units of all lines in scope, in their one unit, of the cycle. A pool's
-    /// tiers are divided over the public ladders in it pro rata to their units, and meet each ladder's units in its own
-    /// order. Both ladders are cut at each other's bounds; a slice pays the private rate where that is lower.
+    /// tiers, lowest first, are divided over the public ladders in it (in the order of their first lines: payer, item, tier) pro rata to the units that
+    /// earlier tiers left of them, and meet each ladder's units in its own order. Both ladders are cut at each other's
+    /// bounds; what a line has of a cut is divided by largest remainder and pays the private rate where that is lower.
     PrivateRateDocument {
         scope: ScopeDocument,
         /// Per priced unit, 0 to 10^9; one rate for everything, or `tiers`.
@@ -342,7 +343,7 @@ clause!(
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         exclude: Vec<ScopeDocument>,
         amount: String,
-        /// `payer` (default): of each payer with a bill; `root`: of all together, on the bill of `payer`.
+        /// `payer` (default): of each payer with lines in scope; `root`: of all together, on the bill of `payer`.
         #[serde(default)]
         per: Per,
         /// With `per: payer`: only this payer, also without usage. With `per: root`: whose bill has the line; default: the

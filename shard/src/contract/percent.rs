@@ -13,7 +13,6 @@ pub struct Percent {
     pub stage: Stage,
     /// 0 to 1.
     pub share: Rate,
-    pub exclude: Vec<Scope>,
     pub trigger: Option<Trigger>,
 }
 
@@ -33,13 +32,10 @@ pub enum Threshold {
 }
 
 impl Percent {
-    /// The discount on a base: below zero, never more than the base; nothing on a base that is not above zero.
-    /// `None` on overflow, which a share of at most 1 excludes.
-    pub fn discount(&self, base: Money) -> Option<Money> {
-        if base <= Money::ZERO {
-            return Some(Money::ZERO);
-        }
-        base.share(self.share).map(|amount| -amount)
+    /// What is taken off a base: never more than the base; nothing of a base that is not above zero. `None` on overflow,
+    /// which a share of at most 1 excludes.
+    pub fn off(&self, base: Money) -> Option<Money> {
+        if base <= Money::ZERO { Some(Money::ZERO) } else { base.share(self.share) }
     }
 }
 
@@ -76,16 +72,16 @@ mod tests {
     fn a_share_of_what_is_there() {
         fn check(percent: &str, base: &str, expected: &str) {
             let share = Rate(crate::base::money::parse_scaled(percent, 16).unwrap());
-            let percent = Percent { stage: Stage::AttributePercent, share, exclude: Vec::new(), trigger: None };
-            assert_eq!(percent.discount(base.parse().unwrap()).unwrap().to_string(), expected);
+            let percent = Percent { stage: Stage::AttributePercent, share, trigger: None };
+            assert_eq!(percent.off(base.parse().unwrap()).unwrap().to_string(), expected);
         }
         // BILLING.md 2.4: 5% of 960.
-        check("5", "960", "-48");
-        check("100", "0.000000000001", "-0.000000000001");
+        check("5", "960", "48");
+        check("100", "0.000000000001", "0.000000000001");
         check("0", "960", "0");
         check("12.5", "-960", "0");
         // 1/3 percent of 1, cut at 12 decimals: 0.003333333333.
-        check("0.3333333333333333", "1", "-0.003333333333");
+        check("0.3333333333333333", "1", "0.003333333333");
     }
 
     #[test]

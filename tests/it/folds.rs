@@ -101,6 +101,7 @@ fn one_fold(seed: u64) {
         catalogue: &catalogue,
         contract: contract.as_ref(),
         counters: engine.collect(),
+        balances: BTreeMap::new(),
     };
     let found = fold(&input).expect("nothing drawn overflows");
     let hours = hours_of(CYCLE);

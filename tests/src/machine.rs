@@ -8,11 +8,13 @@ use reckoner_shard::account::document::HierarchyDocument;
 use reckoner_shard::base::hash::Hash;
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::time::{CycleId, Timestamp};
-use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::bill::{BillBody, postings};
+use reckoner_shard::billing::codec::{body_hash, encode};
+use reckoner_shard::billing::cycle::BillHash;
 use reckoner_shard::billing::fold::fold;
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::machine::codec::{decode_outcome, encode_commands, encode_usage_entry};
-use reckoner_shard::machine::command::{BatchVerdict, Command, CommandOutcome, Done, Outcome, Verdict};
+use reckoner_shard::machine::command::{BatchVerdict, BilledRoot, Command, CommandOutcome, Done, Outcome, Verdict};
 use reckoner_shard::machine::state::{Blobs, State};
 use reckoner_shard::placement::{SLOTS, SlotRange, slot_of};
 use reckoner_shard::pricing::catalogue::Catalogue;
@@ -109,6 +111,25 @@ impl Machine {
     pub fn bills(&mut self, root: &AccountId, cycle: CycleId) -> Vec<BillBody> {
         let source = self.state.view().fold_source(root, cycle, &self.store).expect("a cycle in memory");
         fold(&source.input()).expect("nothing here overflows")
+    }
+
+    /// Cuts, bills, issues and archives the oldest cycle of a root, once it has ended.
+    pub fn close(&mut self, root: &AccountId, cycle: CycleId) {
+        self.stamp = self.stamp.max(cycle.end());
+        self.done(Command::Cut { root: root.clone(), cycle, manual: true });
+        let bodies = self.bills(root, cycle);
+        let hash = |body: &BillBody| BillHash {
+            payer: body.payer.clone(),
+            currency: body.currency,
+            body_hash: body_hash(&encode(body)),
+        };
+        let (bills, postings) = (bodies.iter().map(hash).collect(), postings(&bodies));
+        let billed = BilledRoot { root: root.clone(), cycle, bills, postings };
+        self.done(Command::Billed { slot: slot_of(root.as_str()), roots: vec![billed] });
+        assert_eq!(self.bills(root, cycle), bodies, "a recorded bill is folded again from the same balances");
+        self.done(Command::Issue { root: root.clone(), cycle });
+        let hash = *blake3::hash(&self.state.view().archive(root, cycle).expect("an issued cycle")).as_bytes();
+        self.done(Command::Archived { root: root.clone(), cycle, hash });
     }
 
     /// A snapshot of the state takes its place; it must hash alike.

@@ -8,7 +8,7 @@ use reckoner_shard::base::id::{AccountId, Slot};
 use reckoner_shard::base::money::{parse_scaled, print_scaled};
 use reckoner_shard::base::refusal::Reason;
 use reckoner_shard::base::time::{CycleId, Timestamp};
-use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::bill::{BillBody, postings};
 use reckoner_shard::billing::codec::{body_hash, encode};
 use reckoner_shard::billing::cycle::BillHash;
 use reckoner_shard::contract::document::ContractDocument;
@@ -111,8 +111,9 @@ impl Pair {
         );
         // The estimate before the cut was the bill.
         self.compare_bills(root, cycle);
-        let bills: Vec<BillHash> = self.machine.bills(&id, name).iter().map(hash_of).collect();
-        let billed = BilledRoot { root: id.clone(), cycle: name, bills, postings: Vec::new() };
+        let bodies = self.machine.bills(&id, name);
+        let bills: Vec<BillHash> = bodies.iter().map(hash_of).collect();
+        let billed = BilledRoot { root: id.clone(), cycle: name, bills, postings: postings(&bodies) };
         let billed = Command::Billed { slot: slot_of(root), roots: vec![billed] };
         assert_eq!(self.machine.done(billed.clone()), Done::Changed);
         assert_eq!(self.machine.done(billed), Done::Unchanged);

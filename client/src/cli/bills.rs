@@ -278,6 +278,9 @@ pub fn show_bill(body: &BillBody, envelope: &Envelope, out: &Out) {
             unpriced.quantity
         ));
     }
+    for balance in &view.balances {
+        out.line(&format!("balance {}: {} used before, {} by this bill", balance.name, balance.before, balance.change));
+    }
     out.line(&format!("total {}, payable {} {}", view.total, view.payable, view.currency));
     out.line("");
 }
@@ -305,7 +308,10 @@ fn made_by(line: &LineView) -> String {
             Some(tier) if tier.index > 1 || tier.end.is_some() => format!("{price}, tier {}", tier.index),
             _ => price.to_string(),
         },
-        MadeBy::Clause { text, .. } => text.clone(),
+        MadeBy::Clause { text, .. } => match &line.tier {
+            Some(tier) if tier.index > 1 || tier.end.is_some() => format!("{text}, tier {}", tier.index),
+            _ => text.clone(),
+        },
         MadeBy::Rounding => "rounding".to_owned(),
     }
 }

@@ -1,13 +1,13 @@
 //! Catalogues, hierarchies and contracts from YAML files: which files, which kind, and all that is wrong with them. What
 //! a document means is the domain's matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reckoner_shard::account::document::HierarchyDocument;
-use reckoner_shard::base::id::CatalogueName;
+use reckoner_shard::base::id::{AccountId, CatalogueName};
 use reckoner_shard::base::problem::Problem;
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::pricing::catalogue::Catalogue;
@@ -178,7 +178,7 @@ pub fn read_files(files: &[PathBuf]) -> Result<(Vec<Placed>, Vec<Finding>), Erro
 pub fn check(documents: &[Placed]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut catalogues: BTreeMap<&CatalogueName, Catalogue> = BTreeMap::new();
-    let mut catalogue_of: BTreeMap<&str, &CatalogueName> = BTreeMap::new();
+    let mut hierarchies: BTreeMap<&str, &HierarchyDocument> = BTreeMap::new();
     for placed in documents {
         match &placed.document {
             Document::Catalogue(document) => {
@@ -193,15 +193,23 @@ pub fn check(documents: &[Placed]) -> Vec<Finding> {
             }
             Document::Hierarchy(document) => {
                 findings.extend(document.check().iter().map(|problem| placed.finding(problem)));
-                catalogue_of.insert(document.root.as_str(), &document.catalogue);
+                hierarchies.insert(document.root.as_str(), document);
             }
             Document::Contract(_) => {}
         }
     }
     for placed in documents {
         if let Document::Contract(document) = &placed.document {
-            let catalogue = catalogue_of.get(document.root.as_str()).and_then(|name| catalogues.get(name));
-            findings.extend(document.check(catalogue).iter().map(|problem| placed.finding(problem)));
+            let hierarchy = hierarchies.get(document.root.as_str());
+            let catalogue = hierarchy.and_then(|hierarchy| catalogues.get(&hierarchy.catalogue));
+            let mut problems = document.check(catalogue);
+            if let Some(hierarchy) = hierarchy {
+                let named: BTreeSet<AccountId> = hierarchy.accounts.iter().map(|account| account.id.clone()).collect();
+                let payers = hierarchy.payers();
+                let known = |id: &AccountId| *id == hierarchy.root || payers.contains(id) || named.contains(id);
+                problems.extend(document.check_accounts(known));
+            }
+            findings.extend(problems.iter().map(|problem| placed.finding(problem)));
         }
     }
     findings

@@ -75,7 +75,7 @@ fn wire_line(body: &BillBody, line: &Line) -> proto::BillLine {
         Source::Price { price, tier, .. } => (Some(wire_tier(tier)), price.to_string()),
         Source::PricePart { price, part } => (None, format!("{price} {}", part.name())),
         Source::Fee { subscription, .. } => (None, subscription.to_string()),
-        Source::Clause { clause, .. } => (None, clause.to_string()),
+        Source::Clause { clause, tier, .. } => (tier.as_ref().map(wire_tier), clause.to_string()),
         Source::Rounding => (None, "rounding".to_owned()),
     };
     proto::BillLine {
@@ -84,7 +84,7 @@ fn wire_line(body: &BillBody, line: &Line) -> proto::BillLine {
         stage: line.stage.name().to_owned(),
         account: series.map(|series| series.account.to_string()).unwrap_or_default(),
         sku: text(item.map(|item| item.sku.as_str())),
-        meter: text(item.map(|item| item.meter.as_str())),
+        meter: text(item.and_then(|item| item.meter.as_ref()).map(|meter| meter.as_str())),
         service: text(series.map(|series| series.service.as_str())),
         usage_type: text(series.map(|series| series.usage_type.as_str())),
         operation: text(series.map(|series| series.operation.as_str())),

@@ -176,6 +176,7 @@ fn entry(document: &Value, lists: &[&str], id: &str) -> Option<String> {
 fn counters(body: &BillBody, lines: &[&Line]) -> Vec<UsageBehind> {
     let behind = |line: &&Line| {
         let item = body.item(line)?;
+        let meter = item.meter.as_ref()?;
         Some(UsageBehind {
             line: line.id,
             account: item.series.account.to_string(),
@@ -183,7 +184,7 @@ fn counters(body: &BillBody, lines: &[&Line]) -> Vec<UsageBehind> {
             usage_type: item.series.usage_type.clone(),
             operation: item.series.operation.clone(),
             region: item.series.region.clone(),
-            meter: item.meter.to_string(),
+            meter: meter.to_string(),
             quantity: item.counted.to_string(),
             records: item.counted.records,
         })

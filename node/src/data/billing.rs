@@ -11,7 +11,7 @@ use reckoner_shard::base::hash::{Hash, hex};
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
-use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::bill::{BillBody, postings};
 use reckoner_shard::billing::codec;
 use reckoner_shard::billing::cycle::{BillHash, Phase, Status};
 use reckoner_shard::billing::fold::{FoldError, fold};
@@ -239,7 +239,7 @@ fn store(source: &FoldSource, bills: &dyn BillStore) -> Result<BilledRoot, Strin
     }
     hashes.sort();
     let root = source.hierarchy.root.clone();
-    Ok(BilledRoot { root, cycle: source.cycle, bills: hashes, postings: Vec::new() })
+    Ok(BilledRoot { root, cycle: source.cycle, bills: hashes, postings: postings(&bodies) })
 }
 
 /// Everything in the BillStore that a state names: bodies of bills and archives, each under its own hash.

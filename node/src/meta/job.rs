@@ -245,12 +245,16 @@ async fn check_contract(
     catalogues: &mut BTreeMap<String, Arc<Catalogue>>,
 ) -> Result<Vec<Problem>, Trouble> {
     let root = contract.root.as_str();
+    let mut problems = Vec::new();
     let catalogue = match hierarchies.get(root) {
         Some(catalogue) => Some(catalogue.clone()),
         None => {
             let shard = reach::shard_of(context, slot_of(root))?;
             let read = reach::read(context, shard, Some(slot_of(root)), Freshness::Linearizable).await?;
-            read.view.hierarchy(&contract.root).ok().map(|hierarchy| hierarchy.catalogue.to_string())
+            read.view.hierarchy(&contract.root).ok().map(|hierarchy| {
+                problems = contract.check_accounts(|account| hierarchy.account(account).is_some());
+                hierarchy.catalogue.to_string()
+            })
         }
     };
     let Some(catalogue) = catalogue else {
@@ -258,10 +262,10 @@ async fn check_contract(
         return Ok(vec![unknown("root", message, "apply it before, or in the same job")]);
     };
     let compiled = known(context, catalogues, &catalogue).await?;
-    Ok(match Contract::compile(contract, compiled.as_deref()) {
-        Ok(_) => Vec::new(),
-        Err(problems) => problems,
-    })
+    if let Err(own) = Contract::compile(contract, compiled.as_deref()) {
+        problems.extend(own);
+    }
+    Ok(problems)
 }
 
 /// The steps of a job, in their order, under the shard map of now.

@@ -2,8 +2,10 @@
 //! estimate is byte for byte the bill that will be issued. The envelope around it, and how it is stored, live with those
 //! who issue; the bytes in `codec.rs`, the form for people in `view.rs`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::cycle::Posting;
 use crate::base::id::{AccountId, CatalogueName, ClauseId, Currency, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate, print_scaled};
 use crate::base::time::{CycleId, Period};
@@ -24,7 +26,8 @@ pub struct BillBody {
     pub stages: Vec<Stage>,
     /// Set where this is the difference to earlier bills of the same cycle.
     pub difference: Option<Difference>,
-    /// The priced series, sorted by account, SKU, then their dimensions. Lines point into it.
+    /// The priced series, sorted by account, SKU, then their dimensions; then what clauses charge, in the order in which
+    /// they did. Lines point into it.
     pub items: Vec<Item>,
     /// Ladders and free pools that several series share. Lines point into it.
     pub pools: Vec<SharedPool>,
@@ -32,6 +35,8 @@ pub struct BillBody {
     pub lines: Vec<Line>,
     /// Counted, but without a charge.
     pub unpriced: Vec<Unpriced>,
+    /// What it takes from lasting balances of the contract, by name.
+    pub balances: Vec<BalanceChange>,
     /// Exact sum of all lines but the rounding line.
     pub total: Money,
     /// What is to be paid: the sum of all lines, at the currency's minor unit.
@@ -62,13 +67,27 @@ pub struct Difference {
     pub earlier: Vec<[u8; 32]>,
 }
 
-/// A priced series and what it counted.
+/// What a bill adds to a lasting balance, which counts what was used so far: of a credit, a prepayment, a commitment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalanceChange {
+    /// The clause's id; of a payer's own balance followed by `/` and the payer, of a commitment by `/` and the first cycle
+    /// of the contract year, and `/marketplace`.
+    pub name: Arc<str>,
+    /// When the cycle began.
+    pub before: Money,
+    pub change: Money,
+}
+
+/// A priced series and what it counted, or what a clause charges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
+    /// Of a clause's charge: who bears it, its service, and the clause as usage type.
     pub series: SeriesKey,
-    pub meter: MeterId,
+    /// `None` where a clause charges.
+    pub meter: Option<MeterId>,
+    /// Of a clause's charge: the clause.
     pub sku: SkuId,
-    /// The priced unit.
+    /// The priced unit; empty where a clause charges.
     pub unit: Arc<str>,
     /// The counter's sum over the cycle.
     pub counted: Counted,
@@ -154,8 +173,9 @@ pub enum Source {
     PricePart { price: PriceId, part: PricePart },
     /// A fee that a subscription takes, for `part` of the period `of`; an amount below zero takes it back.
     Fee { fee: SkuId, subscription: ClauseId, of: Period, part: Period },
-    /// A clause of the contract, on `base`.
-    Clause { clause: ClauseId, text: Arc<str>, base: Money },
+    /// A clause of the contract, on `base`. Where a ladder of the clause's own chose it, its tier, with bounds in units or,
+    /// of a ladder over spend, in money. `drawn`: taken from the clause's balance.
+    Clause { clause: ClauseId, text: Arc<str>, base: Money, tier: Option<Tier>, drawn: bool },
     /// From the exact total to the payable.
     Rounding,
 }
@@ -186,11 +206,20 @@ impl PricePart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LineKind {
     Usage,
-    /// Due without usage.
-    Fee,
     Discount,
     /// A clause that was told it may raise, and did.
     Surcharge,
+    /// Settled from a credit's balance.
+    Credit,
+    /// Settled from what was paid in advance.
+    Prepaid,
+    /// Due without usage: a fee, or a line by agreement.
+    Fee,
+    /// What is missing of a minimum.
+    TrueUp,
+    /// What is missing of a commitment.
+    Shortfall,
+    Tax,
     Rounding,
 }
 
@@ -199,9 +228,14 @@ impl LineKind {
     pub fn name(self) -> &'static str {
         match self {
             LineKind::Usage => "usage",
-            LineKind::Fee => "fee",
             LineKind::Discount => "discount",
             LineKind::Surcharge => "surcharge",
+            LineKind::Credit => "credit",
+            LineKind::Prepaid => "prepaid",
+            LineKind::Fee => "fee",
+            LineKind::TrueUp => "true_up",
+            LineKind::Shortfall => "shortfall",
+            LineKind::Tax => "tax",
             LineKind::Rounding => "rounding",
         }
     }
@@ -214,8 +248,16 @@ impl Line {
                 LineKind::Usage
             }
             Source::Fee { .. } => LineKind::Fee,
-            Source::Clause { .. } if self.amount > Money::ZERO => LineKind::Surcharge,
-            Source::Clause { .. } => LineKind::Discount,
+            Source::Clause { drawn, .. } => match self.stage {
+                Stage::CreditsBefore | Stage::CreditsAfter => LineKind::Credit,
+                Stage::Prepayment if *drawn => LineKind::Prepaid,
+                Stage::Fees => LineKind::Fee,
+                Stage::Shortfall => LineKind::Shortfall,
+                Stage::Tax => LineKind::Tax,
+                Stage::Limits if self.amount > Money::ZERO => LineKind::TrueUp,
+                _ if self.amount > Money::ZERO => LineKind::Surcharge,
+                _ => LineKind::Discount,
+            },
             Source::Rounding => LineKind::Rounding,
         }
     }
@@ -250,6 +292,17 @@ impl UnpricedReason {
             UnpricedReason::TooMuch => "too_much",
         }
     }
+}
+
+/// What a hierarchy's bills of one cycle use of balances, by name.
+pub fn postings(bodies: &[BillBody]) -> Vec<Posting> {
+    let mut sums: BTreeMap<&str, Money> = BTreeMap::new();
+    for balance in bodies.iter().flat_map(|body| &body.balances) {
+        let sum = sums.entry(&balance.name).or_default();
+        *sum = sum.checked_add(balance.change).expect("the stage that drew the parts summed them before");
+    }
+    let posting = |(name, amount): (&str, Money)| Posting { balance: name.to_owned(), amount };
+    sums.into_iter().filter(|(_, amount)| !amount.is_zero()).map(posting).collect()
 }
 
 impl BillBody {

@@ -11,11 +11,13 @@ use crate::base::wide::{Rounding, multiply_divide, power_of_ten, split};
 /// Amounts of a part of a bill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// At public rates, fees included.
+    /// At public rates.
     pub usage: Money,
-    /// What clauses took off, below zero, or added.
+    /// What clauses took off, below zero, or added to usage.
     pub discounts: Money,
-    /// Both together.
+    /// What clauses charge beside usage: fees, true-ups, shortfalls, taxes.
+    pub charges: Money,
+    /// All together.
     pub net: Money,
 }
 
@@ -23,8 +25,11 @@ impl Sums {
     fn add(&mut self, kind: LineKind, amount: Money) {
         // A bill's lines were summed without overflow when it was made, so parts of them can be.
         match kind {
-            LineKind::Usage | LineKind::Fee => self.usage.0 += amount.0,
-            _ => self.discounts.0 += amount.0,
+            LineKind::Usage => self.usage.0 += amount.0,
+            LineKind::Fee | LineKind::TrueUp | LineKind::Shortfall | LineKind::Tax => self.charges.0 += amount.0,
+            LineKind::Discount | LineKind::Surcharge | LineKind::Credit | LineKind::Prepaid | LineKind::Rounding => {
+                self.discounts.0 += amount.0
+            }
         }
         self.net.0 += amount.0;
     }

@@ -1,5 +1,7 @@
 //! Small hierarchies for tests: documents and usage that can be read, folded and shown in a line a row.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::bill::{BillBody, Line, Source};
@@ -7,7 +9,7 @@ use super::fold::{Counter, FoldInput, fold};
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::Hierarchy;
 use crate::base::id::AccountId;
-use crate::base::money::Quantity;
+use crate::base::money::{Money, Quantity};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
 use crate::pricing::catalogue::Catalogue;
@@ -21,6 +23,8 @@ pub struct Case {
     pub contract: Option<Contract>,
     /// Account, service, usage type, region, attributes, bucket, quantity in the meter's unit.
     pub usage: Vec<(SeriesKey, Option<u16>, Quantity)>,
+    /// What was used of balances before.
+    pub balances: BTreeMap<String, Money>,
 }
 
 impl Case {
@@ -38,7 +42,7 @@ impl Case {
         let catalogue: CatalogueDocument = serde_json::from_value(catalogue).unwrap();
         let catalogue = Catalogue::compile(&catalogue).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let hierarchy = Case::hierarchy(payers, json!([]), accounts);
-        Case { hierarchy, catalogue, contract: None, usage: Vec::new() }
+        Case { hierarchy, catalogue, contract: None, usage: Vec::new(), balances: BTreeMap::new() }
     }
 
     /// Of the root `root`.
@@ -90,6 +94,7 @@ impl Case {
             catalogue: &self.catalogue,
             contract: self.contract.as_ref(),
             counters: counters.collect(),
+            balances: self.balances.clone(),
         };
         fold(&input).unwrap()
     }

@@ -8,8 +8,8 @@ use hashbrown::HashMap;
 use prost::Message;
 
 use super::bill::{
-    BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, PoolSlice, PricePart, SharedPool,
-    Source, Tier, Unpriced, UnpricedReason,
+    BalanceChange, BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, PoolSlice, PricePart,
+    SharedPool, Source, Tier, Unpriced, UnpricedReason,
 };
 use super::wire;
 use crate::base::id::{AccountId, BadId, CatalogueName, ClauseId, Currency, MeterId, PriceId, SkuId};
@@ -60,18 +60,27 @@ fn narrow(wide: &wire::Wide) -> i128 {
     (zigzag >> 1) as i128 ^ -((zigzag & 1) as i128)
 }
 
+/// The numbers are those of BILLING.md section 2; what it has no number for comes from 15 on.
 fn stage_number(stage: Stage) -> u32 {
     match stage {
         Stage::Usage => 3,
         Stage::PrivateRates => 4,
+        Stage::UsageWaiver => 5,
         Stage::AttributePercent => 6,
         Stage::ServicePercent => 7,
+        Stage::Volume => 8,
+        Stage::CreditsBefore => 9,
         Stage::CrossServicePercent => 10,
+        Stage::Prepayment => 11,
+        Stage::Fees => 12,
+        Stage::CreditsAfter => 13,
+        Stage::Tax => 14,
         Stage::Rounding => 15,
+        Stage::Limits => 16,
+        Stage::Shortfall => 17,
     }
 }
 
-/// The numbers are those of BILLING.md section 2, with rounding after tax.
 fn stage_of(number: u32) -> Option<Stage> {
     crate::pricing::order::DEFAULT_ORDER.into_iter().find(|stage| stage_number(*stage) == number)
 }
@@ -94,7 +103,7 @@ struct Writer<'a> {
 #[derive(PartialEq, Eq, Hash)]
 enum SourceKey<'a> {
     Whole(&'a Source),
-    Clause(&'a ClauseId, &'a str),
+    Clause(&'a ClauseId, &'a str, Option<Tier>, bool),
 }
 
 impl<'a> Writer<'a> {
@@ -137,6 +146,7 @@ impl<'a> Writer<'a> {
             sources: Vec::new(),
             lines: body.lines.iter().map(|line| self.line(line)).collect(),
             unpriced: body.unpriced.iter().map(|unpriced| self.unpriced(unpriced)).collect(),
+            balances: body.balances.iter().map(|balance| self.balance(balance)).collect(),
             total: wide(body.total.0),
             payable: wide(body.payable.0),
         };
@@ -170,7 +180,7 @@ impl<'a> Writer<'a> {
         wire::Item {
             account: self.string(item.series.account.as_str()),
             dimensions: self.dimensions(&item.series.dimensions),
-            meter: self.string(item.meter.as_str()),
+            meter: item.meter.as_ref().map(|meter| self.string(meter.as_str())),
             sku: self.string(item.sku.as_str()),
             unit: self.string(&item.unit),
             counted: counted(&item.counted),
@@ -214,7 +224,7 @@ impl<'a> Writer<'a> {
 
     fn source(&mut self, source: &'a Source, rate: Option<Rate>) -> u32 {
         let key = match source {
-            Source::Clause { clause, text, .. } => SourceKey::Clause(clause, text),
+            Source::Clause { clause, text, tier, drawn, .. } => SourceKey::Clause(clause, text, *tier, *drawn),
             whole => SourceKey::Whole(whole),
         };
         let key = (key, rate);
@@ -243,9 +253,11 @@ impl<'a> Writer<'a> {
                 wire.text = self.string(subscription.as_str());
                 wire.times = vec![of.from.0, of.until.0, part.from.0, part.until.0];
             }
-            Source::Clause { clause, text, .. } => {
+            Source::Clause { clause, text, tier: own, drawn, .. } => {
                 (wire.kind, wire.id) = (4, self.string(clause.as_str()));
                 wire.text = self.string(text);
+                wire.tier = own.as_ref().map(tier);
+                wire.drawn = *drawn;
             }
             Source::Rounding => wire.kind = 5,
         }
@@ -269,6 +281,14 @@ impl<'a> Writer<'a> {
             amount: wide(line.amount.0),
             pool: line.pool,
             from: line.from.clone(),
+        }
+    }
+
+    fn balance(&mut self, balance: &'a BalanceChange) -> wire::Balance {
+        wire::Balance {
+            name: self.string(&balance.name),
+            before: wide(balance.before.0),
+            change: wide(balance.change.0),
         }
     }
 
@@ -326,6 +346,7 @@ impl Reader<'_> {
             lines.push(self.line(line, index as u32 + 1)?);
         }
         let unpriced = wire.unpriced.iter().map(|own| self.unpriced(own, &dimensions)).collect::<Result<_, _>>()?;
+        let balances = wire.balances.iter().map(|own| self.balance(own)).collect::<Result<_, _>>()?;
         let contract = match &wire.contract {
             Some(version) => Some(ContractVersion { effective: cycle(version.effective)?, hash: hash(&version.hash)? }),
             None => None,
@@ -354,6 +375,7 @@ impl Reader<'_> {
             pools,
             lines,
             unpriced,
+            balances,
             total: Money(narrow(&wire.total)),
             payable: Money(narrow(&wire.payable)),
         })
@@ -381,7 +403,7 @@ impl Reader<'_> {
     fn item(&self, wire: &wire::Item, dimensions: &[Arc<Dimensions>]) -> Result<Item, CodecError> {
         Ok(Item {
             series: self.series(wire.account, wire.dimensions, dimensions)?,
-            meter: self.id(wire.meter, MeterId::new)?,
+            meter: wire.meter.map(|meter| self.id(meter, MeterId::new)).transpose()?,
             sku: self.id(wire.sku, SkuId::new)?,
             unit: self.string(wire.unit)?.into(),
             counted: read_counted(&wire.counted)?,
@@ -436,6 +458,8 @@ impl Reader<'_> {
                 clause: self.id(own.id, ClauseId::new)?,
                 text: self.string(own.text)?.into(),
                 base: Money(narrow(wire.base.as_ref().ok_or_else(|| malformed("a clause has no base"))?)),
+                tier: own.tier.as_ref().map(read_tier),
+                drawn: own.drawn,
             },
             5 => Source::Rounding,
             23 => {
@@ -477,6 +501,14 @@ impl Reader<'_> {
             amount: Money(narrow(&wire.amount)),
             pool: wire.pool,
             from: wire.from.clone(),
+        })
+    }
+
+    fn balance(&self, wire: &wire::Balance) -> Result<BalanceChange, CodecError> {
+        Ok(BalanceChange {
+            name: self.string(wire.name)?.into(),
+            before: Money(narrow(&wire.before)),
+            change: Money(narrow(&wire.change)),
         })
     }
 

@@ -24,7 +24,7 @@ pub struct BillHash {
     pub body_hash: Hash,
 }
 
-/// A change of a lasting balance.
+/// A change of a lasting balance, which counts what was used so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posting {
     /// The balance's name within its root, as the contract's clause gives it.
@@ -140,6 +140,18 @@ pub struct Step<T> {
 impl Cycles {
     pub fn new(first: CycleId) -> Cycles {
         Cycles { first, open: first, cut: Vec::new(), chains: BTreeMap::new(), balances: BTreeMap::new() }
+    }
+
+    /// What was used of each balance before a cycle: what is recorded, less what the cycle itself and later ones posted.
+    pub fn balances_before(&self, cycle: CycleId) -> BTreeMap<String, Money> {
+        let mut balances = self.balances.clone();
+        for posting in self.cut.iter().rev().take_while(|cut| cut.cycle >= cycle).flat_map(|cut| &cut.postings) {
+            if let Some(balance) = balances.get_mut(&posting.balance) {
+                // It was added to this very balance, so it can be taken off.
+                *balance = balance.checked_sub(posting.amount).unwrap_or_default();
+            }
+        }
+        balances
     }
 
     /// Where a cycle stands at a stamp.

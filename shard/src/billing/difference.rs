@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::bill::{BillBody, Counted, Difference, Item, Line, Source, Tier};
+use super::bill::{BalanceChange, BillBody, Counted, Difference, Item, Line, Source, Tier};
 use super::codec::{body_hash, encode};
 use super::fold::FoldError;
 use crate::base::id::SkuId;
@@ -20,7 +20,7 @@ struct Charge {
     /// With a base of zero: that is one of the things that differ.
     source: Source,
     rate: Option<Rate>,
-    /// Of a private rate: the slice that it replaces.
+    /// Of a private rate or a waiver: the slice that it changes.
     slice: Option<Tier>,
 }
 
@@ -91,9 +91,13 @@ pub fn difference(now: &BillBody, earlier: &[BillBody], interim: bool) -> Result
             stage: charge.stage,
             item: charge.item.as_ref().map(|item| places[item]),
             source: match &charge.source {
-                Source::Clause { clause, text, .. } => {
-                    Source::Clause { clause: clause.clone(), text: text.clone(), base: sum.base }
-                }
+                Source::Clause { clause, text, tier, drawn, .. } => Source::Clause {
+                    clause: clause.clone(),
+                    text: text.clone(),
+                    base: sum.base,
+                    tier: *tier,
+                    drawn: *drawn,
+                },
                 other => other.clone(),
             },
             quantity: sum.quantity,
@@ -103,6 +107,19 @@ pub fn difference(now: &BillBody, earlier: &[BillBody], interim: bool) -> Result
             from: from.filter(|from| *from < id).collect(),
         }
     });
+    let mut balances = now.balances.clone();
+    for own in earlier.iter().flat_map(|body| &body.balances) {
+        let known = balances.iter_mut().find(|balance| balance.name == own.name);
+        match known {
+            Some(balance) => balance.change = balance.change.checked_sub(own.change).ok_or_else(overflow)?,
+            None => {
+                let change = Money::ZERO.checked_sub(own.change).ok_or_else(overflow)?;
+                balances.push(BalanceChange { change, ..own.clone() });
+            }
+        }
+    }
+    balances.retain(|balance| !balance.change.is_zero());
+    balances.sort_by(|one, other| one.name.cmp(&other.name));
     let body = BillBody {
         difference: Some(Difference {
             interim,
@@ -111,6 +128,7 @@ pub fn difference(now: &BillBody, earlier: &[BillBody], interim: bool) -> Result
         items: used.iter().map(|key| items[*key].clone()).collect(),
         pools: Vec::new(),
         lines: lines.collect(),
+        balances,
         total,
         payable,
         ..now.clone()
@@ -122,13 +140,13 @@ pub fn difference(now: &BillBody, earlier: &[BillBody], interim: bool) -> Result
 
 fn charge(body: &BillBody, line: &Line) -> Charge {
     let source = match &line.source {
-        Source::Clause { clause, text, .. } => {
-            Source::Clause { clause: clause.clone(), text: text.clone(), base: Money::ZERO }
+        Source::Clause { clause, text, tier, drawn, .. } => {
+            Source::Clause { clause: clause.clone(), text: text.clone(), base: Money::ZERO, tier: *tier, drawn: *drawn }
         }
         other => other.clone(),
     };
     let slice = match (line.stage, line.from.as_slice()) {
-        (Stage::PrivateRates, [from]) => match body.line(*from).map(|line| &line.source) {
+        (Stage::PrivateRates | Stage::UsageWaiver, [from]) => match body.line(*from).map(|line| &line.source) {
             Some(Source::Price { tier, .. }) => Some(*tier),
             _ => None,
         },

@@ -6,10 +6,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::bill::{BillBody, Line, LineKind, PricePart, SharedPool, Source};
+use super::bill::{BillBody, Line, LineKind, PricePart, SharedPool, Source, Tier};
 use super::view::LineView;
 use crate::base::money::{Money, Rate, print_scaled};
 use crate::base::time::{DAY, Period};
+use crate::pricing::order::Stage;
 
 /// A line and where it came from.
 #[derive(Clone, Debug, Serialize)]
@@ -79,6 +80,7 @@ impl Chain<'_> {
     /// What was measured, once a series.
     fn tell_counted(&mut self, line: &Line, depth: u32) {
         let (Some(index), Some(item)) = (line.item, self.body.item(line)) else { return };
+        let Some(meter) = &item.meter else { return };
         if !self.counted.insert(index) {
             return;
         }
@@ -98,7 +100,7 @@ impl Chain<'_> {
         };
         let text = format!(
             "account {} used {place}: meter {} counted {} in {records}, which is {} {}",
-            item.series.account, item.meter, item.counted, item.quantity, item.unit
+            item.series.account, meter, item.counted, item.quantity, item.unit
         );
         self.say(None, depth, text);
     }
@@ -125,12 +127,7 @@ fn sentence(body: &BillBody, line: &Line) -> String {
             format!("{start}: {quantity} {unit} of {sku} are free from pool {pool} ({catalogue})")
         }
         Source::Price { price, tier, package } => {
-            let range = match (tier.begin.is_zero(), tier.end) {
-                (true, None) if tier.index == 1 => String::new(),
-                (true, None) => format!(", tier {}", tier.index),
-                (_, None) => format!(", tier {} above {}", tier.index, tier.begin),
-                (_, Some(end)) => format!(", tier {} above {} up to {end}", tier.index, tier.begin),
-            };
+            let range = range(tier, "tier");
             let each = match package {
                 Some(size) => format!("at {rate} per started package of {size} {unit}"),
                 None => format!("at {rate} each"),
@@ -170,17 +167,10 @@ fn sentence(body: &BillBody, line: &Line) -> String {
                 "{start}: subscription {subscription} {what} {quantity} {unit} of fee {fee} at {rate} {span} ({contract}, {catalogue})"
             )
         }
-        Source::Clause { clause, text, base } => {
+        Source::Clause { clause, text, .. } => {
             let contract = contract_of(body);
             let what = if text.as_ref() == clause.as_str() { String::new() } else { format!(" \"{text}\"") };
-            let how = match line.quantity {
-                Some(quantity) => {
-                    format!("{quantity} {unit} of {sku} at {rate} each in place of {currency} {base}")
-                }
-                None => format!("{} percent of {currency} {base} left of {sku} by the lines below", percent(rate)),
-            };
-            let verb = if line.kind() == LineKind::Surcharge { "adds" } else { "takes off" };
-            format!("{start}: clause {clause}{what} {verb} {how} ({contract})")
+            format!("{start}: clause {clause}{what} {} ({contract})", clause_sentence(body, line))
         }
         Source::Rounding => format!(
             "{start}: rounds the exact total {currency} {} to the payable {currency} {}",
@@ -193,6 +183,80 @@ fn contract_of(body: &BillBody) -> String {
     match &body.contract {
         Some(contract) => format!("contract of {} from {}", body.root, contract.effective),
         None => format!("contract of {}", body.root),
+    }
+}
+
+/// What a clause does, from its verb on.
+fn clause_sentence(body: &BillBody, line: &Line) -> String {
+    let Source::Clause { base, tier, drawn, .. } = &line.source else { return String::new() };
+    let (currency, item) = (body.currency, body.item(line));
+    let unit = item.map_or("", |item| &*item.unit);
+    let sku = item.map_or("", |item| item.sku.as_str());
+    let is_flat = line.amount == *base;
+    let base = format!("{currency} {base}");
+    let share = line.rate.map(percent).unwrap_or_default();
+    let verb = if line.amount > Money::ZERO { "adds" } else { "takes off" };
+    let tier = tier.as_ref();
+    match (line.stage, line.quantity) {
+        (Stage::UsageWaiver, Some(quantity)) => {
+            format!("waives {share} percent of {quantity} {unit} of {sku} that would cost {base}")
+        }
+        (Stage::Fees, Some(quantity)) => {
+            format!("charges {quantity} at {} each", line.rate.unwrap_or_default())
+        }
+        (_, Some(quantity)) => {
+            let (rate, range) =
+                (line.rate.unwrap_or_default(), tier.map(|tier| range(tier, "tier")).unwrap_or_default());
+            format!("{verb} {quantity} {unit} of {sku} at {rate} each{range} in place of {base}")
+        }
+        (Stage::Volume, None) => {
+            let range = tier.map(|tier| range(tier, "band")).unwrap_or_default();
+            format!("takes off {share} percent of {base} left of {sku} by the lines below{range}")
+        }
+        (Stage::CreditsBefore | Stage::CreditsAfter, None) => {
+            format!("settles it from the credit's balance; {base} was left of {sku} by the lines below")
+        }
+        (Stage::Prepayment, None) if *drawn => {
+            format!("draws it from what was paid in advance for {base} of {sku}")
+        }
+        (Stage::Prepayment, None) => {
+            format!("takes off {share} percent of {base} of {sku} that is settled from what was paid in advance")
+        }
+        (Stage::Fees, None) if line.from.is_empty() => match (line.rate, tier) {
+            (Some(_), tier) => {
+                let range = tier.map(|tier| range(tier, "tier")).unwrap_or_default();
+                format!("charges {share} percent of {base} of spend{range}")
+            }
+            (None, _) if is_flat => "is a flat line".to_owned(),
+            (None, _) => format!("fills the fee on {base} of spend up to its minimum"),
+        },
+        (Stage::Limits, None) if line.amount > Money::ZERO => {
+            format!("fills {base} up to the minimum of its scope")
+        }
+        (Stage::Limits, None) => {
+            format!("takes off what lies above the maximum of its scope; {base} was left of {sku} by the lines below")
+        }
+        (Stage::Shortfall, None) => {
+            format!("charges what is missing of the year's commitment, of which {base} was met")
+        }
+        (Stage::Tax, None) => {
+            let service = item.map_or("", |item| item.series.service.as_str());
+            format!("charges {share} percent tax on {base} of {service}")
+        }
+        (_, None) if line.rate.is_none() => {
+            format!("{verb} a part of a fixed amount; {base} was left of {sku} by the lines below")
+        }
+        (_, None) => format!("{verb} {share} percent of {base} left of {sku} by the lines below"),
+    }
+}
+
+/// A tier or band in words; nothing where there is only one.
+fn range(tier: &Tier, word: &str) -> String {
+    match (tier.begin.is_zero(), tier.end) {
+        (true, None) if tier.index == 1 => String::new(),
+        (true, None) => format!(", {word} {}", tier.index),
+        (_, None) => format!(", {word} {} above {}", tier.index, tier.begin),
+        (_, Some(end)) => format!(", {word} {} above {} up to {end}", tier.index, tier.begin),
     }
 }
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::bill::{BillBody, CatalogueVersion, ContractVersion, Counted, Item, Line, Source, Unpriced};
+use super::draft::{Charge, Draft, Terms};
 use super::fees;
 use super::gather::{Gathered, gather};
-use super::stage::{Draft, Terms};
 use super::usage_stage::{Charged, Used, charge};
 use crate::account::tree::Hierarchy;
-use crate::base::id::{AccountId, MeterId};
+use crate::base::id::{AccountId, SkuId};
 use crate::base::money::{Money, Quantity, checked_sum};
 use crate::base::time::CycleId;
 use crate::contract::terms::Contract;
@@ -28,6 +28,8 @@ pub struct FoldInput<'a> {
     pub contract: Option<&'a Contract>,
     /// In any order; those of one series are added up.
     pub counters: Vec<Counter<'a>>,
+    /// What was used of the contract's lasting balances before the cycle.
+    pub balances: BTreeMap<String, Money>,
 }
 
 /// What one series counted in one bucket.
@@ -78,7 +80,17 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
     }
     let mut drafts = drafts(&used, &charged, unpriced.keys().copied())?;
     if let Some(contract) = contract {
-        let terms = Terms { catalogue, contract, cycle, used: &used, quantities: &charged.quantities };
+        let terms = Terms {
+            hierarchy,
+            catalogue,
+            contract,
+            cycle,
+            stages,
+            used: &used,
+            counters: &counters,
+            quantities: &charged.quantities,
+            balances: &input.balances,
+        };
         for stage in stages.iter().filter(|stage| !matches!(stage, Stage::Usage | Stage::Rounding)) {
             terms.apply(*stage, &mut drafts)?;
         }
@@ -139,7 +151,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn body(&self, unpriced: Vec<Unpriced>, draft: Draft<'_>) -> Result<BillBody, FoldError> {
         let FoldInput { hierarchy, cycle, catalogue, .. } = *self.input;
-        let Draft { payer, items, mut lines, net, .. } = draft;
+        let Draft { payer, items, charges, mut lines, net, balances, .. } = draft;
         let overflow = || FoldError::Overflow { what: format!("the bill of payer {payer}") };
         let total = checked_sum(lines.iter().map(|line| line.amount)).ok_or_else(overflow)?;
         let by_item = checked_sum(net).ok_or_else(overflow)?;
@@ -172,10 +184,11 @@ impl Maker<'_> {
                 .map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
             stages: self.stages.to_vec(),
             difference: None,
-            items: items.into_iter().map(|index| self.item(index)).collect(),
+            items: items.into_iter().map(|index| self.item(index)).chain(charges.into_iter().map(item_of)).collect(),
             pools,
             lines,
             unpriced,
+            balances: balances.into_values().collect(),
             total,
             payable,
         })
@@ -184,15 +197,26 @@ impl Maker<'_> {
     fn item(&self, index: usize) -> Item {
         let used = &self.used[index];
         let (meter, sku) = (self.input.catalogue.meter(used.measured.meter), self.input.catalogue.sku(used.sku));
-        let id: &MeterId = &meter.id;
         Item {
             series: used.series.clone(),
-            meter: id.clone(),
+            meter: Some(meter.id.clone()),
             sku: sku.id.clone(),
             unit: sku.unit.clone(),
             counted: Counted { value: used.measured.shown, scale: meter.scale, records: used.records },
             quantity: Quantity(self.charged.quantities[index]),
         }
+    }
+}
+
+/// What a clause charges, as an item.
+fn item_of(charge: Charge) -> Item {
+    Item {
+        series: charge.series,
+        meter: None,
+        sku: SkuId::new(charge.clause.as_str()).expect("a clause's name is a good name"),
+        unit: "".into(),
+        counted: Counted::default(),
+        quantity: Quantity::ZERO,
     }
 }
 

@@ -323,7 +323,8 @@ fn strangers_have_no_bill() {
     let (series, _, _) = &case.usage[0];
     let counters = vec![Counter { series, meter: MeterIndex(0), bucket: None, value: 1, records: 1, kept: &[] }];
     let cycle = "2024-09".parse().unwrap();
-    let input = FoldInput { hierarchy: &case.hierarchy, cycle, catalogue: &case.catalogue, contract: None, counters };
+    let (hierarchy, catalogue, balances) = (&case.hierarchy, &case.catalogue, case.balances.clone());
+    let input = FoldInput { hierarchy, cycle, catalogue, contract: None, counters, balances };
     assert_eq!(fold(&input), Err(FoldError::UnknownAccount(AccountId::new("z").unwrap())));
 }
 

@@ -8,7 +8,7 @@ use super::difference::difference;
 use super::fold::{Counter, FoldError, FoldInput, fold};
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::Hierarchy;
-use crate::base::money::{Quantity, print_scaled};
+use crate::base::money::{Money, Quantity, print_scaled};
 use crate::base::problem::Problem;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, DAY, HOUR};
@@ -28,7 +28,8 @@ pub struct Simulation<'a> {
     pub hierarchy: &'a HierarchyDocument,
     pub records: &'a [UsageRecord],
     pub cycle: CycleId,
-    /// Bills of the cycle that were issued already, oldest first, of any payer: the result is then the difference.
+    /// Bills that were issued already, oldest first, of any payer. Of those of the cycle the result is the difference;
+    /// those of earlier cycles say what was used of lasting balances.
     pub billed: &'a [BillBody],
     /// Whether the cycle still counts; only told on a difference.
     pub interim: bool,
@@ -70,9 +71,14 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
     }
     let contract = simulation.contract.map(|document| Contract::compile(document, Some(&catalogue)));
     let contract = contract.transpose().map_err(SimulateError::Contract)?;
+    let hierarchy = Hierarchy::create(simulation.hierarchy);
+    let named = simulation.contract.map(|document| document.check_accounts(|id| hierarchy.account(id).is_some()));
+    if let Some(problems) = named.filter(|problems| !problems.is_empty()) {
+        return Err(SimulateError::Contract(problems));
+    }
     let mut counting = Counting {
         catalogue: &catalogue,
-        hierarchy: Hierarchy::create(simulation.hierarchy),
+        hierarchy,
         cycle: simulation.cycle,
         seen: BTreeMap::new(),
         counters: BTreeMap::new(),
@@ -101,6 +107,7 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         catalogue: &catalogue,
         contract: contract.as_ref(),
         counters: counters.collect(),
+        balances: used_before(simulation).map_err(SimulateError::Fold)?,
     };
     for body in fold(&input)? {
         let same = |billed: &&BillBody| billed.payer == body.payer && billed.cycle == body.cycle;
@@ -111,6 +118,18 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         });
     }
     Ok(simulated)
+}
+
+/// What earlier cycles' bills used of balances.
+fn used_before(simulation: &Simulation<'_>) -> Result<BTreeMap<String, Money>, FoldError> {
+    let mut used: BTreeMap<String, Money> = BTreeMap::new();
+    let earlier = simulation.billed.iter().filter(|body| body.cycle < simulation.cycle);
+    for change in earlier.flat_map(|body| &body.balances) {
+        let sum = used.entry(change.name.to_string()).or_default();
+        let overflow = || FoldError::Overflow { what: format!("balance {}", change.name) };
+        *sum = sum.checked_add(change.change).ok_or_else(overflow)?;
+    }
+    Ok(used)
 }
 
 enum Row {

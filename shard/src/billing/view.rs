@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::bill::{BillBody, Counted, Line, PricePart, SharedPool, Source, Tier, Unpriced};
+use super::bill::{BalanceChange, BillBody, Counted, Line, PricePart, SharedPool, Source, Tier, Unpriced};
 use super::blend::{Subtotals, Sums};
 use crate::base::id::{AccountId, ClauseId, Currency, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate};
@@ -33,6 +33,9 @@ pub struct BillView {
     pub lines: Vec<LineView>,
     /// Counted, but without a charge.
     pub unpriced: Vec<UnpricedView>,
+    /// What it takes from lasting balances.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub balances: Vec<BalanceView>,
     pub subtotals: SubtotalsView,
     /// Exact sum of all lines but the rounding line.
     pub total: Money,
@@ -64,7 +67,7 @@ pub struct DifferenceView {
 pub struct LineView {
     /// From 1.
     pub id: u32,
-    /// `usage`, `fee`, `discount`, `surcharge`, `rounding`.
+    /// `usage`, `discount`, `surcharge`, `credit`, `prepaid`, `fee`, `true_up`, `shortfall`, `tax`, `rounding`.
     pub kind: &'static str,
     pub stage: Stage,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,6 +166,9 @@ pub enum MadeBy {
         text: String,
         /// The amount that it was applied to.
         base: Money,
+        /// Taken from the clause's balance.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        drawn: bool,
     },
     Rounding,
 }
@@ -175,6 +181,16 @@ pub struct PoolView {
     pub keys: BTreeMap<String, String>,
     /// What all its members brought.
     pub quantity: Quantity,
+}
+
+/// A lasting balance, which counts what was used so far.
+#[derive(Clone, Debug, Serialize)]
+pub struct BalanceView {
+    pub name: String,
+    /// When the cycle began.
+    pub before: Money,
+    /// By this bill.
+    pub change: Money,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -202,6 +218,8 @@ pub struct SubtotalsView {
 pub struct SumsView {
     pub usage: Money,
     pub discounts: Money,
+    /// Fees, true-ups, shortfalls and taxes.
+    pub charges: Money,
     pub net: Money,
 }
 
@@ -250,6 +268,7 @@ impl BillView {
             }),
             lines: body.lines.iter().map(|line| LineView::new(body, line)).collect(),
             unpriced: body.unpriced.iter().map(UnpricedView::new).collect(),
+            balances: body.balances.iter().map(BalanceView::new).collect(),
             subtotals: SubtotalsView::new(&body.subtotals()),
             total: body.total,
             payable: body.payable,
@@ -287,8 +306,10 @@ impl LineView {
                 };
                 (None, made_by)
             }
-            Source::Clause { clause, text, base } => {
-                (None, MadeBy::Clause { clause: clause.clone(), text: text.to_string(), base: *base })
+            Source::Clause { clause, text, base, tier, drawn } => {
+                let made_by =
+                    MadeBy::Clause { clause: clause.clone(), text: text.to_string(), base: *base, drawn: *drawn };
+                (tier.as_ref().map(TierView::new), made_by)
             }
             Source::Rounding => (None, MadeBy::Rounding),
         };
@@ -298,10 +319,10 @@ impl LineView {
             stage: line.stage,
             account: item.map(|item| item.series.account.clone()),
             sku: item.map(|item| item.sku.clone()),
-            meter: item.map(|item| item.meter.clone()),
+            meter: item.and_then(|item| item.meter.clone()),
             used: item.map(|item| UsedView::new(&item.series.dimensions)),
             quantity: line.quantity,
-            unit: line.quantity.and(item).map(|item| item.unit.to_string()),
+            unit: line.quantity.and(item).map(|item| item.unit.to_string()).filter(|unit| !unit.is_empty()),
             rate: line.rate,
             amount: line.amount,
             tier,
@@ -337,6 +358,12 @@ impl PoolView {
     }
 }
 
+impl BalanceView {
+    fn new(balance: &BalanceChange) -> BalanceView {
+        BalanceView { name: balance.name.to_string(), before: balance.before, change: balance.change }
+    }
+}
+
 impl UnpricedView {
     fn new(unpriced: &Unpriced) -> UnpricedView {
         let counted: Counted = unpriced.counted;
@@ -353,7 +380,7 @@ impl UnpricedView {
 
 impl SumsView {
     fn new(sums: &Sums) -> SumsView {
-        SumsView { usage: sums.usage, discounts: sums.discounts, net: sums.net }
+        SumsView { usage: sums.usage, discounts: sums.discounts, charges: sums.charges, net: sums.net }
     }
 }
 

@@ -48,6 +48,18 @@ pub struct Body {
     pub total: Wide,
     #[prost(message, required, tag = "18")]
     pub payable: Wide,
+    #[prost(message, repeated, tag = "19")]
+    pub balances: Vec<Balance>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Balance {
+    #[prost(uint32, tag = "1")]
+    pub name: u32,
+    #[prost(message, required, tag = "2")]
+    pub before: Wide,
+    #[prost(message, required, tag = "3")]
+    pub change: Wide,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -99,8 +111,9 @@ pub struct Item {
     pub account: u32,
     #[prost(uint32, tag = "2")]
     pub dimensions: u32,
-    #[prost(uint32, tag = "3")]
-    pub meter: u32,
+    /// Absent where a clause charges.
+    #[prost(uint32, optional, tag = "3")]
+    pub meter: Option<u32>,
     #[prost(uint32, tag = "4")]
     pub sku: u32,
     #[prost(uint32, tag = "5")]
@@ -162,6 +175,8 @@ pub struct Source {
     pub package: Option<Wide>,
     #[prost(message, optional, tag = "6")]
     pub rate: Option<Wide>,
+    #[prost(bool, tag = "7")]
+    pub drawn: bool,
     /// Of a minimum or maximum.
     #[prost(message, optional, tag = "20")]
     pub limit: Option<Wide>,

@@ -1,15 +1,17 @@
-//! A contract as people write it: YAML or JSON, decimals as strings. Only shapes live here; checking and compiling live
-//! in `terms.rs` and the mechanisms. The canonical form, for hashes and storage, is the compact JSON of these types.
-
-use std::collections::BTreeMap;
+//! A contract as people write it: YAML or JSON, decimals as strings. Only shapes live here and in the files of clauses
+//! and scopes; checking and compiling live in `compile.rs` and its kin. The canonical form, for hashes and storage,
+//! is the compact JSON of these types.
 
 use serde::{Deserialize, Serialize};
 
+use super::document_clause::{
+    CommitmentDocument, CreditDocument, CustomLineDocument, FeeDocument, FixedDiscountDocument, MaximumDocument,
+    MinimumDocument, PercentDocument, PercentFeeDocument, PrepaymentDocument, PrivateRateDocument, TaxDocument,
+    VolumeDocument, WaiverDocument,
+};
 use crate::base::id::{AccountId, GroupName};
 use crate::base::time::{CycleId, Timestamp};
-use crate::pricing::document::Bound;
 use crate::pricing::order::Stage;
-use crate::pricing::selector::PatternTexts;
 
 /// The word `Contract` in the field `kind`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,10 @@ pub struct ContractDocument {
     /// The order of stages; wins over the catalogue's. Those left out are off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stages: Option<Vec<Stage>>,
+    /// What decides which credit of a stage is used first, then second, ...; file order decides last. Default: all, in the
+    /// order of [`CreditKey`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit_order: Option<Vec<CreditKey>>,
     #[serde(default)]
     pub clauses: Vec<ClauseDocument>,
     /// Who takes which fees and prices, whether they use anything or not.
@@ -74,129 +80,70 @@ pub struct SubscriptionDocument {
     pub to: Option<Timestamp>,
 }
 
-/// One rule. Within a stage clauses apply in file order, each on what the ones before left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "mechanism", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ClauseDocument {
-    /// A rate of the customer's own in place of the public ladder's amounts.
-    PrivateRate {
-        id: String,
-        /// What the bill's reader sees; default: the id.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        text: Option<String>,
-        /// First cycle of the clause; default: the contract's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        effective: Option<CycleId>,
-        /// First cycle without the clause; default: the contract's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        until: Option<CycleId>,
-        scope: ScopeDocument,
-        /// Per priced unit.
-        rate: String,
-        /// Also where it is dearer than the public slice; default no.
-        #[serde(default)]
-        may_raise: bool,
-    },
-    /// A share off what earlier stages left.
-    Percent {
-        id: String,
-        /// What the bill's reader sees; default: the id.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        text: Option<String>,
-        /// First cycle of the clause; default: the contract's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        effective: Option<CycleId>,
-        /// First cycle without the clause; default: the contract's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        until: Option<CycleId>,
-        kind: PercentKind,
-        #[serde(default)]
-        scope: ScopeDocument,
-        /// 0 to 100: `"12"` takes 12 percent off.
-        percent: String,
-        /// What is left out of the scope.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        exclude: Vec<ScopeDocument>,
-        /// What must be used before the percentage counts.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        trigger: Option<Box<TriggerDocument>>,
-    },
-}
-
-/// Which of the percent stages a clause belongs to.
+/// What credits are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PercentKind {
-    /// Lines chosen by sku, usage type, operation, region or attributes.
-    Attribute,
-    /// A service's lines.
-    Service,
-    /// Lines of several services.
-    CrossService,
+pub enum CreditKey {
+    /// Lower `priority` first.
+    Priority,
+    /// Sooner `until` first; those without one last.
+    Expiry,
+    /// Fewer patterns under the scope's `service` first; those without any last.
+    Services,
+    /// Earlier `effective` first.
+    Age,
 }
 
-/// Which lines: every field that is given must match; a field with several patterns matches where one of them does;
-/// `*` stands for any run of characters. No field at all matches every line.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScopeDocument {
-    #[serde(default, skip_serializing_if = "PatternTexts::is_empty")]
-    pub sku: PatternTexts,
-    #[serde(default, skip_serializing_if = "PatternTexts::is_empty")]
-    pub service: PatternTexts,
-    #[serde(default, skip_serializing_if = "PatternTexts::is_empty")]
-    pub usage_type: PatternTexts,
-    #[serde(default, skip_serializing_if = "PatternTexts::is_empty")]
-    pub operation: PatternTexts,
-    #[serde(default, skip_serializing_if = "PatternTexts::is_empty")]
-    pub region: PatternTexts,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub attributes: BTreeMap<String, PatternTexts>,
-    #[serde(default, skip_serializing_if = "PatternTexts::is_empty")]
-    pub account: PatternTexts,
-    #[serde(default, skip_serializing_if = "PatternTexts::is_empty")]
-    pub group: PatternTexts,
-    #[serde(default, skip_serializing_if = "PatternTexts::is_empty")]
-    pub payer: PatternTexts,
-}
-
-/// A threshold in another service, or in any scope.
+/// One rule. Within a stage percentages come before fixed amounts, whatever the file's order; else clauses apply in file
+/// order, each on what the ones before left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TriggerDocument {
-    pub scope: ScopeDocument,
-    /// Net amount of the scope's lines when the clause's turn comes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spend: Option<String>,
-    /// Quantity of the scope's lines, in their one unit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quantity: Option<String>,
-    /// `lower` (default): reached at the threshold; `upper`: only above it.
-    #[serde(default = "lower")]
-    pub bound: Bound,
-    /// Whose usage counts; default: each payer's own.
-    #[serde(default)]
-    pub per: TriggerPer,
+#[serde(tag = "mechanism", rename_all = "snake_case")]
+pub enum ClauseDocument {
+    PrivateRate(PrivateRateDocument),
+    Percent(PercentDocument),
+    Waiver(WaiverDocument),
+    Volume(VolumeDocument),
+    FixedDiscount(FixedDiscountDocument),
+    Credit(CreditDocument),
+    Commitment(CommitmentDocument),
+    Prepayment(PrepaymentDocument),
+    PercentFee(PercentFeeDocument),
+    Fee(FeeDocument),
+    CustomLine(CustomLineDocument),
+    Minimum(MinimumDocument),
+    Maximum(MaximumDocument),
+    Tax(TaxDocument),
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TriggerPer {
-    #[default]
-    Payer,
-    /// All payers of the hierarchy together.
-    Root,
-}
-
-fn lower() -> Bound {
-    Bound::Lower
+/// What all clauses have.
+#[derive(Clone, Copy, Debug)]
+pub struct Heading<'a> {
+    pub id: &'a str,
+    pub text: Option<&'a str>,
+    pub effective: Option<CycleId>,
+    pub until: Option<CycleId>,
 }
 
 impl ClauseDocument {
     pub fn id(&self) -> &str {
-        match self {
-            ClauseDocument::PrivateRate { id, .. } | ClauseDocument::Percent { id, .. } => id,
+        self.heading().id
+    }
+
+    pub fn heading(&self) -> Heading<'_> {
+        macro_rules! heading {
+            ($($mechanism:ident)*) => {
+                match self {
+                    $(ClauseDocument::$mechanism(clause) => Heading {
+                        id: &clause.id,
+                        text: clause.text.as_deref(),
+                        effective: clause.effective,
+                        until: clause.until,
+                    },)*
+                }
+            };
         }
+        heading!(PrivateRate Percent Waiver Volume FixedDiscount Credit Commitment Prepayment PercentFee Fee CustomLine
+            Minimum Maximum Tax)
     }
 }
 

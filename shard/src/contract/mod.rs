@@ -1,9 +1,24 @@
 //! A hierarchy's own terms, one mechanism a file: data and arithmetic over amounts that it is handed. Which lines it is
-//! handed, and what lines it makes, is decided in `billing/stage.rs`.
+//! handed, and what lines it makes, is decided in `billing/stage.rs` and its kin.
 
+pub mod accounts;
+pub mod commitment;
+pub mod compile;
+pub mod compile_charges;
+pub mod conflicts;
+pub mod credit;
 pub mod document;
+pub mod document_clause;
+pub mod document_scope;
+pub mod fee;
 pub mod percent;
+pub mod prepayment;
 pub mod private_rate;
 pub mod scope;
+pub mod steps;
 pub mod subscription;
+pub mod tax;
 pub mod terms;
+pub mod tiered_rate;
+pub mod volume;
+pub mod waiver;

@@ -1,6 +1,7 @@
 //! A share off a base, and the threshold that may stand before it.
 
-use super::document::{PercentKind, TriggerPer};
+use super::document_clause::PercentKind;
+use super::document_scope::Per;
 use super::scope::Scope;
 use crate::base::money::{Money, Quantity, Rate};
 use crate::pricing::document::Bound;
@@ -12,7 +13,6 @@ pub struct Percent {
     pub stage: Stage,
     /// 0 to 1.
     pub share: Rate,
-    pub exclude: Vec<Scope>,
     pub trigger: Option<Trigger>,
 }
 
@@ -22,7 +22,7 @@ pub struct Trigger {
     pub scope: Scope,
     pub threshold: Threshold,
     pub bound: Bound,
-    pub per: TriggerPer,
+    pub per: Per,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +32,10 @@ pub enum Threshold {
 }
 
 impl Percent {
-    /// The discount on a base: below zero, never more than the base; nothing on a base that is not above zero.
-    /// `None` on overflow, which a share of at most 1 excludes.
-    pub fn discount(&self, base: Money) -> Option<Money> {
-        if base <= Money::ZERO {
-            return Some(Money::ZERO);
-        }
-        base.share(self.share).map(|amount| -amount)
+    /// What is taken off a base: never more than the base; nothing of a base that is not above zero. `None` on overflow,
+    /// which a share of at most 1 excludes.
+    pub fn off(&self, base: Money) -> Option<Money> {
+        if base <= Money::ZERO { Some(Money::ZERO) } else { base.share(self.share) }
     }
 }
 
@@ -75,23 +72,23 @@ mod tests {
     fn a_share_of_what_is_there() {
         fn check(percent: &str, base: &str, expected: &str) {
             let share = Rate(crate::base::money::parse_scaled(percent, 16).unwrap());
-            let percent = Percent { stage: Stage::AttributePercent, share, exclude: Vec::new(), trigger: None };
-            assert_eq!(percent.discount(base.parse().unwrap()).unwrap().to_string(), expected);
+            let percent = Percent { stage: Stage::AttributePercent, share, trigger: None };
+            assert_eq!(percent.off(base.parse().unwrap()).unwrap().to_string(), expected);
         }
         // BILLING.md 2.4: 5% of 960.
-        check("5", "960", "-48");
-        check("100", "0.000000000001", "-0.000000000001");
+        check("5", "960", "48");
+        check("100", "0.000000000001", "0.000000000001");
         check("0", "960", "0");
         check("12.5", "-960", "0");
         // 1/3 percent of 1, cut at 12 decimals: 0.003333333333.
-        check("0.3333333333333333", "1", "-0.003333333333");
+        check("0.3333333333333333", "1", "0.003333333333");
     }
 
     #[test]
     fn thresholds_are_reached_at_their_bound() {
         fn check(bound: Bound, spend: &str, expected: bool) {
             let threshold = Threshold::Spend("1000".parse().unwrap());
-            let trigger = Trigger { scope: Scope::default(), threshold, bound, per: TriggerPer::Payer };
+            let trigger = Trigger { scope: Scope::default(), threshold, bound, per: Per::Payer };
             assert_eq!(trigger.is_reached(spend.parse().unwrap(), Quantity::ZERO), expected, "{bound:?} {spend}");
         }
         check(Bound::Lower, "999.999999999999", false);

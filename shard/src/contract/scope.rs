@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::document::ScopeDocument;
+use super::document_scope::ScopeDocument;
 use crate::base::id::check_name;
 use crate::base::problem::{Place, Problems};
 use crate::pricing::catalogue::{Catalogue, Meter, Sku};
@@ -107,6 +107,42 @@ impl Scope {
         lists.iter().any(|list| !list.is_empty()) || !self.attributes.is_empty()
     }
 
+    /// How narrow it is, the greater the narrower: names a sku; names how many of usage type, operation, region and
+    /// attributes; names a service; names how many of account, group and payer.
+    pub fn granularity(&self) -> (bool, usize, bool, usize) {
+        let count = |lists: &[&Vec<Pattern>]| lists.iter().filter(|list| !list.is_empty()).count();
+        let used = count(&[&self.usage_type, &self.operation, &self.region]) + self.attributes.len();
+        let who = count(&[&self.account, &self.group, &self.payer]);
+        (!self.sku.is_empty(), used, !self.service.is_empty(), who)
+    }
+
+    /// Patterns under `service`; none stands for every service.
+    pub fn services(&self) -> Option<usize> {
+        Some(self.service.len()).filter(|count| *count > 0)
+    }
+
+    /// Whether the same usage, of the same account, can be in both, as far as a catalogue tells.
+    pub fn can_meet(&self, other: &Scope, catalogue: &Catalogue) -> bool {
+        let together = |own: &[Pattern], others: &[Pattern]| {
+            own.is_empty()
+                || others.is_empty()
+                || own.iter().any(|one| others.iter().any(|two| can_match_together(&[one, two])))
+        };
+        let attributes = |(name, own): (&Arc<str>, &Vec<Pattern>)| {
+            other.attributes.get(name).is_none_or(|others| together(own, others))
+        };
+        together(&self.service, &other.service)
+            && together(&self.sku, &other.sku)
+            && together(&self.usage_type, &other.usage_type)
+            && together(&self.operation, &other.operation)
+            && together(&self.region, &other.region)
+            && together(&self.account, &other.account)
+            && together(&self.group, &other.group)
+            && together(&self.payer, &other.payer)
+            && self.attributes.iter().all(attributes)
+            && self.reach(catalogue).any(|(meter, sku)| other.can_match(meter, sku))
+    }
+
     /// Whether usage of `meter` that `sku` prices can be in this scope, whoever used it.
     pub fn can_match(&self, meter: &Meter, sku: &Sku) -> bool {
         let one_of = |patterns: &[Pattern], others: &[&Pattern]| {
@@ -129,6 +165,19 @@ impl Scope {
                 let own: Vec<&Pattern> = sku.matches.attributes.get(name).into_iter().collect();
                 meter.attributes.contains(name) && one_of(patterns, &own)
             })
+    }
+
+    /// Whether what a clause charges under a service can be in this scope, whoever bears it.
+    pub fn can_match_charge(&self, service: &str, clause: &str) -> bool {
+        let one_of = |patterns: &[Pattern], value: &str| {
+            patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(value))
+        };
+        one_of(&self.service, service)
+            && one_of(&self.sku, clause)
+            && one_of(&self.usage_type, clause)
+            && one_of(&self.operation, "")
+            && one_of(&self.region, "")
+            && self.attributes.is_empty()
     }
 
     /// The priced series kinds of a catalogue that can be in this scope.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::document::SubscriptionDocument;
-use super::terms::Compiler;
+use super::compile::Compiler;
 use crate::base::id::{AccountId, ClauseId, GroupName, SkuId};
 use crate::base::money::Quantity;
 use crate::base::problem::Place;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::pricing::document::CatalogueDocument;
+use crate::pricing::order::Stage;
 
 fn catalogue() -> Catalogue {
     let document: CatalogueDocument = serde_json::from_value(json!({
@@ -44,10 +45,10 @@ fn a_good_contract_compiles_and_reads_back() {
          "exclude": [{"service": "AmazonEC2"}], "trigger": {"scope": {"service": "AmazonEC2"}, "spend": "1000"}},
     ]));
     let contract = Contract::compile(&good, Some(&catalogue())).unwrap();
-    let stages: Vec<Stage> = contract.clauses.iter().map(Clause::stage).collect();
+    let stages: Vec<Stage> = contract.clauses.iter().map(|clause| clause.stages()[0]).collect();
     assert_eq!(stages, [Stage::PrivateRates, Stage::AttributePercent, Stage::CrossServicePercent]);
     assert_eq!(&*contract.clauses[2].text, "Enterprise discount");
-    let in_force = |cycle: &str| contract.clauses_of(Stage::AttributePercent, cycle.parse().unwrap()).count();
+    let in_force = |cycle: &str| contract.clauses_of(Stage::AttributePercent, cycle.parse().unwrap()).len();
     assert_eq!((in_force("2024-08"), in_force("2024-12"), in_force("2025-01")), (0, 1, 0));
     assert_eq!(serde_json::from_slice::<ContractDocument>(&good.canonical()).unwrap(), good);
 }
@@ -81,7 +82,7 @@ fn percentages_and_triggers_are_checked() {
     let trigger = |trigger: Value| json!([{"id": "c", "mechanism": "percent", "kind": "cross_service", "percent": "5", "trigger": trigger}]);
     check(
         trigger(json!({"scope": {}, "quantity": "5"})),
-        &["clauses[0].trigger.quantity: the trigger of clause c adds up different units: GB-Mo (storage), Hrs (box)"],
+        &["clauses[0].trigger.quantity: clause c adds up different units here: GB-Mo (storage), Hrs (box); narrow"],
     );
     check(
         trigger(json!({"scope": {}})),
@@ -111,8 +112,168 @@ fn spans_ids_stages_and_rates_are_checked() {
     catalogue.stages = vec![Stage::Usage, Stage::Rounding];
     let found = off.check(Some(&catalogue));
     assert!(found[0].to_string().contains("which the catalogue's stages leave out"), "{found:?}");
-    let unknown = json!({"id": "c", "mechanism": "prepayment"});
+    let unknown = json!({"id": "c", "mechanism": "barter"});
     assert!(serde_json::from_value::<ClauseDocument>(unknown).is_err());
     let unknown = json!({"id": "c", "mechanism": "private_rate", "scope": {}, "rate": "1", "cap": "2"});
     assert!(serde_json::from_value::<ClauseDocument>(unknown).is_err());
+}
+
+#[test]
+fn what_no_clause_can_mean_is_refused() {
+    // Clauses' own fields, beside an id.
+    fn one(mut clause: Value, expected: &[&str]) {
+        clause["id"] = json!("c");
+        check(json!([clause]), expected);
+    }
+    let tiers = json!([{"up_to": "10", "rate": "1"}, {"rate": "2"}]);
+    let rate = |tiers: &Value, scope: Value| json!({"mechanism": "private_rate", "scope": scope, "tiers": tiers});
+    one(rate(&tiers, json!({"sku": "box"})), &[]);
+    one(rate(&tiers, json!({})), &["clauses[0].tiers: clause c adds up different units here: GB-Mo (storage), Hrs"]);
+    let gap = json!([{"up_to": "10", "rate": "1"}, {"up_to": "10", "rate": "1"}, {"up_to": "20", "rate": "1"}]);
+    one(
+        rate(&gap, json!({"sku": "box"})),
+        &[
+            "clauses[0].tiers[1].up_to: tier 2 of clause c ends at 10, not above 10 where it begins; sort the tiers",
+            "clauses[0].tiers[2].up_to: the last tier of clause c ends: what lies beyond would have none; drop up_to",
+        ],
+    );
+    let mut both = rate(&tiers, json!({"sku": "box"}));
+    both["rate"] = json!("1");
+    one(both, &["clauses[0]: clause c has both rate and tiers; state one"]);
+    one(
+        json!({"mechanism": "private_rate", "scope": {}, "rate": "1", "per": "root"}),
+        &["clauses[0].per: clause c has one rate, which has no per; drop per, or list tiers"],
+    );
+    let bands = json!([{"percent": "1"}, {"percent": "101"}]);
+    one(
+        json!({"mechanism": "volume", "bands": bands}),
+        &[
+            "clauses[0].bands[1].percent: percent 101 is above 100",
+            "clauses[0].bands[0].up_to: band 1 of clause c has no up_to, but more follow",
+        ],
+    );
+    one(json!({"mechanism": "volume", "bands": []}), &["clauses[0].bands: clause c has 0 bands"]);
+    one(
+        json!({"mechanism": "waiver", "source": {"sku": "box"}, "target": {"usage_type": "Box", "region": "us-1"}}),
+        &["clauses[0].target: clause c waives itself: the same usage can be its source and its target; narrow"],
+    );
+    one(
+        json!({"mechanism": "waiver", "source": {"sku": "box"}, "target": {"sku": "storage"}, "source_units": "0"}),
+        &["clauses[0].source_units: clause c has source_units of zero; write more than zero"],
+    );
+    one(
+        json!({"mechanism": "credit", "amount": "5", "effective": "2025-03", "until": "2025-01"}),
+        &["clauses[0].until: clause c is effective from 2025-03 and ends before 2025-01: it governs no cycle"],
+    );
+    one(
+        json!({"mechanism": "credit", "amount": "-5", "sharing": false}),
+        &[
+            "clauses[0].sharing: clause c is not shared and has no account: nobody could use it; name its account",
+            "clauses[0].amount: amount -5 is below zero",
+        ],
+    );
+    one(
+        json!({"mechanism": "credit", "amount": "1000000000000000.01"}),
+        &["clauses[0].amount: amount 1000000000000000.01 is above 1000000000000000; write at most"],
+    );
+    one(
+        json!({"mechanism": "commitment", "years": [], "starts": "2024-10", "marketplace_share": "1.5"}),
+        &[
+            "clauses[0].starts: clause c counts years from 2024-10, but is effective from 2024-09 on; let",
+            "clauses[0].years: clause c has 0 years; list the amounts of 1 to 20 years",
+            "clauses[0].marketplace_share: marketplace_share 1.5 is above 1",
+        ],
+    );
+    one(
+        json!({"mechanism": "prepayment", "amount": "5", "percent": "100"}),
+        &["clauses[0].percent: a prepayment at 100 percent settles without end; write less than 100"],
+    );
+    one(json!({"mechanism": "percent_fee"}), &["clauses[0]: clause c has neither percent nor tiers; state one"]);
+    one(
+        json!({"mechanism": "percent_fee", "percent": "1", "per": "account", "account": "acme"}),
+        &["clauses[0].account: clause c is borne by each account and by one; drop account, or per: account"],
+    );
+    one(
+        json!({"mechanism": "fee", "amount": "1000000000000", "quantity": "1001"}),
+        &["clauses[0].quantity: clause c: 1001 at 1000000000000 are more than 1000000000000000"],
+    );
+    one(
+        json!({"mechanism": "custom_line", "amount": "5", "itemised": true}),
+        &["clauses[0].amount: clause c is a flat amount, which no item has a part of; drop itemised"],
+    );
+    one(
+        json!({"mechanism": "custom_line", "percent": "-101"}),
+        &["clauses[0].percent: percent -101 is below -100; write -100 to 100"],
+    );
+    one(json!({"mechanism": "tax", "rates": []}), &["clauses[0].rates: clause c has 0 rates; list 1 to 1000"]);
+    one(
+        json!({"mechanism": "tax", "rates": [{"name": "VAT", "scope": {"service": "nowhere"}, "percent": "19"}]}),
+        &["clauses[0].rates[0].scope: clause c can never match: catalogue public has no sku"],
+    );
+}
+
+#[test]
+fn clauses_that_hinder_each_other_are_refused() {
+    let rate = |id: &str, scope: Value| json!({"id": id, "mechanism": "private_rate", "scope": scope, "rate": "1", "exclusive_group": "g"});
+    let narrow = json!({"service": "AmazonEC2", "region": "us-1"});
+    check(json!([rate("wide", json!({"service": "AmazonEC2"})), rate("narrow", narrow.clone())]), &[]);
+    check(json!([rate("here", narrow.clone()), rate("there", json!({"service": "AmazonEC2", "region": "us-2"}))]), &[]);
+    check(
+        json!([rate("one", narrow), rate("two", json!({"service": "Amazon*", "region": "us-*"}))]),
+        &["clauses[1].exclusive_group: clauses one and two claim the same place in exclusive group g: both can match"],
+    );
+    let waiver = |id: &str, source: &str, target: &str| json!({"id": id, "mechanism": "waiver", "source": {"sku": source}, "target": {"sku": target}});
+    check(
+        json!([waiver("w1", "storage", "box"), waiver("w2", "box", "storage")]),
+        &["clauses[0]: clauses w1, w2 waive each other in a ring: each one's target is the next one's source; drop"],
+    );
+    check(json!([waiver("w1", "storage", "box"), waiver("w3", "storage", "box")]), &[]);
+    let percent = |id: &str, scope: &str, trigger: &str| {
+        json!({"id": id, "mechanism": "percent", "kind": "service",
+        "scope": {"service": scope}, "percent": "5", "trigger": {"scope": {"service": trigger}, "spend": "1"}})
+    };
+    check(
+        json!([percent("p1", "AmazonEC2", "AmazonS3"), percent("p2", "AmazonS3", "AmazonEC2")]),
+        &["clauses[0]: clauses p1, p2 wait for each other's spend: the one that comes first lowers what"],
+    );
+    // Only a warning.
+    let waiting = document(json!([percent("p1", "AmazonEC2", "AmazonS3"), percent("p2", "AmazonS3", "AmazonEC2")]));
+    assert!(Contract::compile(&waiting, Some(&catalogue())).is_ok());
+}
+
+#[test]
+fn a_fee_can_be_in_a_scope() {
+    let fee = json!({"id": "support", "mechanism": "fee", "amount": "5", "service": "Support"});
+    let credit =
+        |scope: Value| json!({"id": "c", "mechanism": "credit", "stage": "after", "amount": "5", "scope": scope});
+    check(json!([fee, credit(json!({"service": "Support"}))]), &[]);
+    check(json!([fee, credit(json!({"sku": "support"}))]), &[]);
+    check(json!([credit(json!({"service": "Support"}))]), &["clauses[0].scope: clause c can never match"]);
+}
+
+#[test]
+fn credits_are_used_in_the_order_that_is_set() {
+    fn check(order: Option<Value>, expected: &[&str]) {
+        let credit = |id: &str, more: Value| {
+            let mut clause = json!({"id": id, "mechanism": "credit", "amount": "1"});
+            clause.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            clause
+        };
+        let mut own = document(json!([
+            credit("old", json!({"scope": {"service": ["AmazonEC2", "AmazonS3"]}})),
+            credit("soon", json!({"until": "2025-01", "effective": "2024-11"})),
+            credit("narrow", json!({"scope": {"service": "AmazonS3"}, "effective": "2024-10"})),
+            credit("first", json!({"priority": 0, "effective": "2024-12"})),
+            credit("last", json!({"priority": 1, "until": "2025-01"})),
+        ]));
+        own.credit_order = order.map(|order| serde_json::from_value(order).unwrap());
+        let contract = Contract::compile(&own, Some(&catalogue())).unwrap();
+        let clauses = contract.clauses_of(Stage::CreditsBefore, "2024-12".parse().unwrap());
+        let found: Vec<&str> = clauses.iter().map(|clause| clause.id.as_str()).collect();
+        assert_eq!(found, expected);
+    }
+    check(None, &["soon", "narrow", "old", "first", "last"]);
+    check(Some(json!(["age"])), &["old", "last", "narrow", "soon", "first"]);
+    check(Some(json!([])), &["old", "soon", "narrow", "first", "last"]);
+    check(Some(json!(["expiry", "priority"])), &["soon", "last", "old", "narrow", "first"]);
 }

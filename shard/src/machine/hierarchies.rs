@@ -158,6 +158,8 @@ impl State {
         let version = self.catalogues.get(&catalogue).and_then(|versions| versions.last());
         let compiled = version.and_then(|version| self.compiled.get(&version.hash)).cloned();
         let contract = Contract::compile(&document, compiled.as_deref()).map_err(|problems| refusal_of(&problems))?;
+        let row = &self.root_mut(&document.root)?.0.data.roots[number as usize];
+        refuse_problems(document.check_accounts(|account| row.hierarchy.account(account).is_some()))?;
         let (live, number) = self.root_mut(&document.root)?;
         let row = &mut live.data.roots[number as usize];
         check_subscribers(&contract, &row.hierarchy)?;

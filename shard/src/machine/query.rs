@@ -13,6 +13,7 @@ use super::wire;
 use crate::account::tree::Hierarchy;
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, CatalogueName, MeterId, ProducerId, ShardId, Slot};
+use crate::base::money::Money;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
 use crate::billing::cycle::{Cycles, Phase, Status};
@@ -79,6 +80,8 @@ pub struct FoldSource {
     pub contract: Option<FoldContract>,
     /// Sorted by account, then dimensions, then bucket.
     pub counters: Vec<FoldCounter>,
+    /// What was used of the contract's lasting balances before the cycle.
+    pub balances: BTreeMap<String, Money>,
 }
 
 impl FoldSource {
@@ -101,6 +104,7 @@ impl FoldSource {
                     kept: &counter.kept,
                 })
                 .collect(),
+            balances: self.balances.clone(),
         }
     }
 }
@@ -334,7 +338,7 @@ impl View {
         }
         let (version, contract) = self.inputs(row, cycle)?;
         let catalogue = blobs.catalogue(&version.hash).ok_or(NoSource::BlobMissing(version.hash))?;
-        let contract = contract.map(|contract| compile(contract, &catalogue)).transpose()?;
+        let contract = contract.map(compile).transpose()?;
         let ordinal = cycle.ordinal();
         let mut counters = Vec::new();
         for series in slot.series_of(row) {
@@ -356,7 +360,8 @@ impl View {
                 kept: std::mem::take(&mut kept),
             }));
         }
-        Ok(FoldSource { hierarchy: row.hierarchy.clone(), cycle, version, catalogue, contract, counters })
+        let (hierarchy, balances) = (row.hierarchy.clone(), row.cycles.balances_before(cycle));
+        Ok(FoldSource { hierarchy, cycle, version, catalogue, contract, counters, balances })
     }
 
     /// Catalogue and contract versions of a cycle.
@@ -454,17 +459,16 @@ pub fn read_archive(bytes: &[u8], catalogue: &Catalogue) -> Result<Vec<FoldCount
     Ok(counters)
 }
 
-/// A stored contract was checked when it came in; a later catalogue version may have dropped what a clause names, and
-/// then the clause simply finds nothing.
-fn compile(version: &ContractVersion, catalogue: &Catalogue) -> Result<FoldContract, Refusal> {
+/// A stored contract was checked against its catalogue when it came in, so it is only read here. A later catalogue version
+/// may have dropped what a clause names, and then the clause simply finds nothing.
+fn compile(version: &ContractVersion) -> Result<FoldContract, Refusal> {
     let unreadable = |why: String| {
         let detail = format!("contract version {} cannot be read: {why}", version.version);
         Refusal::new(Reason::InvalidDocument, detail)
     };
     let document: ContractDocument =
         serde_json::from_slice(&version.document).map_err(|error| unreadable(error.to_string()))?;
-    let compiled = Contract::compile(&document, Some(catalogue)).or_else(|_| Contract::compile(&document, None));
-    let contract = compiled.map_err(|problems| {
+    let contract = Contract::compile(&document, None).map_err(|problems| {
         unreadable(problems.first().map_or_else(|| "no problem is told".to_owned(), ToString::to_string))
     })?;
     Ok(FoldContract { version: version.version, hash: version.hash, contract: Arc::new(contract) })

@@ -13,23 +13,49 @@ pub enum Stage {
     Usage,
     /// A contract's own rates.
     PrivateRates,
+    /// Usage of one thing that makes usage of another cheaper.
+    UsageWaiver,
     /// Percentages over lines chosen by their attributes.
     AttributePercent,
     /// Percentages over a service.
     ServicePercent,
+    /// Percentages that grow with what the period brought.
+    Volume,
+    /// Credits that come before discounts over several services.
+    CreditsBefore,
     /// Percentages over several services.
     CrossServicePercent,
+    /// Minima and maxima over a scope.
+    Limits,
+    /// Charges settled from what was paid in advance.
+    Prepayment,
+    /// Percent fees, fixed fees and lines by agreement.
+    Fees,
+    /// Credits that come after all discounts and fees.
+    CreditsAfter,
+    /// What was committed for a contract year and not spent.
+    Shortfall,
+    Tax,
     /// The payable, at the currency's minor unit. Always last.
     Rounding,
 }
 
-/// The default order: rate before narrow percent before wide percent (BILLING.md section 2).
-pub const DEFAULT_ORDER: [Stage; 6] = [
+/// The default order: rate before quantity waiver before narrow percent before wide percent (BILLING.md section 2).
+pub const DEFAULT_ORDER: [Stage; 15] = [
     Stage::Usage,
     Stage::PrivateRates,
+    Stage::UsageWaiver,
     Stage::AttributePercent,
     Stage::ServicePercent,
+    Stage::Volume,
+    Stage::CreditsBefore,
     Stage::CrossServicePercent,
+    Stage::Limits,
+    Stage::Prepayment,
+    Stage::Fees,
+    Stage::CreditsAfter,
+    Stage::Shortfall,
+    Stage::Tax,
     Stage::Rounding,
 ];
 
@@ -39,9 +65,18 @@ impl Stage {
         match self {
             Stage::Usage => "usage",
             Stage::PrivateRates => "private_rates",
+            Stage::UsageWaiver => "usage_waiver",
             Stage::AttributePercent => "attribute_percent",
             Stage::ServicePercent => "service_percent",
+            Stage::Volume => "volume",
+            Stage::CreditsBefore => "credits_before",
             Stage::CrossServicePercent => "cross_service_percent",
+            Stage::Limits => "limits",
+            Stage::Prepayment => "prepayment",
+            Stage::Fees => "fees",
+            Stage::CreditsAfter => "credits_after",
+            Stage::Shortfall => "shortfall",
+            Stage::Tax => "tax",
             Stage::Rounding => "rounding",
         }
     }

@@ -1,0 +1,274 @@
+//! What clauses charge beside usage: fees, lines by agreement, minima and maxima, what is missing of a commitment, taxes;
+//! which lines are their base, and on whose bill they are.
+
+use std::collections::BTreeMap;
+
+use super::draft::{Derived, Draft, How, Terms, derived, overflow, tier_of};
+use super::fold::FoldError;
+use crate::base::id::AccountId;
+use crate::base::money::{Money, RATE_SCALE, Rate, SCALE, checked_sum};
+use crate::base::wide::power_of_ten;
+use crate::contract::commitment::Commitment;
+use crate::contract::document_clause::{FeeBase, FeePer};
+use crate::contract::document_scope::Per;
+use crate::contract::fee::{Custom, CustomLine, Fee, Limit, PercentFee};
+use crate::contract::tax::Tax;
+use crate::contract::terms::Clause;
+use crate::pricing::order::Stage;
+
+impl<'a> Terms<'a> {
+    pub(super) fn percent_fee(
+        &self,
+        clause: &Clause,
+        fee: &PercentFee,
+        drafts: &mut [Draft<'_>],
+    ) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        for draft in drafts.iter_mut() {
+            let mut bases: BTreeMap<AccountId, Money> = BTreeMap::new();
+            for item in self.usage_items(clause, draft) {
+                let bearer = match fee.per {
+                    FeePer::Account => self.account(draft, item).clone(),
+                    FeePer::Payer => self.bearer(fee.account.as_ref(), draft),
+                };
+                let own = match fee.base {
+                    FeeBase::Net => Some(draft.net[item]),
+                    FeeBase::List => self.sum(draft, item, |stage| stage == Stage::Usage),
+                };
+                let base = bases.entry(bearer).or_default();
+                *base = own.and_then(|own| base.checked_add(own)).ok_or_else(overflow)?;
+            }
+            for (bearer, base) in bases {
+                let parts = fee.parts(base).ok_or_else(overflow)?;
+                let exact: Vec<Money> = parts.iter().map(|part| part.amount).collect();
+                for (part, amount) in parts.iter().zip(self.rounded(&exact).ok_or_else(overflow)?) {
+                    if amount.is_zero() {
+                        continue;
+                    }
+                    let tier = part.tier.filter(|_| fee.tiered).map(|tier| tier_of(&fee.tiers, tier));
+                    let rate = part.tier.map(|tier| fee.tiers.steps[tier].rate);
+                    let line = derived(clause, Derived { base: part.base, rate, tier, amount, ..Derived::default() });
+                    draft.charge(&bearer, &fee.service, clause, line)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Who bears a charge of a payer's bill: the account that is named, where that payer pays for it, else the payer.
+    fn bearer(&self, named: Option<&AccountId>, draft: &Draft<'_>) -> AccountId {
+        named.filter(|account| self.payer_of(Some(account)) == draft.payer).unwrap_or(draft.payer).clone()
+    }
+
+    /// The lines of an item in some stages, summed. `None` on overflow.
+    fn sum(&self, draft: &Draft<'_>, item: usize, of: impl Fn(Stage) -> bool) -> Option<Money> {
+        let lines = draft.made[item].iter().map(|id| &draft.lines[*id as usize - 1]);
+        checked_sum(lines.filter(|line| of(line.stage)).map(|line| line.amount))
+    }
+
+    pub(super) fn fee(&self, clause: &Clause, fee: &Fee, drafts: &mut Vec<Draft<'a>>) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        if fee.once && self.cycle != clause.effective {
+            return Ok(());
+        }
+        // A rate has more decimals than money; the limit of an amount keeps it in range.
+        let rate = Rate(fee.amount.0 * power_of_ten(RATE_SCALE - SCALE));
+        let exact = Money::of(fee.quantity, rate).ok_or_else(overflow)?;
+        let amount = self.round(exact).ok_or_else(overflow)?;
+        if !amount.is_zero() {
+            let (quantity, rate) = (Some(fee.quantity), Some(rate));
+            let line = derived(clause, Derived { base: exact, quantity, rate, amount, ..Derived::default() });
+            self.charge_one(clause, fee.account.as_ref(), &fee.service, line, drafts)?;
+        }
+        Ok(())
+    }
+
+    /// A line on the bill of whoever pays for an account, or for the root.
+    fn charge_one(
+        &self,
+        clause: &Clause,
+        account: Option<&AccountId>,
+        service: &str,
+        line: super::bill::Line,
+        drafts: &mut Vec<Draft<'a>>,
+    ) -> Result<(), FoldError> {
+        let place = self.draft_of(self.payer_of(account), drafts);
+        let bearer = self.bearer(account, &drafts[place]);
+        drafts[place].charge(&bearer, service, clause, line)
+    }
+
+    pub(super) fn custom_line(
+        &self,
+        clause: &Clause,
+        own: &CustomLine,
+        drafts: &mut Vec<Draft<'a>>,
+    ) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        let (share, itemised) = match own.how {
+            Custom::Share { share, itemised } => (share, itemised),
+            Custom::Flat(flat) => {
+                let amount = self.round(flat).ok_or_else(overflow)?;
+                if !amount.is_zero() {
+                    let line = derived(clause, Derived { base: flat, amount, ..Derived::default() });
+                    self.charge_one(clause, own.account.as_ref(), &own.service, line, drafts)?;
+                }
+                return Ok(());
+            }
+        };
+        for draft in drafts.iter_mut() {
+            let items = self.usage_items(clause, draft);
+            let parts: Vec<(usize, Money)> = items.iter().map(|item| (*item, draft.net[*item])).collect();
+            let rate = Some(share);
+            if itemised {
+                for (item, base) in parts {
+                    let amount = base.share(share).and_then(|amount| self.round(amount)).ok_or_else(overflow)?;
+                    if !amount.is_zero() {
+                        let from = draft.made[item].clone();
+                        draft.add(item, derived(clause, Derived { base, rate, amount, from, ..Derived::default() }))?;
+                    }
+                }
+                continue;
+            }
+            let base = checked_sum(parts.iter().map(|(_, net)| *net)).ok_or_else(overflow)?;
+            let amount = base.share(share).and_then(|amount| self.round(amount)).ok_or_else(overflow)?;
+            if !amount.is_zero() {
+                let bearer = self.bearer(own.account.as_ref(), draft);
+                let line = derived(clause, Derived { base, rate, amount, ..Derived::default() });
+                draft.charge(&bearer, &own.service, clause, line)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a scope came to, credits that come before added back. `None` on overflow.
+    fn before_credits(&self, clause: &Clause, group: &[usize], drafts: &[Draft<'_>]) -> Option<Money> {
+        let mut base = Money::ZERO;
+        for draft in group.iter().map(|place| &drafts[*place]) {
+            for item in self.usage_items(clause, draft) {
+                base = base.checked_add(self.sum(draft, item, |stage| stage != Stage::CreditsBefore)?)?;
+            }
+        }
+        Some(base)
+    }
+
+    pub(super) fn minimum(&self, clause: &Clause, limit: &Limit, drafts: &mut Vec<Draft<'a>>) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        if limit.payer.is_some() || limit.per == Per::Root {
+            self.draft_of(self.payer_of(limit.payer.as_ref()), drafts);
+        }
+        for group in self.together(limit.per, drafts) {
+            let payer = match (limit.per, &limit.payer) {
+                (Per::Payer, None) => drafts[group[0]].payer,
+                (_, named) => self.payer_of(named.as_ref()),
+            };
+            let own = &drafts[group.first().copied().unwrap_or_default()];
+            let is_idle = limit.payer.is_none() && self.usage_items(clause, own).is_empty();
+            if limit.per == Per::Payer && (own.payer != payer || is_idle) {
+                continue;
+            }
+            let base = self.before_credits(clause, &group, drafts).ok_or_else(overflow)?;
+            let missing =
+                limit.amount.checked_sub(base).and_then(|missing| self.round(missing)).ok_or_else(overflow)?;
+            if missing > Money::ZERO {
+                let line = derived(clause, Derived { base, amount: missing, ..Derived::default() });
+                let place = self.draft_of(payer, drafts);
+                drafts[place].charge(payer, &limit.service, clause, line)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn maximum(&self, clause: &Clause, limit: &Limit, drafts: &mut [Draft<'_>]) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        for group in self.together(limit.per, drafts) {
+            let base = self.before_credits(clause, &group, drafts).ok_or_else(overflow)?;
+            let places = self.owing(drafts, &group, |draft| self.usage_items(clause, draft));
+            let nets = places.iter().map(|(draft, item)| drafts[*draft].net[*item]);
+            let owed = checked_sum(nets).ok_or_else(overflow)?;
+            let beyond = base.checked_sub(limit.amount).and_then(|beyond| self.round(beyond)).ok_or_else(overflow)?;
+            let beyond = beyond.min(owed);
+            if beyond > Money::ZERO {
+                self.take_off(clause, How::default(), beyond, &places, drafts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what a cycle retires of a contract year's commitment, and charges what is missing when the year closes.
+    pub(super) fn shortfall(
+        &self,
+        clause: &Clause,
+        commitment: &Commitment,
+        drafts: &mut Vec<Draft<'a>>,
+    ) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        let Some(year) = commitment.year_of(self.cycle) else { return Ok(()) };
+        let place_of = |stage: Stage| self.stages.iter().position(|own| *own == stage);
+        let last = place_of(Stage::CrossServicePercent);
+        let counts =
+            |stage: Stage| place_of(stage) <= last && (stage != Stage::CreditsBefore || commitment.credits_reduce);
+        let own = format!("{}/{}", clause.id, year.begins);
+        let market = format!("{own}/marketplace");
+        let before = (self.used_of(&own), self.used_of(&market));
+        let (mut retired, mut marketplace) = before;
+        for draft in drafts.iter_mut() {
+            let (mut of_draft, mut of_market) = (Money::ZERO, Money::ZERO);
+            for item in 0..draft.items.len() {
+                let sum = if self.is_market(commitment, draft, item) {
+                    &mut of_market
+                } else if self.holds(clause, draft, item) {
+                    &mut of_draft
+                } else {
+                    continue;
+                };
+                let net = self.sum(draft, item, counts).ok_or_else(overflow)?;
+                *sum = sum.checked_add(net).ok_or_else(overflow)?;
+            }
+            retired = retired.checked_add(of_draft).ok_or_else(overflow)?;
+            marketplace = marketplace.checked_add(of_market).ok_or_else(overflow)?;
+            draft.draw(&own, before.0, of_draft).ok_or_else(overflow)?;
+            draft.draw(&market, before.1, of_market).ok_or_else(overflow)?;
+        }
+        let missing = commitment.shortfall(&year, retired, marketplace).ok_or_else(overflow)?;
+        let amount = self.round(missing).ok_or_else(overflow)?;
+        if year.closes && amount > Money::ZERO {
+            let base = year.amount.checked_sub(missing).ok_or_else(overflow)?;
+            let stage = Some(Stage::Shortfall);
+            let line = derived(clause, Derived { base, amount, stage, ..Derived::default() });
+            let payer = self.payer_of(commitment.payer.as_ref());
+            let place = self.draft_of(payer, drafts);
+            drafts[place].charge(payer, clause.id.as_str(), clause, line)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn tax(&self, clause: &Clause, tax: &Tax, drafts: &mut [Draft<'_>]) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        for draft in drafts.iter_mut() {
+            let mut bases: BTreeMap<(usize, String), Money> = BTreeMap::new();
+            for item in 0..draft.net.len() {
+                let charge = item.checked_sub(draft.items.len()).map(|place| &draft.charges[place]);
+                if charge.is_some_and(|charge| charge.stage == Stage::Tax) {
+                    continue;
+                }
+                let subject = self.subject(draft, item);
+                if let Some(rate) = tax.rate_of(&subject) {
+                    let base = bases.entry((rate, subject.dimensions.service.clone())).or_default();
+                    *base = base.checked_add(draft.net[item]).ok_or_else(overflow)?;
+                }
+            }
+            let payer = draft.payer.clone();
+            for ((rate, service), base) in bases {
+                let rate = &tax.rates[rate];
+                let exact = base.share(rate.share).ok_or_else(overflow)?;
+                let amount = self.catalogue.rounding.round(exact).ok_or_else(overflow)?;
+                if !amount.is_zero() {
+                    let (share, text) = (Some(rate.share), Some(rate.text.clone()));
+                    let line = derived(clause, Derived { base, rate: share, amount, text, ..Derived::default() });
+                    draft.charge(&payer, &service, clause, line)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

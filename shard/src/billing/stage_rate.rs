@@ -1,0 +1,135 @@
+//! Private rates by tier: which lines climb a pool of the contract's own, and the lines that come of it.
+
+use std::collections::BTreeMap;
+
+use super::attribute::prorata;
+use super::bill::Source;
+use super::draft::{Derived, Draft, Place, Terms, overflow, tier_of};
+use super::fold::FoldError;
+use crate::base::money::{Money, Quantity};
+use crate::contract::terms::Clause;
+use crate::contract::tiered_rate::TieredRate;
+
+/// A paid usage line in a contract's pool.
+struct Paid {
+    place: Place,
+    line: u32,
+    current: Money,
+    /// What of it no tier has taken yet.
+    left: i128,
+    /// Units by tier.
+    parts: Vec<(usize, i128)>,
+}
+
+/// A public ladder: slices by tier, each with its lines, as indexes.
+type Ladder = BTreeMap<u32, Vec<usize>>;
+
+impl Terms<'_> {
+    pub(super) fn tiered_rate(
+        &self,
+        clause: &Clause,
+        rate: &TieredRate,
+        drafts: &mut [Draft<'_>],
+    ) -> Result<(), FoldError> {
+        for group in self.together(rate.per, drafts) {
+            let (mut paid, ladders) = self.paid(clause, &group, drafts)?;
+            let units = |slice: &Vec<usize>| slice.iter().map(|line| paid[*line].left).sum::<i128>();
+            let sizes: Vec<Vec<i128>> = ladders.iter().map(|ladder| ladder.values().map(units).collect()).collect();
+            let slices: Vec<Vec<&Vec<usize>>> = ladders.iter().map(|ladder| ladder.values().collect()).collect();
+            for run in rate.runs(&sizes) {
+                let members = slices[run.ladder][run.slice];
+                let weights: Vec<i128> = members.iter().map(|line| paid[*line].left).collect();
+                for (line, part) in members.iter().zip(prorata(run.units, &weights)).filter(|(_, part)| *part != 0) {
+                    paid[*line].left -= part;
+                    paid[*line].parts.push((run.tier, part));
+                }
+            }
+            self.price(clause, rate, paid, drafts)?;
+        }
+        Ok(())
+    }
+
+    /// The paid lines of a pool, and the public ladders that they are on, in the order of their first lines.
+    fn paid(
+        &self,
+        clause: &Clause,
+        group: &[usize],
+        drafts: &[Draft<'_>],
+    ) -> Result<(Vec<Paid>, Vec<Ladder>), FoldError> {
+        let (mut paid, mut ladders) = (Vec::new(), Vec::<Ladder>::new());
+        let mut known = BTreeMap::new();
+        for place in group {
+            let draft = &drafts[*place];
+            for item in self.usage_items(clause, draft) {
+                for (line, quantity) in draft.paid_slices(item) {
+                    let Source::Price { price, tier, .. } = &line.source else { continue };
+                    // A ladder that nobody shares is the item's own.
+                    let alone = if line.pool.is_none() { Some((*place, item)) } else { None };
+                    let ladder = *known.entry((price, line.pool, alone)).or_insert_with(|| {
+                        ladders.push(Ladder::new());
+                        ladders.len() - 1
+                    });
+                    ladders[ladder].entry(tier.index).or_default().push(paid.len());
+                    let current = draft.current(item, line).ok_or_else(|| overflow(clause))?;
+                    let left = quantity.0;
+                    paid.push(Paid { place: (*place, item), line: line.id, current, left, parts: Vec::new() });
+                }
+            }
+        }
+        Ok((paid, ladders))
+    }
+
+    /// Compares each line's parts with what they cost so far.
+    fn price(
+        &self,
+        clause: &Clause,
+        rate: &TieredRate,
+        paid: Vec<Paid>,
+        drafts: &mut [Draft<'_>],
+    ) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        let mut lines: BTreeMap<Place, Vec<Derived>> = BTreeMap::new();
+        let mut left: BTreeMap<Place, Money> = BTreeMap::new();
+        for mut paid in paid {
+            if paid.parts.is_empty() {
+                // A flat part without units: at a rate a unit it is nothing.
+                paid.parts.push((0, 0));
+            }
+            paid.parts.sort_unstable();
+            let weights: Vec<i128> = paid.parts.iter().map(|(_, units)| (*units).max(1)).collect();
+            let amounts = prorata(paid.current.0, &weights);
+            let left = left.entry(paid.place).or_insert_with(|| drafts[paid.place.0].net[paid.place.1]);
+            for ((tier, units), base) in paid.parts.into_iter().zip(amounts) {
+                let (step, base) = (rate.tiers.steps[tier], Money(base));
+                let contracted = match Money::of(Quantity(units), step.rate) {
+                    Some(contracted) if rate.may_raise || contracted < base => contracted,
+                    // Too large to say means dearer than anything public.
+                    None if rate.may_raise => return Err(overflow()),
+                    _ => base,
+                };
+                let amount = contracted.checked_sub(base).ok_or_else(overflow)?.max(-*left);
+                *left = left.checked_add(amount).ok_or_else(overflow)?;
+                if !amount.is_zero() {
+                    lines.entry(paid.place).or_default().push(Derived {
+                        base,
+                        quantity: Some(Quantity(units)),
+                        rate: Some(step.rate),
+                        tier: Some(tier_of(&rate.tiers, tier)),
+                        amount,
+                        from: vec![paid.line],
+                        ..Derived::default()
+                    });
+                }
+            }
+        }
+        for (place, draft) in drafts.iter_mut().enumerate() {
+            let items: Vec<usize> = lines.keys().filter(|(own, _)| *own == place).map(|(_, item)| *item).collect();
+            for base in self.bases(draft, items) {
+                let own = |item: usize| lines.get(&(place, item)).cloned().unwrap_or_default();
+                let base = base.into_iter().flat_map(|item| own(item).into_iter().map(move |line| (item, line)));
+                self.add_rounded(clause, base.collect(), draft)?;
+            }
+        }
+        Ok(())
+    }
+}

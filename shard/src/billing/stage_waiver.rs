@@ -1,0 +1,152 @@
+//! Usage waivers: what entitles, which lots are there to be taken, and the lines that come of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::attribute::{netted, prorata};
+use super::draft::{Derived, Draft, Place, Terms, overflow};
+use super::fold::FoldError;
+use crate::base::id::AccountId;
+use crate::base::money::{Money, Quantity, checked_sum};
+use crate::base::wide::{Rounding, multiply_divide};
+use crate::contract::terms::Clause;
+use crate::contract::waiver::{Lot, Waiver};
+use crate::pricing::document::Bucket;
+use crate::pricing::order::Stage;
+
+/// A paid slice of a target.
+struct Slice {
+    place: Place,
+    line: u32,
+    /// What no waiver has taken yet.
+    units: i128,
+    /// What is left to pay of it, and all its units.
+    price: (Money, Quantity),
+}
+
+impl Terms<'_> {
+    pub(super) fn waiver(&self, clause: &Clause, waiver: &Waiver, drafts: &mut [Draft<'_>]) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        for group in self.together(waiver.per, drafts) {
+            let sources = self.sources(waiver, &group, drafts).ok_or_else(overflow)?;
+            let slices = self.targets(clause, &group, drafts).ok_or_else(overflow)?;
+            let owners = slices.iter().map(|slice| self.account(&drafts[slice.place.0], slice.place.1).clone());
+            let accounts: BTreeSet<AccountId> = sources.keys().cloned().chain(owners).collect();
+            let places: BTreeMap<&AccountId, usize> =
+                accounts.iter().enumerate().map(|(place, account)| (account, place)).collect();
+            let mut lots = Vec::new();
+            for (index, slice) in slices.iter().enumerate() {
+                let account = places[self.account(&drafts[slice.place.0], slice.place.1)];
+                let cut = self.lots(&drafts[slice.place.0], slice);
+                lots.extend(cut.into_iter().map(|(begins, units)| Lot {
+                    slice: index,
+                    account,
+                    begins,
+                    units,
+                    price: slice.price,
+                }));
+            }
+            let mut entitled = Vec::with_capacity(sources.len());
+            for (account, quantity) in &sources {
+                entitled.push((places[account], waiver.entitled(*quantity).ok_or_else(overflow)?));
+            }
+            let mut taken: BTreeMap<usize, i128> = BTreeMap::new();
+            for (slice, units) in waiver.take(&entitled, &mut lots) {
+                *taken.entry(slice).or_default() += units;
+            }
+            self.waive(clause, waiver, &slices, &taken, drafts)?;
+        }
+        Ok(())
+    }
+
+    /// What each account used of the source.
+    fn sources(&self, waiver: &Waiver, group: &[usize], drafts: &[Draft<'_>]) -> Option<BTreeMap<AccountId, Quantity>> {
+        let mut sources: BTreeMap<AccountId, Quantity> = BTreeMap::new();
+        for draft in group.iter().map(|place| &drafts[*place]) {
+            for (item, index) in draft.items.iter().enumerate() {
+                if self.is_in(&waiver.source, draft, item) {
+                    let sum = sources.entry(self.account(draft, item).clone()).or_default();
+                    *sum = sum.checked_add(Quantity(self.quantities[*index]))?;
+                }
+            }
+        }
+        Some(sources)
+    }
+
+    /// The paid slices of the target with units that no waiver has taken, by account, SKU, dimensions and tier.
+    fn targets(&self, clause: &Clause, group: &[usize], drafts: &[Draft<'_>]) -> Option<Vec<Slice>> {
+        let mut slices = Vec::new();
+        for place in self.owing(drafts, group, |draft| self.usage_items(clause, draft)) {
+            let draft = &drafts[place.0];
+            for (line, quantity) in draft.paid_slices(place.1) {
+                let derived = draft.made[place.1].iter().map(|id| &draft.lines[*id as usize - 1]);
+                let waived = derived.filter(|own| own.stage == Stage::UsageWaiver && own.from == [line.id]);
+                let waived: i128 = waived.filter_map(|own| own.quantity).map(|quantity| quantity.0).sum();
+                let (units, current) = (quantity.0 - waived, draft.current(place.1, line)?);
+                if units > 0 && current > Money::ZERO {
+                    slices.push(Slice { place, line: line.id, units, price: (current, quantity) });
+                }
+            }
+        }
+        Some(slices)
+    }
+
+    /// A slice's units by the minute of the cycle in which their bucket begins, in proportion to what was counted.
+    fn lots(&self, draft: &Draft<'_>, slice: &Slice) -> Vec<(u32, i128)> {
+        let used = &self.used[draft.items[slice.place.1]];
+        let minutes = match self.catalogue.meter(used.measured.meter).bucket {
+            Bucket::Month => 0,
+            Bucket::Day => 24 * 60,
+            Bucket::Hour => 60,
+            Bucket::FiveMinutes => 5,
+        };
+        let counters = &self.counters[used.measured.counters.clone()];
+        let begins = |bucket: Option<u16>| u32::from(bucket.unwrap_or(0)) * minutes;
+        let values: Vec<i128> = counters.iter().map(|counter| counter.value).collect();
+        match values.iter().try_fold(0i128, |sum, value| sum.checked_add(*value)) {
+            Some(sum) if sum > 0 && values.len() > 1 => {
+                let parts = prorata(slice.units, &netted(&values));
+                counters.iter().map(|counter| begins(counter.bucket)).zip(parts).collect()
+            }
+            _ => vec![(counters.first().map_or(0, |counter| begins(counter.bucket)), slice.units)],
+        }
+    }
+
+    fn waive(
+        &self,
+        clause: &Clause,
+        waiver: &Waiver,
+        slices: &[Slice],
+        taken: &BTreeMap<usize, i128>,
+        drafts: &mut [Draft<'_>],
+    ) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        let mut lines: BTreeMap<Place, Vec<Derived>> = BTreeMap::new();
+        for (index, units) in taken {
+            let Slice { place, line, price: (current, quantity), .. } = slices[*index];
+            let base = multiply_divide(current.0, *units, quantity.0, Rounding::HalfUp).map(Money);
+            let base = base.ok_or_else(overflow)?;
+            let of_item = lines.entry(place).or_default();
+            // Where percentages came first, no more than what they left is taken off.
+            let before = checked_sum(of_item.iter().map(|line| line.amount)).ok_or_else(overflow)?;
+            let left = drafts[place.0].net[place.1].checked_add(before).ok_or_else(overflow)?;
+            let off = base.share(waiver.share).ok_or_else(overflow)?.min(left);
+            of_item.push(Derived {
+                base,
+                quantity: Some(Quantity(*units)),
+                rate: Some(waiver.share),
+                amount: -off,
+                from: vec![line],
+                ..Derived::default()
+            });
+        }
+        for (place, draft) in drafts.iter_mut().enumerate() {
+            let items: Vec<usize> = lines.keys().filter(|(own, _)| *own == place).map(|(_, item)| *item).collect();
+            for base in self.bases(draft, items) {
+                let own = |item: usize| lines.get(&(place, item)).cloned().unwrap_or_default();
+                let base = base.into_iter().flat_map(|item| own(item).into_iter().map(move |line| (item, line)));
+                self.add_rounded(clause, base.collect(), draft)?;
+            }
+        }
+        Ok(())
+    }
+}

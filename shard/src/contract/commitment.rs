@@ -1,0 +1,101 @@
+//! A spend commitment by contract year: which year a cycle is in, what counts and what is missing (BILLING.md section 3).
+
+use super::scope::Scope;
+use crate::base::id::AccountId;
+use crate::base::money::{Money, Rate};
+use crate::base::time::CycleId;
+
+/// Cycles of a contract year.
+pub const YEAR: u32 = 12;
+
+/// A percentage over services bound to a spend commitment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commitment {
+    /// 0 to 1, off the net.
+    pub share: Rate,
+    /// First cycle of the first contract year.
+    pub starts: CycleId,
+    /// What is committed in each year.
+    pub years: Vec<Money>,
+    pub marketplace: Option<Scope>,
+    /// 0 to 1, of the year's amount.
+    pub marketplace_share: Rate,
+    pub credits_reduce: bool,
+    /// Whose bill has the shortfall.
+    pub payer: Option<AccountId>,
+}
+
+/// A contract year that a cycle is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Year {
+    /// Its first cycle.
+    pub begins: CycleId,
+    pub amount: Money,
+    /// The cycle is its last.
+    pub closes: bool,
+}
+
+impl Commitment {
+    /// The contract year of a cycle, where anything is committed in it.
+    pub fn year_of(&self, cycle: CycleId) -> Option<Year> {
+        let since = cycle.ordinal().checked_sub(self.starts.ordinal())?;
+        let amount = *self.years.get((since / YEAR) as usize)?;
+        let begins = CycleId::from_ordinal(cycle.ordinal() - since % YEAR)?;
+        Some(Year { begins, amount, closes: since % YEAR == YEAR - 1 })
+    }
+
+    /// What is missing of a year's amount, not below zero. `None` on overflow.
+    pub fn shortfall(&self, year: &Year, retired: Money, marketplace: Money) -> Option<Money> {
+        let most = year.amount.share(self.marketplace_share)?;
+        let counted = retired.checked_add(marketplace.min(most).max(Money::ZERO))?;
+        Some(year.amount.checked_sub(counted)?.max(Money::ZERO))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commitment() -> Commitment {
+        Commitment {
+            share: Rate::ZERO,
+            starts: "2024-09".parse().unwrap(),
+            years: vec!["1000".parse().unwrap(), "2000".parse().unwrap()],
+            marketplace: None,
+            marketplace_share: "0.25".parse().unwrap(),
+            credits_reduce: false,
+            payer: None,
+        }
+    }
+
+    #[test]
+    fn years_of_twelve_cycles() {
+        fn check(cycle: &str, expected: Option<(&str, &str, bool)>) {
+            let year = commitment().year_of(cycle.parse().unwrap());
+            let found = year.map(|year| (year.begins.to_string(), year.amount.to_string(), year.closes));
+            let expected = expected.map(|(begins, amount, closes)| (begins.to_owned(), amount.to_owned(), closes));
+            assert_eq!(found, expected, "{cycle}");
+        }
+        check("2024-08", None);
+        check("2024-09", Some(("2024-09", "1000", false)));
+        check("2025-08", Some(("2024-09", "1000", true)));
+        check("2025-09", Some(("2025-09", "2000", false)));
+        check("2026-08", Some(("2025-09", "2000", true)));
+        check("2026-09", None);
+    }
+
+    #[test]
+    fn the_marketplace_counts_up_to_its_share() {
+        fn check(retired: &str, marketplace: &str, expected: &str) {
+            let commitment = commitment();
+            let year = commitment.year_of("2025-08".parse().unwrap()).unwrap();
+            let found = commitment.shortfall(&year, retired.parse().unwrap(), marketplace.parse().unwrap());
+            assert_eq!(found.unwrap().to_string(), expected, "{retired} {marketplace}");
+        }
+        check("600", "0", "400");
+        check("600", "200", "200");
+        // A quarter of 1,000.
+        check("600", "300", "150");
+        check("1000.01", "0", "0");
+    }
+}

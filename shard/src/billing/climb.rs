@@ -65,10 +65,13 @@ impl<'a> UsageStage<'a> {
         }
         let is_subscribed = members.iter().any(|index| self.used[*index].standing == Standing::Subscribed);
         let is_used = brought.iter().any(|amount| *amount != 0);
-        if price.flat_when_zero && !is_used {
-            let records = members.iter().map(|index| self.measure.records(&self.used[*index].measured, window));
+        if price.flat_when_zero && total == 0 {
             let slice = price.ladder.charge_zero().ok_or_else(overflow)?;
-            if (is_subscribed || records.sum::<u64>() > 0) && !slice.amount.is_zero() {
+            let records = members.iter().map(|index| self.measure.records(&self.used[*index].measured, window));
+            let is_due = is_subscribed || records.fold(0, u64::saturating_add) > 0;
+            if is_used {
+                self.divide(price, &slice, pool, members, &brought, window);
+            } else if is_due && !slice.amount.is_zero() {
                 let (source, rate) = self.priced(price, &slice, pool);
                 let (item, quantity) = (self.home(members), Some(0));
                 self.cells.push(Cell { item, source, quantity, rate: Some(rate), amount: slice.amount.0, pool });

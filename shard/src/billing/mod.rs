@@ -27,3 +27,5 @@ mod wire;
 
 #[cfg(test)]
 mod case;
+#[cfg(test)]
+mod charges_test;

@@ -17,6 +17,8 @@ pub mod wire;
 #[cfg(test)]
 mod history_test;
 #[cfg(test)]
+mod kept_test;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod machine_test;

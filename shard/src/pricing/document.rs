@@ -270,15 +270,16 @@ pub struct PriceDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_record: Option<String>,
     /// The least that a pool with usage, or with a subscription, is charged by ladder and `per_record` together; what is
-    /// missing is a line of its own, divided by quantity.
+    /// missing is a line of its own, divided by quantity (that beyond the free units, where there is any).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<String>,
     /// The most that a pool is charged by ladder and `per_record` together, not below `minimum`; what is beyond is taken
     /// off by a line of its own, divided by amount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum: Option<String>,
-    /// Whether the flat part of the first tier is due for a pool of quantity zero that has a record or a subscription. It
-    /// belongs to the subscriber, else to the payer.
+    /// Whether the flat part of the first tier is due where nothing climbs the ladder: all that a pool has is free, or it
+    /// has a record or a subscription and a quantity of zero. In the latter case it belongs to the subscriber, else to the
+    /// payer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub flat_when_zero: bool,
     /// Of `volume` and `stairstep`: what chooses the tier in place of the pool's own quantity, the highest that any of

@@ -308,6 +308,11 @@ fn made_by(line: &LineView) -> String {
             Some(tier) if tier.index > 1 || tier.end.is_some() => format!("{price}, tier {}", tier.index),
             _ => price.to_string(),
         },
+        MadeBy::PerRecord { price } => format!("{price}, per record"),
+        MadeBy::Minimum { price, .. } => format!("{price}, minimum"),
+        MadeBy::Maximum { price, .. } => format!("{price}, maximum"),
+        MadeBy::Fee { subscription, from, to, .. } if from == to => subscription.to_string(),
+        MadeBy::Fee { subscription, from, to, .. } => format!("{subscription}, {} to {}", from.date(), to.date()),
         MadeBy::Clause { text, .. } => match &line.tier {
             Some(tier) if tier.index > 1 || tier.end.is_some() => format!("{text}, tier {}", tier.index),
             _ => text.clone(),

@@ -92,7 +92,12 @@ impl UsageStage<'_> {
         for (place, index) in members.iter().enumerate() {
             let used = &self.used[*index];
             let meter = self.catalogue.meter(used.measured.meter);
-            let kind = (self.catalogue.sku(used.sku).convert, meter.scale, meter.aggregation);
+            // Sums and counts are added up alike, so they are divided together.
+            let aggregation = match meter.aggregation {
+                Aggregation::Count => Aggregation::Sum,
+                other => other,
+            };
+            let kind = (self.catalogue.sku(used.sku).convert, meter.scale, aggregation);
             kinds.entry(kind).or_default().push(place);
         }
         let mut units = vec![0; members.len()];
@@ -102,8 +107,7 @@ impl UsageStage<'_> {
                 None => series.iter().map(|series| series.value).collect(),
                 Some(window) => series.iter().map(|series| self.measure.within(series, window)).collect(),
             };
-            let adds_up = matches!(aggregation, Aggregation::Sum | Aggregation::Count);
-            let parts = if adds_up && convert.divide == Quantity::ONE && !convert.by_hours_of_cycle {
+            let parts = if *aggregation == Aggregation::Sum && convert.divide == Quantity::ONE && !convert.by_hours_of_cycle {
                 let step = power_of_ten(SCALE - scale);
                 let parts: Option<Vec<i128>> = alone.iter().map(|value| value.checked_mul(step)).collect();
                 parts.ok_or_else(overflow)?

@@ -22,3 +22,5 @@ mod wire;
 
 #[cfg(test)]
 mod case;
+#[cfg(test)]
+mod clause_test;

@@ -100,6 +100,7 @@ impl FoldSource {
                 })
                 .collect(),
             balances: self.balances.clone(),
+            interim: false,
         }
     }
 }

@@ -102,6 +102,7 @@ fn one_fold(seed: u64) {
         contract: contract.as_ref(),
         counters: engine.collect(),
         balances: BTreeMap::new(),
+        interim: false,
     };
     let found = fold(&input).expect("nothing drawn overflows");
     let hours = hours_of(CYCLE);

@@ -25,6 +25,7 @@ pub struct Case {
     pub usage: Vec<(SeriesKey, Option<u16>, Quantity)>,
     /// What was used of balances before.
     pub balances: BTreeMap<String, Money>,
+    pub interim: bool,
 }
 
 impl Case {
@@ -42,7 +43,7 @@ impl Case {
         let catalogue: CatalogueDocument = serde_json::from_value(catalogue).unwrap();
         let catalogue = Catalogue::compile(&catalogue).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let hierarchy = Case::hierarchy(payers, json!([]), accounts);
-        Case { hierarchy, catalogue, contract: None, usage: Vec::new(), balances: BTreeMap::new() }
+        Case { hierarchy, catalogue, contract: None, usage: Vec::new(), balances: BTreeMap::new(), interim: false }
     }
 
     /// Of the root `root`.
@@ -95,6 +96,7 @@ impl Case {
             contract: self.contract.as_ref(),
             counters: counters.collect(),
             balances: self.balances.clone(),
+            interim: self.interim,
         };
         fold(&input).unwrap()
     }

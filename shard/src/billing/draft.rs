@@ -130,6 +130,8 @@ pub struct Terms<'a> {
     pub quantities: &'a [i128],
     /// What was used of the contract's balances when the cycle began.
     pub balances: &'a BTreeMap<String, Money>,
+    /// Minima and shortfalls wait for the bill that closes the cycle.
+    pub interim: bool,
 }
 
 impl<'a> Terms<'a> {
@@ -173,7 +175,8 @@ impl<'a> Terms<'a> {
     /// Whether a clause applies to an item: in its scope, and nothing narrower of its exclusive group is.
     pub fn holds(&self, clause: &Clause, draft: &Draft<'_>, item: usize) -> bool {
         let subject = self.subject(draft, item);
-        clause.holds(&subject) && !self.contract.narrower(clause, self.cycle).any(|narrower| narrower.holds(&subject))
+        let has_narrower = || self.contract.narrower(clause, self.cycle).any(|narrower| narrower.holds(&subject));
+        clause.holds(&subject) && (clause.exclusive_group.is_none() || !has_narrower())
     }
 
     /// The series of a draft that a clause applies to.
@@ -215,9 +218,10 @@ impl<'a> Terms<'a> {
             places.extend(items.map(|item| (*place, item)));
         }
         if group.len() > 1 {
-            places.sort_by_key(|(draft, item)| {
-                let subject = self.subject(&drafts[*draft], *item);
-                (self.account(&drafts[*draft], *item).clone(), subject.sku.to_owned(), *draft, *item)
+            let account = |(draft, item): &Place| self.account(&drafts[*draft], *item);
+            let sku = |(draft, item): &Place| self.subject(&drafts[*draft], *item).sku;
+            places.sort_by(|one, other| {
+                account(one).cmp(account(other)).then_with(|| sku(one).cmp(sku(other))).then(one.cmp(other))
             });
         }
         places

@@ -30,6 +30,9 @@ pub struct FoldInput<'a> {
     pub counters: Vec<Counter<'a>>,
     /// What was used of the contract's lasting balances before the cycle.
     pub balances: BTreeMap<String, Money>,
+    /// The bill is made while the cycle still counts: minima and shortfalls wait for the one that closes it (BILLING.md
+    /// decision 16). An estimate is not such a bill.
+    pub interim: bool,
 }
 
 /// What one series counted in one bucket.
@@ -90,6 +93,7 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
             counters: &counters,
             quantities: &charged.quantities,
             balances: &input.balances,
+            interim: input.interim,
         };
         for stage in stages.iter().filter(|stage| !matches!(stage, Stage::Usage | Stage::Rounding)) {
             terms.apply(*stage, &mut drafts)?;

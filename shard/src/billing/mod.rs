@@ -29,3 +29,5 @@ mod wire;
 mod case;
 #[cfg(test)]
 mod charges_test;
+#[cfg(test)]
+mod clause_test;

@@ -31,7 +31,7 @@ pub struct Simulation<'a> {
     /// Bills that were issued already, oldest first, of any payer. Of those of the cycle the result is the difference;
     /// those of earlier cycles say what was used of lasting balances.
     pub billed: &'a [BillBody],
-    /// Whether the cycle still counts; only told on a difference.
+    /// Whether the cycle still counts: minima and shortfalls then wait, and a difference says so.
     pub interim: bool,
 }
 
@@ -108,6 +108,7 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         contract: contract.as_ref(),
         counters: counters.collect(),
         balances: used_before(simulation).map_err(SimulateError::Fold)?,
+        interim: simulation.interim,
     };
     for body in fold(&input)? {
         let same = |billed: &&BillBody| billed.payer == body.payer && billed.cycle == body.cycle;

@@ -39,7 +39,8 @@ impl<'a> Terms<'a> {
                 *base = own.and_then(|own| base.checked_add(own)).ok_or_else(overflow)?;
             }
             for (bearer, base) in bases {
-                let parts = fee.parts(base).ok_or_else(overflow)?;
+                let mut parts = fee.parts(base).ok_or_else(overflow)?;
+                parts.retain(|part| part.tier.is_some() || !self.interim);
                 let exact: Vec<Money> = parts.iter().map(|part| part.amount).collect();
                 for (part, amount) in parts.iter().zip(self.rounded(&exact).ok_or_else(overflow)?) {
                     if amount.is_zero() {
@@ -153,6 +154,9 @@ impl<'a> Terms<'a> {
 
     pub(super) fn minimum(&self, clause: &Clause, limit: &Limit, drafts: &mut Vec<Draft<'a>>) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
+        if self.interim {
+            return Ok(());
+        }
         if limit.payer.is_some() || limit.per == Per::Root {
             self.draft_of(self.payer_of(limit.payer.as_ref()), drafts);
         }
@@ -231,7 +235,7 @@ impl<'a> Terms<'a> {
         }
         let missing = commitment.shortfall(&year, retired, marketplace).ok_or_else(overflow)?;
         let amount = self.round(missing).ok_or_else(overflow)?;
-        if year.closes && amount > Money::ZERO {
+        if year.closes && !self.interim && amount > Money::ZERO {
             let base = year.amount.checked_sub(missing).ok_or_else(overflow)?;
             let stage = Some(Stage::Shortfall);
             let line = derived(clause, Derived { base, amount, stage, ..Derived::default() });
@@ -245,20 +249,23 @@ impl<'a> Terms<'a> {
     pub(super) fn tax(&self, clause: &Clause, tax: &Tax, drafts: &mut [Draft<'_>]) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
         for draft in drafts.iter_mut() {
-            let mut bases: BTreeMap<(usize, String), Money> = BTreeMap::new();
-            for item in 0..draft.net.len() {
-                let charge = item.checked_sub(draft.items.len()).map(|place| &draft.charges[place]);
+            let mut bases: BTreeMap<(usize, &str), Money> = BTreeMap::new();
+            let own: &Draft<'_> = draft;
+            for item in 0..own.net.len() {
+                let charge = item.checked_sub(own.items.len()).map(|place| &own.charges[place]);
                 if charge.is_some_and(|charge| charge.stage == Stage::Tax) {
                     continue;
                 }
-                let subject = self.subject(draft, item);
+                let subject = self.subject(own, item);
                 if let Some(rate) = tax.rate_of(&subject) {
-                    let base = bases.entry((rate, subject.dimensions.service.clone())).or_default();
-                    *base = base.checked_add(draft.net[item]).ok_or_else(overflow)?;
+                    let base = bases.entry((rate, &subject.dimensions.service)).or_default();
+                    *base = base.checked_add(own.net[item]).ok_or_else(overflow)?;
                 }
             }
+            let bases: Vec<(usize, String, Money)> =
+                bases.into_iter().map(|((rate, service), base)| (rate, service.to_owned(), base)).collect();
             let payer = draft.payer.clone();
-            for ((rate, service), base) in bases {
+            for (rate, service, base) in bases {
                 let rate = &tax.rates[rate];
                 let exact = base.share(rate.share).ok_or_else(overflow)?;
                 let amount = self.catalogue.rounding.round(exact).ok_or_else(overflow)?;

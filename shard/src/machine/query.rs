@@ -105,6 +105,7 @@ impl FoldSource {
                 })
                 .collect(),
             balances: self.balances.clone(),
+            interim: false,
         }
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::bill::{BillBody, Line, Source};
-use super::fold::{Counter, FoldInput, fold};
+use super::fold::fold;
+use super::input::{Counter, FoldInput};
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::Hierarchy;
 use crate::base::id::AccountId;

@@ -7,7 +7,7 @@ use ethnum::I256;
 
 use super::attribute::prorata;
 use super::bill::UnpricedReason;
-use super::fold::FoldError;
+use super::input::FoldError;
 use super::measure::Window;
 use super::usage_stage::{Members, UsageStage};
 use crate::base::money::{Money, Quantity, SCALE};
@@ -107,19 +107,20 @@ impl UsageStage<'_> {
                 None => series.iter().map(|series| series.value).collect(),
                 Some(window) => series.iter().map(|series| self.measure.within(series, window)).collect(),
             };
-            let parts = if *aggregation == Aggregation::Sum && convert.divide == Quantity::ONE && !convert.by_hours_of_cycle {
-                let step = power_of_ten(SCALE - scale);
-                let parts: Option<Vec<i128>> = alone.iter().map(|value| value.checked_mul(step)).collect();
-                parts.ok_or_else(overflow)?
-            } else {
-                let sum = self.measure.together(&series, &alone, window);
-                let hours = if convert.by_hours_of_cycle { self.hours } else { 1 };
-                let scaled = sum.checked_mul(I256::from(power_of_ten(2 * SCALE - scale))).ok_or_else(overflow)?;
-                let length = I256::from(self.measure.length(*aggregation));
-                let divisor = I256::from(convert.divide.0) * I256::from(hours) * length;
-                let total = divide(scaled, divisor, Rounding::HalfUp);
-                self.shares(i128::try_from(total).map_err(|_| overflow())?, &series, alone)
-            };
+            let parts =
+                if *aggregation == Aggregation::Sum && convert.divide == Quantity::ONE && !convert.by_hours_of_cycle {
+                    let step = power_of_ten(SCALE - scale);
+                    let parts: Option<Vec<i128>> = alone.iter().map(|value| value.checked_mul(step)).collect();
+                    parts.ok_or_else(overflow)?
+                } else {
+                    let sum = self.measure.together(&series, &alone, window);
+                    let hours = if convert.by_hours_of_cycle { self.hours } else { 1 };
+                    let scaled = sum.checked_mul(I256::from(power_of_ten(2 * SCALE - scale))).ok_or_else(overflow)?;
+                    let length = I256::from(self.measure.length(*aggregation));
+                    let divisor = I256::from(convert.divide.0) * I256::from(hours) * length;
+                    let total = divide(scaled, divisor, Rounding::HalfUp);
+                    self.shares(i128::try_from(total).map_err(|_| overflow())?, &series, alone)
+                };
             for (place, part) in places.iter().zip(parts) {
                 units[*place] = part;
             }

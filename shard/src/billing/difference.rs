@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::bill::{BalanceChange, BillBody, Counted, Difference, Item, Line, Source, Tier};
 use super::codec::{body_hash, encode};
-use super::fold::FoldError;
+use super::input::FoldError;
 use crate::base::id::SkuId;
 use crate::base::money::{Money, Quantity, Rate};
 use crate::pricing::order::Stage;

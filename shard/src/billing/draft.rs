@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::attribute::{prorata, prorata_steps};
 use super::bill::{BalanceChange, Line, Source, Tier};
-use super::fold::{Counter, FoldError};
+use super::input::{Counter, FoldError};
 use super::usage_stage::Used;
 use crate::account::tree::Hierarchy;
 use crate::base::id::{AccountId, ClauseId};

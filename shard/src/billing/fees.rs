@@ -2,8 +2,8 @@
 //! for a subscriber in a pool. How much of a fee is due lives in `pricing/fee.rs`.
 
 use super::bill::Source;
-use super::fold::{FoldError, FoldInput};
 use super::gather::Extra;
+use super::input::{FoldError, FoldInput};
 use super::usage_stage::{Cell, Standing, Used};
 use crate::base::id::{AccountId, GroupName};
 use crate::base::money::{Quantity, RATE_SCALE, Rate, SCALE};

@@ -14,6 +14,7 @@ pub mod explain;
 mod fees;
 pub mod fold;
 mod gather;
+pub mod input;
 pub mod measure;
 pub mod simulate;
 pub mod stage;

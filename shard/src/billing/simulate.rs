@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::bill::BillBody;
 use super::difference::difference;
-use super::fold::{Counter, FoldError, FoldInput, fold};
+use super::fold::fold;
+use super::input::{Counter, FoldError, FoldInput};
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::Hierarchy;
 use crate::base::money::{Money, Quantity, print_scaled};

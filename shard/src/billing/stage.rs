@@ -3,7 +3,7 @@
 //! `usage_stage.rs`, the last in `fold.rs`.
 
 use super::draft::{Derived, Draft, How, Place, Terms, derived, overflow};
-use super::fold::FoldError;
+use super::input::FoldError;
 use crate::base::money::{Money, Quantity, Rate, checked_sum};
 use crate::contract::document_scope::Per;
 use crate::contract::percent::{Percent, Trigger};

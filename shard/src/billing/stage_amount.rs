@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::attribute::prorata;
 use super::draft::{Derived, Draft, How, Place, Terms, derived, overflow, tier_of};
-use super::fold::FoldError;
+use super::input::FoldError;
 use crate::base::id::AccountId;
 use crate::base::money::{Money, Quantity, checked_sum};
 use crate::contract::commitment::Commitment;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::draft::{Derived, Draft, How, Terms, derived, overflow, tier_of};
-use super::fold::FoldError;
+use super::input::FoldError;
 use crate::base::id::AccountId;
 use crate::base::money::{Money, RATE_SCALE, Rate, SCALE, checked_sum};
 use crate::base::wide::power_of_ten;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::attribute::prorata;
 use super::bill::Source;
 use super::draft::{Derived, Draft, Place, Terms, overflow, tier_of};
-use super::fold::FoldError;
+use super::input::FoldError;
 use crate::base::money::{Money, Quantity};
 use crate::contract::terms::Clause;
 use crate::contract::tiered_rate::TieredRate;

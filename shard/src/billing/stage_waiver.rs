@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::attribute::{netted, prorata};
 use super::draft::{Derived, Draft, Place, Terms, overflow};
-use super::fold::FoldError;
+use super::input::FoldError;
 use crate::base::id::AccountId;
 use crate::base::money::{Money, Quantity, checked_sum};
 use crate::base::wide::{Rounding, multiply_divide};

@@ -10,8 +10,7 @@ use hashbrown::HashMap;
 
 use super::attribute::{prorata, take_in_sequence};
 use super::bill::{SharedPool, Source, UnpricedReason};
-use super::climb::Reached;
-use super::fold::{Counter, FoldError};
+use super::input::{Counter, FoldError};
 use super::measure::{Measure, Measured, Window};
 use crate::base::id::{AccountId, GroupName, PriceId};
 use crate::base::money::{Quantity, Rate};
@@ -20,6 +19,9 @@ use crate::pricing::catalogue::{Catalogue, PriceIndex, SkuIndex};
 use crate::pricing::document::Attribution;
 use crate::pricing::pool::{SplitBy, SplitKey};
 use crate::usage::series::SeriesKey;
+
+/// What chooses the tiers of one price: by the owner's keys, the tier that each owner reaches.
+pub(super) type Reached<'a> = BTreeMap<Vec<&'a str>, usize>;
 
 /// One priced series of the cycle.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::document::SubscriptionDocument;
 use super::compile::Compiler;
+use super::document::SubscriptionDocument;
 use crate::base::id::{AccountId, ClauseId, GroupName, SkuId};
 use crate::base::money::Quantity;
 use crate::base::problem::Place;

@@ -17,7 +17,7 @@ use crate::base::money::Money;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
 use crate::billing::cycle::{Cycles, Phase, Status};
-use crate::billing::fold::{Counter, FoldInput};
+use crate::billing::input::{Counter, FoldInput};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
 use crate::placement::slot_of;

@@ -1,6 +1,7 @@
-//! Random histories on the machine and on the reference model side by side: usage by number and by id, resends cut
-//! differently, late and flawed records, cuts, closes, new price versions, snapshots and restores at any point. Verdicts,
-//! counters, estimates and bills must agree to the last digit, and the whole log replayed must give the same state.
+//! Random histories on the machine and on the reference model side by side: usage by number and by id, strays, several
+//! segments a batch, resends cut differently, corrections, late and flawed records, ids that are forgotten, producers and
+//! their files, cuts, closes, new price versions, snapshots and restores at any point. Verdicts, counters, estimates and
+//! bills must agree to the last digit, and the whole log replayed must give the same state.
 //!
 //! `RECKONER_HISTORIES=20000` runs more; `RECKONER_SEED=17` runs one again.
 
@@ -8,17 +9,22 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::CatalogueDocument;
-use reckoner_tests::draw::{self, chance, one};
-use reckoner_tests::model::bill::{Series, list, text};
-use reckoner_tests::model::ledger::{Cycle, Row, Sending, Sent, cycle_name, start_of};
-use reckoner_tests::pair::{Pair, slot_of_root};
+use reckoner_tests::draw::words::{chance, one, quantity};
+use reckoner_tests::draw::{catalogue, contract, hierarchy, usage};
+use reckoner_tests::model::ledger::{Cycle, Sending, Sent, cycle_name, start_of};
+use reckoner_tests::model::record::Row;
+use reckoner_tests::model::series::list;
+use reckoner_tests::pair::{Pair, Push, slot_of_root};
 use serde_json::{Value, json};
 
 /// Histories of one run: the quick suite's share of two minutes.
 const HISTORIES: u64 = 2_000;
+/// Histories that are told twice, in another order.
+const ORDERS: u64 = 150;
 const HOUR: i64 = 3_600_000_000_000;
 /// 2026-09, in months since year 0.
 const FIRST: Cycle = 2026 * 12 + 8;
@@ -35,11 +41,24 @@ const MEETS: &[&str] = &[
     "Refused(\"TOO_EARLY\")",
     "Refused(\"TOO_FAR_AHEAD\")",
     "Refused(\"ID_REUSED\")",
+    "Refused(\"ID_TOO_OLD\")",
+    "RESOURCE_EXHAUSTED",
     "OUT_OF_ORDER",
     "STALE_EPOCH",
     "STALE_SERIES",
     "PRODUCER_KIND",
     "close",
+    "stray",
+    "stray again",
+    "several segments",
+    "correction",
+    "open",
+    "open PRODUCER_MISMATCH",
+    "open STALE_EPOCH",
+    "directory true",
+    "directory false",
+    "directory VERSION_CONFLICT",
+    "directory INVALID_DOCUMENT",
 ];
 
 /// A producer's conversation with one slot.
@@ -50,6 +69,8 @@ struct Sender {
     epoch: Option<u64>,
     /// Everything it ever sent here, in order.
     sent: Vec<Sent>,
+    /// What it sent as strays, and for which root.
+    strays: Vec<(String, Sent)>,
     next: u64,
 }
 
@@ -65,20 +86,23 @@ struct History {
 impl History {
     fn new(seed: u64) -> History {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let mut pair = Pair::new(start_of(FIRST) + HOUR);
+        // Mostly no id is forgotten; in some histories there is room for a few hours of them, or for next to none.
+        let ids = if chance(&mut rng, 65) { 1_000_000 } else { rng.random_range(1..=100) };
+        let mut pair = Pair::new(start_of(FIRST) + HOUR, ids);
         let first = cycle_name(FIRST);
-        let catalogue = draw::catalogue(&mut rng, &first);
+        let catalogue = catalogue::catalogue(&mut rng, &first);
         pair.activate(&catalogue, FIRST);
         let roots: Vec<String> = (0..rng.random_range(1..=2)).map(|index| format!("root{index}")).collect();
         for root in &roots {
-            let hierarchy = draw::hierarchy(&mut rng, root, &first);
+            let hierarchy = hierarchy::hierarchy(&mut rng, root, &first);
             pair.put_hierarchy(&hierarchy, FIRST, &catalogue, &format!("create {root}"));
         }
         let mut senders = Vec::new();
         for index in 0..rng.random_range(1..=4) {
             let (producer, root) = (format!("p{index}"), one(&mut rng, &roots).clone());
-            let epoch = chance(&mut rng, 70).then(|| pair.open_producer(&producer));
-            senders.push(Sender { producer, root, epoch, sent: Vec::new(), next: 1 });
+            let epoch =
+                chance(&mut rng, 70).then(|| pair.open(&producer, None, None).expect("nothing is recorded yet"));
+            senders.push(Sender { producer, root, epoch, sent: Vec::new(), strays: Vec::new(), next: 1 });
         }
         History { rng, pair, catalogue, roots, senders, jobs: 0 }
     }
@@ -87,9 +111,13 @@ impl History {
     fn run(mut self) -> BTreeMap<String, u64> {
         for _ in 0..self.rng.random_range(10..=30) {
             match self.rng.random_range(0..100) {
-                0..55 => self.send(),
-                55..70 => self.resend(),
-                70..74 => self.skip(),
+                0..42 => self.send(),
+                42..48 => self.together(),
+                48..60 => self.resend(),
+                60..66 => self.stray(),
+                66..69 => self.skip(),
+                69..72 => self.open(),
+                72..74 => self.directory(),
                 74..77 => self.reopen(),
                 77..78 => self.mistake(),
                 78..86 => self.close(),
@@ -119,6 +147,107 @@ impl History {
             sender.sent.push(Sent { number, id, row });
         }
         self.push(at, from, from + count);
+    }
+
+    /// One batch with a segment of every sender: their slots may be the same or not.
+    fn together(&mut self) {
+        let mut spans = Vec::new();
+        for at in 0..self.senders.len() {
+            let root = self.senders[at].root.clone();
+            let count = self.rng.random_range(1..=4);
+            let rows: Vec<Row> = (0..count).map(|_| self.row(&root)).collect();
+            let sender = &mut self.senders[at];
+            // Some send what they sent before once more.
+            let from = if chance(&mut self.rng, 20) { sender.sent.len() / 2 } else { sender.sent.len() };
+            for row in rows {
+                sender.next += 1;
+                sender.sent.push(Sent { number: sender.next, id: format!("r-{}", sender.next), row });
+            }
+            spans.push((from, chance(&mut self.rng, 70)));
+        }
+        let pushes: Vec<Push<'_>> = self
+            .senders
+            .iter()
+            .zip(&spans)
+            .map(|(sender, (from, numbered))| {
+                let previous = from.checked_sub(1).map(|before| sender.sent[before].number);
+                let sending = sender.epoch.map_or(Sending::ById, |epoch| Sending::Sequenced { epoch, previous });
+                let (root, producer, records) = (sender.root.as_str(), sender.producer.as_str(), &sender.sent[*from..]);
+                Push { root, producer, sending, records, numbered: *numbered }
+            })
+            .collect();
+        self.pair.push_all(&pushes);
+        self.met("several segments");
+    }
+
+    /// Records by number that belong to another root: recognised like ids, also when they come again.
+    fn stray(&mut self) {
+        let Some(at) = self.senders.iter().position(|sender| sender.epoch.is_some()) else { return };
+        let root = one(&mut self.rng, &self.roots).clone();
+        let known: Vec<Sent> =
+            self.senders[at].strays.iter().filter(|(own, _)| *own == root).map(|(_, sent)| sent.clone()).collect();
+        let records = if !known.is_empty() && chance(&mut self.rng, 40) {
+            let from = self.rng.random_range(0..known.len());
+            let mut records = known[from..known.len().min(from + 10)].to_vec();
+            if chance(&mut self.rng, 20) {
+                records[0].row.start += HOUR;
+            }
+            self.met("stray again");
+            records
+        } else {
+            let count = self.rng.random_range(1..=6);
+            let rows: Vec<Row> = (0..count).map(|_| self.row(&root)).collect();
+            let sender = &mut self.senders[at];
+            let mut records = Vec::new();
+            for row in rows {
+                sender.next += 1;
+                records.push(Sent { number: sender.next, id: String::new(), row });
+            }
+            sender.strays.extend(records.iter().map(|sent| (root.clone(), sent.clone())));
+            self.met("stray");
+            records
+        };
+        let sender = &self.senders[at];
+        let (epoch, producer) = (sender.epoch.expect("sequenced"), sender.producer.clone());
+        let numbered = chance(&mut self.rng, 70);
+        self.pair.push(&root, &producer, Sending::Strays { epoch }, &records, numbered);
+    }
+
+    /// Draws an epoch or records progress of a file, rightly or wrongly.
+    fn open(&mut self) {
+        let producer = format!("p{}", self.rng.random_range(0..4));
+        let file = chance(&mut self.rng, 70).then(|| (self.rng.random_range(1..4) * 10, self.rng.random_range(0..2)));
+        let sender = self.senders.iter().position(|sender| sender.producer == producer && sender.epoch.is_some());
+        if let Some(at) = sender.filter(|_| chance(&mut self.rng, 60)) {
+            let epoch = self.senders[at].epoch.map(|epoch| if chance(&mut self.rng, 80) { epoch } else { epoch + 1 });
+            self.pair.open(&producer, epoch, file);
+            return;
+        }
+        let opened = self.pair.open(&producer, None, file);
+        if let (Some(epoch), Some(at)) = (opened, sender) {
+            self.senders[at].epoch = Some(epoch);
+        }
+    }
+
+    /// Puts times of an account with a root into the directory; another root may have it already.
+    fn directory(&mut self) {
+        let rng = &mut self.rng;
+        let (account, root) =
+            (format!("moving{}", rng.random_range(0..2)), one(rng, &["root0", "root1", "root2"]).to_string());
+        let count = rng.random_range(0..=2);
+        let mut times = Vec::new();
+        let mut from = start_of(FIRST) + rng.random_range(0..6) * HOUR;
+        for _ in 0..count {
+            let shortest = i64::from(!chance(rng, 5));
+            let until = from + rng.random_range(shortest..4) * HOUR;
+            times.push((from, until));
+            from = until + rng.random_range(0..2) * HOUR;
+        }
+        self.pair.put_directory(&account, &root, &times);
+    }
+
+    fn met(&mut self, what: &str) {
+        *self.pair.met.entry(what.to_owned()).or_default() += 1;
     }
 
     /// Sends a part of what was sent before once more, cut anywhere; by id some with another body.
@@ -188,7 +317,7 @@ impl History {
     fn reopen(&mut self) {
         let Some(at) = self.senders.iter().position(|sender| sender.epoch.is_some()) else { return };
         let old = self.senders[at].epoch;
-        self.senders[at].epoch = Some(self.pair.open_producer(&self.senders[at].producer));
+        self.senders[at].epoch = self.pair.open(&self.senders[at].producer, None, None);
         if self.senders[at].sent.is_empty() {
             return;
         }
@@ -222,7 +351,7 @@ impl History {
     /// Other SKUs, prices and pools from the first cycle on that no root has open.
     fn reprice(&mut self) {
         let open = self.pair.ledger.roots.values().map(|root| root.open).max().expect("a root");
-        draw::reprice(&mut self.rng, &mut self.catalogue);
+        catalogue::reprice(&mut self.rng, &mut self.catalogue);
         self.catalogue["effective"] = json!(cycle_name(open + 1));
         self.pair.activate(&self.catalogue, open + 1);
     }
@@ -233,7 +362,7 @@ impl History {
         let known = &self.pair.ledger.roots[&root];
         let latest = known.contracts.last().map_or(known.open, |(from, _)| *from);
         let effective = latest.max(known.open + self.rng.random_range(0..=1));
-        let contract = draw::contract(&mut self.rng, &root, &cycle_name(effective), &self.catalogue);
+        let contract = contract::contract(&mut self.rng, &root, effective, &self.catalogue);
         self.jobs += 1;
         self.pair.put_contract(&contract, effective, &format!("agree {}", self.jobs));
     }
@@ -252,23 +381,15 @@ impl History {
     fn row(&mut self, root: &str) -> Row {
         let rng = &mut self.rng;
         let known = &self.pair.ledger.roots[root];
-        let mut accounts: Vec<&str> =
-            list(&known.hierarchy, "accounts").iter().map(|row| text(&row["id"], "")).collect();
-        accounts.extend(list(&known.hierarchy, "payers").iter().map(|payer| text(payer, "")));
-        accounts.push(root);
+        let accounts = usage::accounts(&known.hierarchy);
         let meter = one(rng, list(&self.catalogue, "meters"));
         let flaw = if chance(rng, 10) { rng.random_range(0..5) } else { 5 };
-        let mut attributes = Vec::new();
-        if !meter["attributes"].is_null() && chance(rng, 80) {
-            attributes.push(("class".to_owned(), one(rng, draw::CLASSES).to_string()));
-        }
-        if flaw == 2 {
-            attributes.push(("shade".to_owned(), "x".to_owned()));
-        }
-        let usage_type = text(&meter["usage_type"], "");
-        let scale =
-            if flaw == 1 || meter["aggregation"] == "count" { 0 } else { meter["scale"].as_u64().unwrap_or(12) as u32 };
-        let quantity = draw::quantity(rng, scale);
+        let scale = if flaw == 1 { 0 } else { usage::scale_of(meter) };
+        let quantity = quantity(rng, scale);
+        let is_something = quantity.bytes().any(|byte| byte.is_ascii_digit() && byte != b'0');
+        // Most corrections take back, some add.
+        let corrects = (flaw == 5 && chance(rng, 12)).then(|| format!("r-{}", rng.random_range(2..20)));
+        let below = is_something && (flaw == 3 || (corrects.is_some() && chance(rng, 80)));
         let cycle = match rng.random_range(0..100) {
             0..82 => known.open,
             82..94 => known.open + 1,
@@ -280,27 +401,24 @@ impl History {
         let cycle = if flaw < 5 { known.open } else { cycle };
         let alone = (1..5).contains(&flaw) || cycle < known.first || cycle > known.open + 1;
         let length = (start_of(cycle + 1) - start_of(cycle)) / HOUR;
-        let start = start_of(cycle) + rng.random_range(0..length) * HOUR + rng.random_range(0..4) * HOUR / 4;
-        Row {
-            series: Series {
-                account: match flaw {
-                    0 => "nobody".to_owned(),
-                    _ if alone => root.to_owned(),
-                    _ => one(rng, &accounts).to_string(),
-                },
-                service: text(&meter["service"], "").to_owned(),
-                usage_type: if flaw == 1 { "nothing".to_owned() } else { usage_type.to_owned() },
-                operation: one(rng, draw::OPERATIONS).to_string(),
-                region: one(rng, draw::REGIONS).to_string(),
-                attributes,
-            },
-            quantity: if flaw == 3 && quantity.bytes().any(|byte| byte > b'0') {
-                format!("-{quantity}")
-            } else {
-                quantity
-            },
-            start,
+        // Half of the usage in few hours, so that accounts meet in them and an hour of ids fills up.
+        let hour = if chance(rng, 50) { length - 1 - rng.random_range(0..3) } else { rng.random_range(0..length) };
+        let start = start_of(cycle) + hour * HOUR + rng.random_range(0..4) * HOUR / 4;
+        let account = match flaw {
+            0 => "nobody".to_owned(),
+            _ if alone => root.to_owned(),
+            _ => one(rng, &accounts).to_string(),
+        };
+        let mut series = usage::series(rng, meter, account);
+        match flaw {
+            1 => series.usage_type = "nothing".to_owned(),
+            2 => series.attributes.push(("shade".to_owned(), "x".to_owned())),
+            _ => {}
         }
+        if corrects.is_some() {
+            self.met("correction");
+        }
+        Row { series, quantity: if below { format!("-{quantity}") } else { quantity }, start, corrects }
     }
 }
 
@@ -324,17 +442,52 @@ fn machine_and_model_agree() {
     assert!(!enough || never.is_empty(), "no history met {never:?}; met {met:#?}");
 }
 
+/// The same records in another order, cut into other batches, by id or by number, give the same bytes.
+#[test]
+fn any_order_and_batching_bills_alike() {
+    for seed in 0..ORDERS {
+        let History { mut rng, mut pair, catalogue, roots, .. } = History::new(seed);
+        let root = roots[0].clone();
+        let mut other = Pair::new(start_of(FIRST) + HOUR, 1_000_000);
+        other.activate(&catalogue, FIRST);
+        let hierarchy = pair.ledger.roots[&root].hierarchy.clone();
+        other.put_hierarchy(&hierarchy, FIRST, &catalogue, "create");
+        let accounts = usage::accounts(&hierarchy);
+        let mut sent: Vec<Sent> = Vec::new();
+        for number in 1..=rng.random_range(5..40) {
+            let meter = one(&mut rng, list(&catalogue, "meters")).clone();
+            let account = one(&mut rng, &accounts).clone();
+            let series = usage::series(&mut rng, &meter, account);
+            let quantity = quantity(&mut rng, usage::scale_of(&meter));
+            let start = start_of(FIRST) + rng.random_range(0..700) * HOUR;
+            let row = Row { series, quantity, start, corrects: chance(&mut rng, 10).then(|| "r-0".to_owned()) };
+            sent.push(Sent { number, id: format!("r-{number}"), row });
+        }
+        let epoch = pair.open("numbered", None, None).expect("a new producer");
+        let mut previous = None;
+        for records in sent.chunks(rng.random_range(1..=7)) {
+            pair.push(&root, "numbered", Sending::Sequenced { epoch, previous }, records, true);
+            previous = records.last().map(|sent| sent.number);
+        }
+        sent.shuffle(&mut rng);
+        for records in sent.chunks(rng.random_range(1..=7)) {
+            other.push(&root, "by id", Sending::ById, records, false);
+        }
+        assert_eq!(pair.bills(&root, FIRST), other.bills(&root, FIRST), "seed {seed}");
+    }
+}
+
 #[test]
 fn random_catalogues_are_valid() {
     for seed in 0..300 {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let mut value = draw::catalogue(&mut rng, "2026-09");
+        let mut value = catalogue::catalogue(&mut rng, "2026-09");
         for _ in 0..2 {
             let document: CatalogueDocument = serde_json::from_value(value.clone()).expect("a document");
             if let Err(problems) = Catalogue::compile(&document) {
                 panic!("seed {seed}: {problems:#?}\n{value:#}");
             }
-            draw::reprice(&mut rng, &mut value);
+            catalogue::reprice(&mut rng, &mut value);
         }
     }
 }

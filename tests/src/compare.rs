@@ -1,4 +1,5 @@
-//! The engine's bills beside the reference model's: every line as (payer, series, SKU, origin, quantity, amount).
+//! Bills in the words that engine and reference model share: every line as (payer, series, SKU, origin, quantity,
+//! amount), every exact total and payable, what was not charged and why.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +7,32 @@ use reckoner_shard::base::id::AccountId;
 use reckoner_shard::billing::bill::{BillBody, Line as EngineLine, Source};
 use reckoner_shard::usage::series::SeriesKey;
 
-use crate::model::bill::{Bills, Line, Series};
-use crate::model::exact::{Exact, exact, text, whole};
+use crate::model::bill::Bills;
+use crate::model::exact::{Exact, exact, text};
+use crate::model::line::Line;
+use crate::model::series::Series;
+
+/// Bills to be compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Sorted.
+    pub lines: Vec<Row>,
+    /// Exact total and payable by payer.
+    pub payers: BTreeMap<String, (Exact, Exact)>,
+    /// Sorted: series, reason, what was counted.
+    pub unpriced: Vec<(Series, String, Exact)>,
+}
+
+/// A line of a bill.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    pub payer: String,
+    pub series: Series,
+    pub sku: String,
+    pub origin: String,
+    pub quantity: Exact,
+    pub amount: Exact,
+}
 
 /// A series as the engine names it.
 pub fn key_of(series: &Series) -> SeriesKey {
@@ -29,7 +54,7 @@ pub fn series_of(key: &SeriesKey) -> Series {
 }
 
 /// What made a line, in the model's words.
-pub fn origin_of(line: &EngineLine) -> String {
+fn origin_of(line: &EngineLine) -> String {
     match &line.source {
         Source::FreeUnits { .. } => "free".to_owned(),
         Source::FreePool { pool } => format!("pool:{pool}"),
@@ -41,52 +66,92 @@ pub fn origin_of(line: &EngineLine) -> String {
     }
 }
 
+impl Shown {
+    /// The engine's bills.
+    pub fn of_engine(bills: &[BillBody]) -> Shown {
+        let mut shown = Shown::default();
+        for bill in bills {
+            let both = (exact(&bill.total.to_string()), exact(&bill.payable.to_string()));
+            let twice = shown.payers.insert(bill.payer.to_string(), both);
+            assert!(twice.is_none(), "two bills of {}", bill.payer);
+            for (line, item) in bill.lines.iter().filter_map(|line| bill.item(line).map(|item| (line, item))) {
+                // A clause's quantity is that of the slice it changes; the model leaves it out.
+                let is_clause = matches!(line.source, Source::Clause { .. });
+                let quantity = line.quantity.filter(|_| !is_clause).map_or("0".to_owned(), |own| own.to_string());
+                shown.lines.push(Row {
+                    payer: bill.payer.to_string(),
+                    series: series_of(&item.series),
+                    sku: item.sku.to_string(),
+                    origin: origin_of(line),
+                    quantity: exact(&quantity),
+                    amount: exact(&line.amount.to_string()),
+                });
+            }
+            for item in &bill.unpriced {
+                let counted = exact(&item.counted.to_string());
+                shown.unpriced.push((series_of(&item.series), item.reason.name().to_owned(), counted));
+            }
+        }
+        shown.sorted()
+    }
+
+    /// The model's bills.
+    pub fn of_model(bills: &Bills) -> Shown {
+        let row = |line: &Line| {
+            let Line { payer, series, sku, origin, quantity, amount, .. } = line.clone();
+            Row { payer, series, sku, origin, quantity, amount }
+        };
+        let unpriced =
+            bills.unpriced.iter().map(|(series, why, value)| (series.clone(), (*why).to_owned(), value.clone()));
+        let lines = bills.lines.iter().map(row).collect();
+        Shown { lines, payers: bills.payers.clone(), unpriced: unpriced.collect() }.sorted()
+    }
+
+    fn sorted(mut self) -> Shown {
+        // A share that rounds to nothing may be shown or left out.
+        let nothing = exact("0");
+        self.lines.retain(|row| row.quantity != nothing || row.amount != nothing);
+        self.lines.sort();
+        self.unpriced.sort();
+        self
+    }
+
+    /// The first difference to what is wanted, in words.
+    pub fn difference(&self, wanted: &Shown) -> Option<String> {
+        let unlike = self.lines.iter().zip(&wanted.lines).find(|(found, wanted)| found != wanted);
+        if let Some((found, wanted)) = unlike {
+            return Some(format!("the first line that differs:\n  engine {found}\n  model  {wanted}"));
+        }
+        let (found, expected) = (self.lines.len(), wanted.lines.len());
+        if found != expected {
+            let more = if found > expected { &self.lines[expected] } else { &wanted.lines[found] };
+            return Some(format!("engine has {found} lines, model {expected}; one more is\n  {more}"));
+        }
+        let both = |(total, payable): &(Exact, Exact)| format!("total {} payable {}", text(total), text(payable));
+        for payer in self.payers.keys().chain(wanted.payers.keys()) {
+            let (own, other) = (self.payers.get(payer), wanted.payers.get(payer));
+            if own != other {
+                let show = |of: Option<&(Exact, Exact)>| of.map_or("has no bill".to_owned(), both);
+                return Some(format!("payer {payer}:\n  engine {}\n  model  {}", show(own), show(other)));
+            }
+        }
+        (self.unpriced != wanted.unpriced)
+            .then(|| format!("unpriced usage:\n  engine {:?}\n  model  {:?}", self.unpriced, wanted.unpriced))
+    }
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Row { payer, series, sku, origin, quantity, amount } = self;
+        let Series { account, service, usage_type, operation, region, attributes } = series;
+        write!(f, "{payer} {account} {service}/{usage_type}/{operation}/{region} {attributes:?} {sku} {origin}: ")?;
+        write!(f, "{} for {}", text(quantity), text(amount))
+    }
+}
+
 /// Panics at the first difference, with both sides.
 pub fn compare(found: &[BillBody], expected: &Bills) {
-    let totals = |bill: &BillBody| (exact(&bill.total.to_string()), exact(&bill.payable.to_string()));
-    let found_totals: BTreeMap<String, (Exact, Exact)> =
-        found.iter().map(|bill| (bill.payer.to_string(), totals(bill))).collect();
-    let mut lines: Vec<Shown> = found.iter().flat_map(lines_of).collect();
-    let mut wanted: Vec<Shown> = expected.lines.iter().map(shown).collect();
-    lines.sort();
-    wanted.sort();
-    for (found, wanted) in lines.iter().zip(&wanted) {
-        assert_eq!(found, wanted, "the first line that differs; engine left, model right");
+    if let Some(why) = Shown::of_engine(found).difference(&Shown::of_model(expected)) {
+        panic!("{why}");
     }
-    assert_eq!(lines.len(), wanted.len(), "engine {lines:#?}\nmodel {wanted:#?}");
-    assert_eq!(show(&found_totals), show(&expected.payers), "totals and payables; engine left, model right");
-    let mut unpriced: Vec<(Series, String)> = Vec::new();
-    for item in found.iter().flat_map(|bill| &bill.unpriced) {
-        unpriced.push((series_of(&item.series), item.counted.to_string()));
-    }
-    unpriced.sort();
-    let mut wanted: Vec<(Series, String)> =
-        expected.unpriced.iter().map(|(series, value)| (series.clone(), text(value))).collect();
-    wanted.sort();
-    assert_eq!(unpriced, wanted, "unpriced usage");
-}
-
-/// Payer, series, SKU, origin, quantity, amount.
-type Shown = (String, Series, String, String, String, String);
-
-fn shown(line: &Line) -> Shown {
-    let Line { payer, series, sku, origin, quantity, amount, .. } = line.clone();
-    (payer, series, sku, origin, text(&quantity), text(&amount))
-}
-
-fn lines_of(bill: &BillBody) -> Vec<Shown> {
-    let usage = bill.lines.iter().filter_map(|line| bill.item(line).map(|item| (line, item)));
-    let row = |(line, item): (&EngineLine, &reckoner_shard::billing::bill::Item)| {
-        // A clause's quantity is that of the slice it changes; the model leaves it out.
-        let is_clause = matches!(line.source, Source::Clause { .. });
-        let quantity = line.quantity.filter(|_| !is_clause).map_or(text(&whole(0)), |quantity| quantity.to_string());
-        let (series, sku) = (series_of(&item.series), item.sku.to_string());
-        (bill.payer.to_string(), series, sku, origin_of(line), quantity, line.amount.to_string())
-    };
-    // A clause's share that rounds to nothing may be shown or left out.
-    usage.map(row).filter(|(.., quantity, amount)| quantity != "0" || amount != "0").collect()
-}
-
-fn show(totals: &BTreeMap<String, (Exact, Exact)>) -> Vec<(String, String, String)> {
-    totals.iter().map(|(payer, (total, payable))| (payer.clone(), text(total), text(payable))).collect()
 }

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod compare;
 pub mod draw;
 pub mod faults;
+pub mod fold;
 pub mod groups;
 pub mod machine;
 pub mod model;

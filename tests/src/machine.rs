@@ -50,10 +50,15 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(stamp: Timestamp) -> Machine {
+        Machine::with_ids(stamp, IDS_BYTES_MAX)
+    }
+
+    /// A machine that keeps at most so many bytes of ids.
+    pub fn with_ids(stamp: Timestamp, ids_bytes_max: u64) -> Machine {
         let (store, log) = (Store::default(), Vec::new());
         let mut machine = Machine { state: State::new(ShardId(1)), store, log, stamp, generation: 1, version: 0 };
         let slots = vec![SlotRange { first: 0, last: SLOTS - 1 }];
-        machine.done(Command::Genesis { shard: ShardId(1), slots, epoch: 1, ids_bytes_max: IDS_BYTES_MAX });
+        machine.done(Command::Genesis { shard: ShardId(1), slots, epoch: 1, ids_bytes_max });
         machine
     }
 

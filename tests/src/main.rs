@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use reckoner_tests::faults::Planted;
-use reckoner_tests::{groups, report, serve, simulation, soak};
+use reckoner_tests::{fold, groups, report, serve, simulation, soak};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -22,6 +22,24 @@ enum Verb {
         seed: u64,
         #[command(flatten)]
         what: What,
+    },
+    /// Folds random bills by engine and reference model, on all cores.
+    Folds {
+        /// How many.
+        #[arg(long, default_value_t = 100_000)]
+        cases: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Plants every fault of a wrong engine in turn and tells after how many random cases it was found.
+    Planted {
+        /// How many cases to try at most.
+        #[arg(long, default_value_t = fold::planted::CASES_MAX)]
+        cases: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
     },
     /// Runs a node until it is killed.
     Serve(serve::Serve),
@@ -79,6 +97,20 @@ fn main() -> ExitCode {
             };
             eprintln!("{error:#}");
             ExitCode::FAILURE
+        }
+        Verb::Folds { cases, from } => {
+            report::remember_panics();
+            println!("seeds {from} to {}", (from + cases).saturating_sub(1));
+            let soaked = fold::soak::run(from..from + cases);
+            println!("{soaked}");
+            if soaked.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Verb::Planted { cases, from } => {
+            let caught = fold::planted::run(from, cases);
+            println!("{:<45} | caught after", "fault");
+            caught.iter().for_each(|caught| println!("{caught}"));
+            let all = caught.iter().all(|caught| caught.after.is_some());
+            if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Verb::Seed { seed, what } => {
             report::remember_panics();

@@ -7,29 +7,45 @@ use reckoner_shard::account::document::HierarchyDocument;
 use reckoner_shard::base::id::{AccountId, Slot};
 use reckoner_shard::base::money::{parse_scaled, print_scaled};
 use reckoner_shard::base::refusal::Reason;
-use reckoner_shard::base::time::{CycleId, Timestamp};
+use reckoner_shard::base::time::{CycleId, Period, Timestamp};
 use reckoner_shard::billing::bill::{BillBody, postings};
 use reckoner_shard::billing::codec::{body_hash, encode};
 use reckoner_shard::billing::cycle::BillHash;
 use reckoner_shard::contract::document::ContractDocument;
-use reckoner_shard::machine::command::{BatchVerdict, BilledRoot, Command, CommandOutcome, Done, NO_SERIES, Verdict};
+use reckoner_shard::machine::command::{
+    BatchVerdict, BilledRoot, Command, CommandOutcome, Done, FileProgress, NO_SERIES, Verdict,
+};
 use reckoner_shard::placement::slot_of;
 use reckoner_shard::pricing::document::CatalogueDocument;
+use reckoner_shard::usage::ids::ID_BYTES;
 use reckoner_shard::usage::segment::{Head, HeadMode, Packed, Reference, Writer};
 use reckoner_shard::usage::series::SeriesKey;
 use serde_json::Value;
 
 use crate::compare::{compare, key_of, series_of};
 use crate::machine::Machine;
-use crate::model::bill::{self, Series};
 use crate::model::exact::text;
-use crate::model::ledger::{self, Cycle, Ledger, Root, Row, Sending, Sent, cycle_name, start_of};
+use crate::model::homes::Progress;
+use crate::model::ledger::{self, Cycle, Ledger, Root, Sending, Sent, cycle_name, start_of};
+use crate::model::record::Row;
+use crate::model::series::{Counter, Series, list};
 
 /// Series numbers as the last reply of a slot gave them.
 #[derive(Default)]
 struct Numbers {
     generation: u32,
     of: BTreeMap<SeriesKey, u32>,
+}
+
+/// A segment to be sent.
+#[derive(Clone, Copy)]
+pub struct Push<'a> {
+    pub root: &'a str,
+    pub producer: &'a str,
+    pub sending: Sending,
+    pub records: &'a [Sent],
+    /// By the series numbers that were learnt, where there are any.
+    pub numbered: bool,
 }
 
 /// Both, and what the sender learnt from the machine's answers.
@@ -51,8 +67,10 @@ pub fn cycle_id(cycle: Cycle) -> CycleId {
 }
 
 impl Pair {
-    pub fn new(stamp: i64) -> Pair {
-        let (machine, ledger) = (Machine::new(Timestamp(stamp)), Ledger::default());
+    /// `ids`: how many ids of records the shard keeps.
+    pub fn new(stamp: i64, ids: usize) -> Pair {
+        let machine = Machine::with_ids(Timestamp(stamp), ids as u64 * ID_BYTES);
+        let ledger = Ledger::new(ids);
         Pair { machine, ledger, numbers: BTreeMap::new(), met: BTreeMap::new() }
     }
 
@@ -133,13 +151,19 @@ impl Pair {
         compare(&self.machine.bills(&id, cycle_id(cycle)), &self.ledger.roots[root].bills(cycle));
     }
 
+    /// The machine's bills of a cycle, once they agree with the model's.
+    pub fn bills(&mut self, root: &str, cycle: Cycle) -> Vec<BillBody> {
+        self.compare_bills(root, cycle);
+        self.machine.bills(&AccountId::new(root).expect("a root"), cycle_id(cycle))
+    }
+
     /// Counters on both sides: what was counted in time (until it is archived) and what came late.
     pub fn compare_counters(&mut self, root: &str, cycle: Cycle) {
         let id = AccountId::new(root).expect("a root");
         let known = &self.ledger.roots[root];
         let mut expected: BTreeMap<(Series, i64), (String, String)> = BTreeMap::new();
         for late in [false, true] {
-            for bill::Counter { series, bucket, value } in known.counters(cycle, late) {
+            for Counter { series, bucket, value } in known.counters(cycle, late) {
                 let zero = || ("0".to_owned(), "0".to_owned());
                 let both = expected.entry((series, bucket)).or_insert_with(zero);
                 if late { both.1 = text(&value) } else { both.0 = text(&value) }
@@ -171,31 +195,66 @@ impl Pair {
         }
     }
 
-    /// The epoch of a producer, opened in its home slot.
-    pub fn open_producer(&mut self, producer: &str) -> u64 {
-        let (slot, producer) = (slot_of(producer), producer.parse().expect("drawn names are good"));
-        match self.machine.done(Command::OpenProducer { slot, producer, epoch: None, file: None }) {
-            Done::Producer { epoch, .. } => epoch,
+    /// Opens a producer in its home slot, or records how much of a file it has pushed; both must answer alike.
+    pub fn open(&mut self, producer: &str, epoch: Option<u64>, file: Option<Progress>) -> Option<u64> {
+        let (slot, id) = (slot_of(producer), producer.parse().expect("drawn names are good"));
+        let claim = file.map(|(lines, digest)| FileProgress { lines, digest: [digest; 32] });
+        let found = match self.machine.command(Command::OpenProducer { slot, producer: id, epoch, file: claim }) {
+            CommandOutcome::Done(Done::Producer { epoch, file }) => {
+                Ok((epoch, file.map(|file| (file.lines, file.digest[0]))))
+            }
+            CommandOutcome::Refused(refusal) => Err(refusal.reason.code()),
             other => panic!("opening a producer gave {other:?}"),
+        };
+        let expected = self.ledger.homes.open(producer, epoch, file);
+        assert_eq!(found, expected.map_err(str::to_owned), "opening {producer} with {epoch:?} {file:?}");
+        self.meet(&found.as_ref().map_or_else(|reason| format!("open {reason}"), |_| "open".to_owned()));
+        found.ok().map(|(epoch, _)| epoch)
+    }
+
+    /// Sets the times of an account with a root in the directory; both must answer alike.
+    pub fn put_directory(&mut self, account: &str, root: &str, times: &[(i64, i64)]) {
+        let id = |name: &str| AccountId::new(name).expect("drawn names are good");
+        let periods = times.iter().map(|(from, until)| Period { from: Timestamp(*from), until: Timestamp(*until) });
+        let put = Command::PutDirectory { account: id(account), root: id(root), periods: periods.collect() };
+        let found = match self.machine.command(put) {
+            CommandOutcome::Done(done) => Ok(done == Done::Changed),
+            CommandOutcome::Refused(refusal) => Err(refusal.reason.code()),
+        };
+        let expected = self.ledger.homes.put_directory(account, root, times);
+        assert_eq!(found, expected.map_err(str::to_owned), "{account} with {root} at {times:?}");
+        self.meet(&found.map_or_else(|reason| format!("directory {reason}"), |changed| format!("directory {changed}")));
+        let view = self.machine.state.view();
+        for at in times.iter().flat_map(|(from, until)| [*from - 1, *from, *until - 1, *until]) {
+            let found = view.resolve(&id(account), Timestamp(at)).map(|(root, _)| root.to_string());
+            assert_eq!(found.as_deref(), self.ledger.homes.resolve(account, at), "{account} at {at}");
         }
     }
 
     /// One segment on both sides; the verdicts must agree.
     pub fn push(&mut self, root: &str, producer: &str, sending: Sending, records: &[Sent], numbered: bool) {
-        let slot = slot_of_root(root);
-        let (batch, defined) = self.pack(slot, producer, sending, records, numbered);
+        self.push_all(&[Push { root, producer, sending, records, numbered }]);
+    }
+
+    /// A batch of several segments on both sides; the verdicts must agree, segment by segment.
+    pub fn push_all(&mut self, pushes: &[Push<'_>]) {
+        let (batch, defined) = self.pack(pushes);
         let verdict = self.machine.usage(&batch);
-        let expected = self.ledger.push(slot, producer, sending, records);
-        let found = self.learn(slot, &verdict, &defined, records.len());
-        match &found {
-            Ok(verdicts) => verdicts.iter().for_each(|verdict| self.meet(&format!("{verdict:?}"))),
-            Err(reason) => self.meet(reason),
+        for (at, push) in pushes.iter().enumerate() {
+            let slot = slot_of_root(push.root);
+            let expected = self.ledger.push(slot, push.producer, push.sending, push.records);
+            let found = self.learn(at as u32, slot, &verdict, &defined[at], push.records.len());
+            match &found {
+                Ok(verdicts) => verdicts.iter().for_each(|verdict| self.meet(&format!("{verdict:?}"))),
+                Err(reason) => self.meet(reason),
+            }
+            let (producer, records) = (push.producer, push.records);
+            assert_eq!(
+                found,
+                expected.map_err(str::to_owned),
+                "verdicts differ for {producer} in slot {slot}: {records:#?}"
+            );
         }
-        assert_eq!(
-            found,
-            expected.map_err(str::to_owned),
-            "verdicts differ for {producer} in slot {slot}: {records:#?}"
-        );
     }
 
     /// One record under a series number of another table: refused whole, so the model is not even told.
@@ -208,7 +267,7 @@ impl Pair {
         let (series, number) = (Reference::Number(0), sent.number);
         writer.push(&Packed { series, number, id, quantity: 1, start, end: None, amount: None, corrects: b"" });
         let verdict = self.machine.usage(&writer.finish());
-        let found = self.learn(slot, &verdict, &[], 1);
+        let found = self.learn(0, slot, &verdict, &[], 1);
         assert_eq!(found, Err("STALE_SERIES".to_owned()));
         self.meet("STALE_SERIES");
     }
@@ -217,45 +276,42 @@ impl Pair {
         *self.met.entry(what.to_owned()).or_default() += 1;
     }
 
-    /// The bytes of one segment, and the series that it defines.
-    fn pack(
-        &self,
-        slot: u16,
-        producer: &str,
-        sending: Sending,
-        records: &[Sent],
-        numbered: bool,
-    ) -> (Vec<u8>, Vec<SeriesKey>) {
-        let numbers = self.numbers.get(&slot).filter(|_| numbered);
-        let mode = mode_of(sending);
+    /// The bytes of a batch, and the series that each of its segments defines.
+    fn pack(&self, pushes: &[Push<'_>]) -> (Vec<u8>, Vec<Vec<SeriesKey>>) {
         let mut writer = Writer::new();
-        let generation = numbers.map_or(0, |numbers| numbers.generation);
-        writer.segment(&Head { slot: Slot(slot), generation, producer, mode });
-        let mut defined: Vec<SeriesKey> = Vec::new();
-        for sent in records {
-            let key = key_of(&sent.row.series);
-            let scale = self.scale_of(&sent.row);
-            let series = match numbers.and_then(|numbers| numbers.of.get(&key)) {
-                Some(number) => Reference::Number(*number),
-                None => match defined.iter().position(|own| *own == key) {
-                    Some(index) => Reference::Definition(index as u32),
-                    None => {
-                        defined.push(key.clone());
-                        writer.define(&key, scale)
-                    }
-                },
-            };
-            let quantity = parse_scaled(&sent.row.quantity, scale).expect("drawn at the meter's scale");
-            let (id, start) = (sent.id.as_bytes(), Timestamp(sent.row.start));
-            let number = sent.number;
-            writer.push(&Packed { series, number, id, quantity, start, end: None, amount: None, corrects: b"" });
+        let mut all = Vec::new();
+        for Push { root, producer, sending, records, numbered } in pushes {
+            let slot = slot_of_root(root);
+            let numbers = self.numbers.get(&slot).filter(|_| *numbered);
+            let generation = numbers.map_or(0, |numbers| numbers.generation);
+            writer.segment(&Head { slot: Slot(slot), generation, producer, mode: mode_of(*sending) });
+            let mut defined: Vec<SeriesKey> = Vec::new();
+            for sent in *records {
+                let key = key_of(&sent.row.series);
+                let scale = self.scale_of(&sent.row);
+                let series = match numbers.and_then(|numbers| numbers.of.get(&key)) {
+                    Some(number) => Reference::Number(*number),
+                    None => match defined.iter().position(|own| *own == key) {
+                        Some(index) => Reference::Definition(index as u32),
+                        None => {
+                            defined.push(key.clone());
+                            writer.define(&key, scale)
+                        }
+                    },
+                };
+                let quantity = parse_scaled(&sent.row.quantity, scale).expect("drawn at the meter's scale");
+                let (id, start) = (sent.id.as_bytes(), Timestamp(sent.row.start));
+                let (number, corrects) = (sent.number, sent.row.corrects.as_deref().unwrap_or("").as_bytes());
+                writer.push(&Packed { series, number, id, quantity, start, end: None, amount: None, corrects });
+            }
+            all.push(defined);
         }
-        (writer.finish(), defined)
+        (writer.finish(), all)
     }
 
     fn meter_of(&self, usage_type: &str) -> Option<&Value> {
         let catalogues = self.ledger.roots.values().filter_map(|root| root.catalogues.last());
-        let mut meters = catalogues.flat_map(|(_, catalogue)| bill::list(catalogue, "meters"));
+        let mut meters = catalogues.flat_map(|(_, catalogue)| list(catalogue, "meters"));
         meters.find(|meter| meter["usage_type"] == usage_type)
     }
 
@@ -270,13 +326,14 @@ impl Pair {
     /// The verdict of each record, and the series numbers that came with them.
     fn learn(
         &mut self,
+        at: u32,
         slot: u16,
         verdict: &BatchVerdict,
         defined: &[SeriesKey],
         records: usize,
     ) -> Result<Vec<ledger::Verdict>, String> {
         assert_eq!(verdict.refused, None, "the batch itself is well formed");
-        let Some(segment) = verdict.segment(0) else {
+        let Some(segment) = verdict.segment(at) else {
             assert!(defined.is_empty(), "definitions are always answered");
             return Ok(vec![ledger::Verdict::Accepted { late: false }; records]);
         };
@@ -315,6 +372,7 @@ fn mode_of(sending: Sending) -> HeadMode {
     match sending {
         Sending::Sequenced { epoch, previous } => HeadMode::Sequenced { epoch, previous },
         Sending::ById => HeadMode::ById,
+        Sending::Strays { epoch } => HeadMode::Strays { epoch },
     }
 }
 
@@ -328,6 +386,7 @@ fn known(code: &str) -> &'static str {
         "TOO_EARLY",
         "TOO_FAR_AHEAD",
         "ID_REUSED",
+        "ID_TOO_OLD",
     ];
     codes.into_iter().find(|own| *own == code).unwrap_or_else(|| panic!("no history should be refused {code}"))
 }

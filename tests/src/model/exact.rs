@@ -1,6 +1,8 @@
 //! Exact numbers for the reference model: rationals of any size, decimal text in and out, the one rounding and the one
 //! division that BILLING.md asks for. Written from the text alone; nothing of the engine's arithmetic is used.
 
+use std::cmp::Ordering;
+
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{Signed, Zero};
@@ -31,6 +33,28 @@ pub fn rounded(value: &Exact, decimals: i32) -> Exact {
     let scaled = (value * ten_to(decimals)).abs();
     let steps = (scaled + Exact::new(1.into(), 2.into())).floor() / ten_to(decimals);
     if value.is_negative() { -steps } else { steps }
+}
+
+/// To a multiple of 10^-`decimals`, by one of the modes of decision 8. Panics on any other word.
+pub fn rounded_by(value: &Exact, decimals: i32, mode: &str) -> Exact {
+    let scaled = value * ten_to(decimals);
+    let (floor, ceil) = (scaled.floor(), scaled.ceil());
+    let (toward, away) = if value.is_negative() { (&ceil, &floor) } else { (&floor, &ceil) };
+    let steps = match mode {
+        "half_up" => return rounded(value, decimals),
+        "half_even" => match (&scaled - &floor).cmp(&Exact::new(1.into(), 2.into())) {
+            Ordering::Less => &floor,
+            Ordering::Greater => &ceil,
+            Ordering::Equal if (floor.to_integer() % BigInt::from(2)).is_zero() => &floor,
+            Ordering::Equal => &ceil,
+        },
+        "up" => away,
+        "down" => toward,
+        "ceil" => &ceil,
+        "floor" => &floor,
+        other => panic!("'{other}' is no way to round"),
+    };
+    steps / ten_to(decimals)
 }
 
 /// Divides `total`, a multiple of 10^-`decimals`, by weights: parts rounded down, what is left goes a step each to the
@@ -95,6 +119,14 @@ mod tests {
         check("-2.345", 2, "-2.35");
         check("2.344999", 2, "2.34");
         check("1250", -2, "1300");
+        let modes = |value: &str| {
+            ["half_up", "half_even", "up", "down", "ceil", "floor"]
+                .map(|mode| text(&rounded_by(&exact(value), 0, mode)))
+        };
+        assert_eq!(modes("2.5"), ["3", "2", "3", "2", "3", "2"]);
+        assert_eq!(modes("-2.5"), ["-3", "-2", "-3", "-2", "-2", "-3"]);
+        assert_eq!(modes("-3.5"), ["-4", "-4", "-4", "-3", "-3", "-4"]);
+        assert_eq!(modes("1.2"), ["1", "1", "2", "1", "2", "1"]);
         let parts = |total: &str, weights: &[i128]| {
             let weights: Vec<Exact> = weights.iter().map(|weight| whole(*weight)).collect();
             divided(&exact(total), &weights, 2).map(|parts| parts.iter().map(text).collect::<Vec<_>>())

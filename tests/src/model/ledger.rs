@@ -7,17 +7,12 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::bill::{Bills, Counter, Member, Series, fold, list, selects, text};
+use super::bill::{Bills, fold};
 use super::exact::{Exact, exact, whole};
-
-/// What is measured, as a caller writes it down. `start` is in nanoseconds since 1970.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub series: Series,
-    /// A decimal.
-    pub quantity: String,
-    pub start: i64,
-}
+use super::homes::Homes;
+use super::ids::{Ids, Name};
+use super::record::Row;
+use super::series::{Counter, Member, Series, list, selects, text};
 
 /// What one record is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,14 +91,21 @@ pub struct Root {
 #[derive(Clone, Debug)]
 enum Producer {
     Sequenced { epoch: u64, mark: Option<u64>, refused: BTreeMap<u64, &'static str> },
-    ById { seen: BTreeMap<String, Row> },
+    ById,
 }
 
 /// How a segment's records are recognised when they come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
-    Sequenced { epoch: u64, previous: Option<u64> },
+    Sequenced {
+        epoch: u64,
+        previous: Option<u64>,
+    },
     ById,
+    /// By number, recognised like ids: refused elsewhere and sent here out of order.
+    Strays {
+        epoch: u64,
+    },
 }
 
 /// A record under its number (sequenced) or its id.
@@ -115,9 +117,11 @@ pub struct Sent {
 }
 
 /// All hierarchies and producers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Ledger {
     pub roots: BTreeMap<String, Root>,
+    pub homes: Homes,
+    ids: Ids,
     producers: BTreeMap<(u16, String), Producer>,
 }
 
@@ -170,20 +174,31 @@ impl Root {
         Member { payer: own.or(stated("payer")).unwrap_or(default), group: stated("group").unwrap_or_default() }
     }
 
+    /// Whether the account has or had anything to do with the hierarchy.
+    fn names(&self, account: &str) -> bool {
+        let named = |value: &Value| value.as_str() == Some(account);
+        named(&self.hierarchy["root"])
+            || list(&self.hierarchy, "payers").iter().any(named)
+            || list(&self.hierarchy, "accounts").iter().any(|row| named(&row["id"]))
+    }
+
+    /// The meter of a series under the newest catalogue.
+    fn meter_of(&self, series: &Series) -> Result<&Value, &'static str> {
+        let catalogue = &self.catalogues.last().expect("a hierarchy has a catalogue").1;
+        let bare = without_attributes(series);
+        let meter = list(catalogue, "meters").iter().find(|meter| selects(meter, &bare)).ok_or("UNKNOWN_METER")?;
+        let kept = |name: &str| list(meter, "attributes").iter().any(|kept| kept.as_str() == Some(name));
+        if series.attributes.iter().all(|(name, _)| kept(name)) { Ok(meter) } else { Err("UNKNOWN_ATTRIBUTE") }
+    }
+
     /// Counts a record or says why not.
     fn count(&mut self, row: &Row) -> Verdict {
         let cycle = cycle_of(row.start);
-        let catalogue = &self.catalogues.last().expect("a hierarchy has a catalogue").1;
-        let Some(meter) =
-            list(catalogue, "meters").iter().find(|meter| selects(meter, &without_attributes(&row.series)))
-        else {
-            return Verdict::Refused("UNKNOWN_METER");
+        let meter = match self.meter_of(&row.series) {
+            Ok(meter) => meter.clone(),
+            Err(reason) => return Verdict::Refused(reason),
         };
-        let kept = |name: &str| list(meter, "attributes").iter().any(|kept| kept.as_str() == Some(name));
-        if row.series.attributes.iter().any(|(name, _)| !kept(name)) {
-            return Verdict::Refused("UNKNOWN_ATTRIBUTE");
-        }
-        if row.quantity.starts_with('-') {
+        if row.quantity.starts_with('-') && row.corrects.is_none() {
             return Verdict::Refused("NEGATIVE_QUANTITY");
         }
         if cycle < self.first {
@@ -193,7 +208,7 @@ impl Root {
             return Verdict::Refused("TOO_FAR_AHEAD");
         }
         let late = cycle < self.open;
-        self.counted.push(Counted { cycle, late, meter: meter.clone(), row: row.clone() });
+        self.counted.push(Counted { cycle, late, meter, row: row.clone() });
         Verdict::Accepted { late }
     }
 
@@ -208,7 +223,12 @@ impl Root {
                 _ => 0,
             };
             let counts = text(&counted.meter["aggregation"], "sum") == "count";
-            let value = if counts { whole(1) } else { exact(&counted.row.quantity) };
+            let quantity = exact(&counted.row.quantity);
+            let value = match counts {
+                true if quantity < whole(0) => whole(-1),
+                true => whole(1),
+                false => quantity,
+            };
             *found.entry((counted.row.series.clone(), bucket)).or_insert_with(|| whole(0)) += value;
         }
         found.into_iter().map(|((series, bucket), value)| Counter { series, bucket, value }).collect()
@@ -219,7 +239,6 @@ impl Root {
         let catalogue = Root::governing(&self.catalogues, cycle).expect("a cycle that counts has a catalogue");
         let name = cycle_name(cycle);
         let contract = Root::governing(&self.contracts, cycle);
-        let contract = contract.filter(|contract| name.as_str() < text(&contract["until"], "9999-12"));
         let counters = self.counters(cycle, false);
         fold(catalogue, contract, (&name, hours_of(cycle)), &counters, &|account| self.member(account))
     }
@@ -244,6 +263,12 @@ fn time_of(text: &str) -> i64 {
 }
 
 impl Ledger {
+    /// `ids`: how many the shard keeps.
+    pub fn new(ids: usize) -> Ledger {
+        let (roots, producers) = (BTreeMap::new(), BTreeMap::new());
+        Ledger { roots, homes: Homes::default(), ids: Ids::new(ids), producers }
+    }
+
     /// One segment: a verdict a record, or the reason why the whole segment was refused and nothing moved.
     pub fn push(
         &mut self,
@@ -253,12 +278,18 @@ impl Ledger {
         records: &[Sent],
     ) -> Result<Vec<Verdict>, &'static str> {
         let key = (slot, producer.to_owned());
+        let by_name = !matches!(sending, Sending::Sequenced { .. });
+        if by_name && !self.ids.have_room_for(records.iter().map(|sent| &sent.row)) {
+            return Err("RESOURCE_EXHAUSTED");
+        }
         let fresh = match sending {
             Sending::Sequenced { previous: Some(_), .. } if !self.producers.contains_key(&key) => {
                 return Err("OUT_OF_ORDER");
             }
-            Sending::Sequenced { epoch, .. } => Producer::Sequenced { epoch, mark: None, refused: BTreeMap::new() },
-            Sending::ById => Producer::ById { seen: BTreeMap::new() },
+            Sending::Sequenced { epoch, .. } | Sending::Strays { epoch } => {
+                Producer::Sequenced { epoch, mark: None, refused: BTreeMap::new() }
+            }
+            Sending::ById => Producer::ById,
         };
         let known = self.producers.entry(key).or_insert(fresh);
         let mut verdicts = Vec::new();
@@ -290,24 +321,49 @@ impl Ledger {
                     });
                 }
             }
-            (Sending::ById, Producer::ById { seen }) => {
-                for Sent { id, row, .. } in records {
-                    verdicts.push(match seen.get(id) {
-                        Some(first) if first == row => Verdict::Duplicate,
-                        Some(_) => Verdict::Refused("ID_REUSED"),
-                        None => {
-                            let verdict = count(&mut self.roots, slot, row);
-                            if matches!(verdict, Verdict::Accepted { .. }) {
-                                seen.insert(id.clone(), row.clone());
-                            }
-                            verdict
-                        }
-                    });
+            (Sending::ById, Producer::ById) => {}
+            (Sending::Strays { epoch }, Producer::Sequenced { epoch: latest, .. }) => {
+                if epoch < *latest {
+                    return Err("STALE_EPOCH");
                 }
+                *latest = epoch;
             }
             _ => return Err("PRODUCER_KIND"),
         }
+        if by_name {
+            for Sent { number, id, row } in records {
+                let own = if sending == Sending::ById { format!("id {id}") } else { format!("number {number}") };
+                verdicts.push(self.by_name(slot, (slot, producer.to_owned(), own), row));
+            }
+            self.ids.trim();
+        }
         Ok(verdicts)
+    }
+
+    /// One record by id, or a stray.
+    fn by_name(&mut self, slot: u16, name: Name, row: &Row) -> Verdict {
+        // What names no series at all is refused for that, however old it is.
+        let account = &row.series.account;
+        let Some(root) = self.roots.values().find(|root| root.slot == slot && root.names(account)) else {
+            return Verdict::Refused("UNKNOWN_ACCOUNT");
+        };
+        if let Err(reason) = root.meter_of(&row.series) {
+            return Verdict::Refused(reason);
+        }
+        if self.ids.is_too_old(row) {
+            return Verdict::Refused("ID_TOO_OLD");
+        }
+        match self.ids.get(&name) {
+            Some(first) if first == row => Verdict::Duplicate,
+            Some(_) => Verdict::Refused("ID_REUSED"),
+            None => {
+                let verdict = count(&mut self.roots, slot, row);
+                if matches!(verdict, Verdict::Accepted { .. }) {
+                    self.ids.remember(name, row.clone());
+                }
+                verdict
+            }
+        }
     }
 }
 

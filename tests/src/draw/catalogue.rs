@@ -1,49 +1,12 @@
-//! Random documents and usage for the histories: valid by construction, small enough to shrink by eye, and full of the
-//! edges that matter (bounds that are hit exactly, rates with many decimals, pools that cross regions and accounts).
+//! Random catalogues: valid by construction, small enough to shrink by eye, with pools that cross regions and accounts.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
-pub const SERVICES: &[&str] = &["compute", "storage"];
-pub const OPERATIONS: &[&str] = &["read", "write"];
-pub const REGIONS: &[&str] = &["eu", "us"];
-/// Values of the one attribute that some meters keep.
-pub const CLASSES: &[&str] = &["cold", "hot"];
-
-/// True `percent` times of a hundred.
-pub fn chance(rng: &mut SmallRng, percent: u32) -> bool {
-    rng.random_range(0..100) < percent
-}
-
-pub fn one<'a, T>(rng: &mut SmallRng, of: &'a [T]) -> &'a T {
-    of.choose(rng).expect("something to choose from")
-}
-
-/// A decimal with up to `decimals` digits behind the point, below `limit`.
-pub fn decimal(rng: &mut SmallRng, limit: u64, decimals: u32) -> String {
-    let whole = rng.random_range(0..limit);
-    match rng.random_range(0..=decimals) {
-        0 => whole.to_string(),
-        decimals => format!("{whole}.{:0width$}", rng.random_range(0..10u64.pow(decimals)), width = decimals as usize),
-    }
-}
-
-/// A quantity: half of the time a small multiple of five, so that ladders and thresholds are met exactly at their bounds.
-pub fn quantity(rng: &mut SmallRng, scale: u32) -> String {
-    if chance(rng, 50) { (rng.random_range(0..=12) * 5).to_string() } else { decimal(rng, 60, scale) }
-}
-
-/// A rate: now plain, now with so many decimals that every product must be rounded.
-fn rate(rng: &mut SmallRng) -> String {
-    match rng.random_range(0..4) {
-        0 => one(rng, &["0", "1"]).to_string(),
-        1 => format!("0.{:03}", rng.random_range(1..1000)),
-        2 => decimal(rng, 20, 12),
-        _ => format!("0.0000{:08}", rng.random_range(1..100_000_000)),
-    }
-}
+use super::contract::stages;
+use super::words::{CLASSES, REGIONS, ROUNDING, SERVICES, chance, decimal, one, quantity, rate};
 
 fn tiers(rng: &mut SmallRng) -> Value {
     let count = rng.random_range(1..=4);
@@ -98,7 +61,7 @@ fn price(rng: &mut SmallRng, id: &str, behind: Behind) -> Value {
         price["free_units"] = json!(quantity(rng, 2));
     }
     if chance(rng, 20) {
-        price["round_units"] = json!({ "decimals": rng.random_range(-1..=3) });
+        price["round_units"] = json!({ "decimals": rng.random_range(-1..=3), "mode": *one(rng, ROUNDING) });
     }
     if chance(rng, 60) {
         price["pool"] = json!({ "split_by": split_by(rng, behind.class) });
@@ -123,7 +86,7 @@ fn split_by(rng: &mut SmallRng, class: bool) -> Vec<&'static str> {
 pub fn catalogue(rng: &mut SmallRng, effective: &str) -> Value {
     let mut meters = Vec::new();
     for index in 0..rng.random_range(1..=5) {
-        let bucket = *one(rng, &["month", "month", "day", "hour"]);
+        let bucket = *one(rng, &["month", "day", "hour"]);
         let (id, usage_type) = (format!("m{index}"), format!("u{index}"));
         let mut meter = json!({ "id": id, "service": *one(rng, SERVICES), "usage_type": usage_type, "bucket": bucket });
         if chance(rng, 15) {
@@ -140,8 +103,14 @@ pub fn catalogue(rng: &mut SmallRng, effective: &str) -> Value {
         "kind": "Catalogue", "name": "random", "currency": *one(rng, &["USD", "USD", "JPY", "KWD"]), "effective": effective,
         "meters": meters,
     });
-    if chance(rng, 25) {
-        document["rounding"] = json!({ "at": *one(rng, &["line", "total"]), "decimals": rng.random_range(-1..=4) });
+    if chance(rng, 40) {
+        document["rounding"] = json!({ "at": *one(rng, &["line", "total"]), "mode": *one(rng, ROUNDING) });
+        if chance(rng, 60) {
+            document["rounding"]["decimals"] = json!(rng.random_range(-1..=4));
+        }
+    }
+    if chance(rng, 12) {
+        document["stages"] = stages(rng);
     }
     reprice(rng, &mut document);
     document
@@ -225,103 +194,4 @@ fn behind<'a>(meters: &[Value], skus: impl Iterator<Item = &'a Value>) -> Behind
         timed: meters.iter().all(|meter| meter["bucket"] != "month"),
         class: meters.iter().all(|meter| !meter["attributes"].is_null()),
     }
-}
-
-/// A contract for a catalogue: private rates and percentages of every kind, some with a trigger, exclusions or dates.
-pub fn contract(rng: &mut SmallRng, root: &str, effective: &str, catalogue: &Value) -> Value {
-    let skus: Vec<&str> =
-        catalogue["skus"].as_array().into_iter().flatten().filter_map(|sku| sku["id"].as_str()).collect();
-    let mut clauses = Vec::new();
-    for index in 0..if skus.is_empty() { 0 } else { rng.random_range(0..=5) } {
-        let mut clause = json!({ "id": format!("clause{index}") });
-        let sku = *one(rng, &skus);
-        let priced =
-            &catalogue["skus"].as_array().expect("a list").iter().find(|own| own["id"] == sku).expect("one of them");
-        let meter = |meter: &&Value| meter["usage_type"] == priced["match"]["usage_type"];
-        let meter = catalogue["meters"].as_array().expect("a list").iter().find(meter).expect("a SKU prices a meter");
-        let mut scope = json!({});
-        if chance(rng, 70) {
-            scope["sku"] = json!(sku);
-        } else {
-            scope["usage_type"] = if chance(rng, 50) { json!("u*") } else { json!([priced["match"]["usage_type"]]) };
-        }
-        if chance(rng, 25) {
-            scope["operation"] = json!(*one(rng, OPERATIONS));
-        }
-        if chance(rng, 15) {
-            scope["account"] = json!(format!("{root}*"));
-        }
-        if rng.random_range(0..3) == 0 {
-            clause["mechanism"] = json!("private_rate");
-            clause["rate"] = json!(rate(rng));
-            if chance(rng, 20) {
-                // Below one currency unit, so that no full counter could cost more than a bill holds.
-                clause["rate"] = json!(format!("0.{:03}", rng.random_range(1..1000)));
-                clause["may_raise"] = json!(true);
-            }
-        } else {
-            let kind = *one(rng, &["attribute", "service", "cross_service"]);
-            clause["mechanism"] = json!("percent");
-            clause["kind"] = json!(kind);
-            clause["percent"] =
-                json!(if chance(rng, 50) { rng.random_range(0..=100).to_string() } else { decimal(rng, 100, 9) });
-            if kind == "service" {
-                scope = json!({ "service": meter["service"] });
-            }
-            if chance(rng, 25) {
-                clause["exclude"] = json!([{ "sku": *one(rng, &skus) }]);
-            }
-            if chance(rng, 30) {
-                let per = *one(rng, &["payer", "root"]);
-                let unit = *one(rng, &["spend", "quantity"]);
-                let bound = *one(rng, &["upper", "lower"]);
-                let mut trigger = json!({ "scope": { "sku": *one(rng, &skus) }, "per": per, "bound": bound });
-                trigger[unit] = json!(quantity(rng, 1));
-                clause["trigger"] = trigger;
-            }
-        }
-        clause["scope"] = scope;
-        clauses.push(clause);
-    }
-    let mut contract = json!({ "kind": "Contract", "root": root, "effective": effective, "clauses": clauses });
-    if chance(rng, 15) {
-        let mut stages = vec!["private_rates", "attribute_percent", "service_percent", "cross_service_percent"];
-        stages.shuffle(rng);
-        stages.insert(0, "usage");
-        stages.push("rounding");
-        contract["stages"] = json!(stages);
-    }
-    contract
-}
-
-/// A hierarchy of 1 to 3 payers and up to 6 linked accounts; some are members for a part of the time only.
-pub fn hierarchy(rng: &mut SmallRng, root: &str, first: &str) -> Value {
-    let payers: Vec<String> = match rng.random_range(0..3) {
-        0 => vec![root.to_owned()],
-        1 => vec![root.to_owned(), format!("{root}-pay")],
-        _ => vec![format!("{root}-pay"), format!("{root}-pay2")],
-    };
-    let groups = ["blue", "green"];
-    let accounts: Vec<Value> = (0..rng.random_range(0..=6))
-        .map(|index| {
-            let mut account = json!({ "id": format!("{root}-{index}") });
-            if chance(rng, 60) {
-                account["payer"] = json!(one(rng, &payers));
-            }
-            if chance(rng, 50) {
-                account["group"] = json!(*one(rng, &groups));
-            }
-            if chance(rng, 20) {
-                account["from"] = json!(format!("{first}-05"));
-            }
-            if chance(rng, 20) {
-                account["until"] = json!(format!("{first}-25T12:00:00Z"));
-            }
-            account
-        })
-        .collect();
-    json!({
-        "kind": "Hierarchy", "root": root, "catalogue": "random", "payers": payers, "groups": groups, "accounts": accounts,
-        "cycles": { "first": first, "close": "manual", "grace": "2d" },
-    })
 }

@@ -1,0 +1,135 @@
+//! Random contracts for a catalogue, valid by construction: private rates and percentages of every kind, some with a
+//! trigger, exclusions, dates of their own, or another order of stages.
+
+use rand::Rng;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use serde_json::{Value, json};
+
+use super::words::{CLASSES, GROUPS, OPERATIONS, REGIONS, chance, decimal, one, quantity, rate};
+use crate::model::ledger::{Cycle, cycle_name};
+use crate::model::series::{list, text};
+
+/// The stages that a contract's clauses belong to, in their usual order.
+pub const STAGES: &[&str] = &["private_rates", "attribute_percent", "service_percent", "cross_service_percent"];
+
+/// An order of stages, some of them perhaps off.
+pub fn stages(rng: &mut SmallRng) -> Value {
+    let mut order = STAGES.to_vec();
+    order.shuffle(rng);
+    order.truncate(if chance(rng, 60) { order.len() } else { rng.random_range(1..=order.len()) });
+    order.insert(0, "usage");
+    order.push("rounding");
+    json!(order)
+}
+
+/// A contract of `root` from `effective` on.
+pub fn contract(rng: &mut SmallRng, root: &str, effective: Cycle, catalogue: &Value) -> Value {
+    let mut contract = json!({ "kind": "Contract", "root": root, "effective": cycle_name(effective) });
+    if chance(rng, 20) {
+        contract["stages"] = stages(rng);
+    }
+    let until = chance(rng, 15).then(|| effective + rng.random_range(1..=3));
+    if let Some(until) = until {
+        contract["until"] = json!(cycle_name(until));
+    }
+    let order = if contract["stages"].is_null() { &catalogue["stages"] } else { &contract["stages"] };
+    let on: Vec<&str> = STAGES.iter().copied().filter(|stage| order.is_null() || names(order, stage)).collect();
+    let mut clauses = Vec::new();
+    for index in 0..if list(catalogue, "skus").is_empty() || on.is_empty() { 0 } else { rng.random_range(0..=5) } {
+        let mut clause = clause(rng, root, catalogue, &on);
+        clause["id"] = json!(format!("clause{index}"));
+        if chance(rng, 20) {
+            let from = effective + rng.random_range(0..=2);
+            if until.is_none_or(|until| from < until) {
+                clause["effective"] = json!(cycle_name(from));
+                if chance(rng, 50) {
+                    clause["until"] = json!(cycle_name(from + rng.random_range(1..=2)));
+                }
+            }
+        } else if chance(rng, 10) {
+            clause["until"] = json!(cycle_name(effective + rng.random_range(1..=2)));
+        }
+        clauses.push(clause);
+    }
+    contract["clauses"] = json!(clauses);
+    contract
+}
+
+fn names(order: &Value, stage: &str) -> bool {
+    order.as_array().into_iter().flatten().any(|own| own == stage)
+}
+
+fn clause(rng: &mut SmallRng, root: &str, catalogue: &Value, on: &[&str]) -> Value {
+    let sku = one(rng, list(catalogue, "skus")).clone();
+    let mut scope = scope(rng, root, catalogue, &sku);
+    let stage = if on.contains(&"private_rates") && chance(rng, 33) { "private_rates" } else { *one(rng, on) };
+    let Some(kind) = stage.strip_suffix("_percent") else {
+        let mut clause = json!({ "mechanism": "private_rate", "rate": rate(rng), "scope": scope });
+        if chance(rng, 20) {
+            // Below one currency unit, so that no full counter could cost more than a bill holds.
+            clause["rate"] = json!(format!("0.{:03}", rng.random_range(1..1000)));
+            clause["may_raise"] = json!(true);
+        }
+        return clause;
+    };
+    if kind == "service" {
+        scope = json!({ "service": meter_of(catalogue, &sku)["service"] });
+    }
+    let percent = if chance(rng, 50) { rng.random_range(0..=100).to_string() } else { decimal(rng, 100, 9) };
+    let mut clause = json!({ "mechanism": "percent", "kind": kind, "percent": percent, "scope": scope });
+    if chance(rng, 25) {
+        let other = one(rng, list(catalogue, "skus")).clone();
+        let excluded =
+            if chance(rng, 60) { json!({ "sku": other["id"] }) } else { self::scope(rng, root, catalogue, &other) };
+        clause["exclude"] = json!([excluded]);
+    }
+    if chance(rng, 30) {
+        let other = one(rng, list(catalogue, "skus")).clone();
+        let counted =
+            if chance(rng, 60) { json!({ "sku": other["id"] }) } else { self::scope(rng, root, catalogue, &other) };
+        let mut trigger = json!({ "scope": counted, "per": *one(rng, &["payer", "root"]) });
+        if chance(rng, 70) {
+            trigger["bound"] = json!(*one(rng, &["upper", "lower"]));
+        }
+        trigger[*one(rng, &["spend", "quantity"])] = json!(quantity(rng, 1));
+        clause["trigger"] = trigger;
+    }
+    clause
+}
+
+/// A scope that can hold usage of the SKU.
+pub fn scope(rng: &mut SmallRng, root: &str, catalogue: &Value, sku: &Value) -> Value {
+    let (meter, matches) = (meter_of(catalogue, sku), &sku["match"]);
+    let mut scope = json!({});
+    if chance(rng, 70) {
+        scope["sku"] = sku["id"].clone();
+    } else {
+        scope["usage_type"] = if chance(rng, 50) { json!("u*") } else { json!([matches["usage_type"]]) };
+    }
+    if chance(rng, 25) {
+        scope["operation"] = json!(*one(rng, OPERATIONS));
+    }
+    if chance(rng, 15) {
+        scope["region"] = json!(matches["region"].as_str().unwrap_or(*one(rng, REGIONS)));
+    }
+    if chance(rng, 15) && !meter["attributes"].is_null() {
+        let class = matches["attributes"]["class"].as_str().unwrap_or(*one(rng, CLASSES));
+        scope["attributes"] = json!({ "class": class });
+    }
+    match rng.random_range(0..100) {
+        0..10 => scope["account"] = json!(format!("{root}*")),
+        10..15 => scope["account"] = json!([root, format!("{root}-0"), format!("{root}-1")]),
+        15..22 => scope["group"] = json!(*one(rng, GROUPS)),
+        22..29 => scope["payer"] = json!([root, format!("{root}-pay2")]),
+        _ => {}
+    }
+    scope
+}
+
+/// The meter behind a SKU.
+pub fn meter_of<'a>(catalogue: &'a Value, sku: &Value) -> &'a Value {
+    let usage_type = text(&sku["match"]["usage_type"], "");
+    let mut meters = list(catalogue, "meters").iter();
+    meters.find(|meter| meter["usage_type"] == usage_type).expect("a SKU prices a meter")
+}

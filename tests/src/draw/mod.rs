@@ -1,0 +1,7 @@
+//! Random documents and usage, valid by construction.
+
+pub mod catalogue;
+pub mod contract;
+pub mod hierarchy;
+pub mod usage;
+pub mod words;

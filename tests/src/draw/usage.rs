@@ -1,0 +1,69 @@
+//! Random counters: what a cycle of a hierarchy used, small enough to meet the bounds of the drawn ladders.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use rand::rngs::SmallRng;
+use serde_json::Value;
+
+use super::words::{CLASSES, OPERATIONS, REGIONS, chance, one, quantity};
+use crate::model::exact::{Exact, exact, whole};
+use crate::model::ledger::{Cycle, hours_of};
+use crate::model::series::{Counter, Series, list, text};
+
+/// Every account that a hierarchy's usage can name.
+pub fn accounts(hierarchy: &Value) -> Vec<String> {
+    let mut accounts = vec![text(&hierarchy["root"], "").to_owned()];
+    accounts.extend(list(hierarchy, "accounts").iter().map(|row| text(&row["id"], "").to_owned()));
+    accounts.extend(list(hierarchy, "payers").iter().map(|payer| text(payer, "").to_owned()));
+    accounts
+}
+
+/// A series of one meter.
+pub fn series(rng: &mut SmallRng, meter: &Value, account: String) -> Series {
+    let mut attributes = Vec::new();
+    if !meter["attributes"].is_null() && chance(rng, 80) {
+        attributes.push(("class".to_owned(), one(rng, CLASSES).to_string()));
+    }
+    Series {
+        account,
+        service: text(&meter["service"], "").to_owned(),
+        usage_type: text(&meter["usage_type"], "").to_owned(),
+        operation: one(rng, OPERATIONS).to_string(),
+        region: one(rng, REGIONS).to_string(),
+        attributes,
+    }
+}
+
+/// Decimals that a meter keeps.
+pub fn scale_of(meter: &Value) -> u32 {
+    match text(&meter["aggregation"], "sum") {
+        "count" => 0,
+        _ => meter["scale"].as_u64().unwrap_or(12) as u32,
+    }
+}
+
+/// Counters of up to a dozen series; in some cycles corrections took back more than there was, here and there.
+pub fn counters(rng: &mut SmallRng, catalogue: &Value, hierarchy: &Value, cycle: Cycle) -> Vec<Counter> {
+    let accounts = accounts(hierarchy);
+    let corrected = chance(rng, 25);
+    let mut found: BTreeMap<(Series, i64), Exact> = BTreeMap::new();
+    for _ in 0..rng.random_range(1..=12) {
+        let meter = one(rng, list(catalogue, "meters"));
+        let account = one(rng, &accounts).clone();
+        let series = series(rng, meter, account);
+        for _ in 0..rng.random_range(1..=3) {
+            let few = chance(rng, 50);
+            let hour = match text(&meter["bucket"], "month") {
+                // Few hours and days, so that accounts meet in them.
+                "hour" => rng.random_range(0..if few { 4 } else { hours_of(cycle) }),
+                "day" => rng.random_range(0..if few { 3 } else { hours_of(cycle) / 24 }) * 24,
+                _ => 0,
+            };
+            let value = exact(&quantity(rng, scale_of(meter)));
+            let sign = if corrected && chance(rng, 25) { -1 } else { 1 };
+            *found.entry((series.clone(), hour)).or_insert_with(|| whole(0)) += value * whole(sign);
+        }
+    }
+    found.into_iter().map(|((series, bucket), value)| Counter { series, bucket, value }).collect()
+}

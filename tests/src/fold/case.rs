@@ -1,0 +1,115 @@
+//! One random case: catalogue, contract, hierarchy and counters from a seed, and its bills by the engine and by the
+//! reference model.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use reckoner_shard::account::document::HierarchyDocument;
+use reckoner_shard::account::tree::Hierarchy;
+use reckoner_shard::base::money::parse_scaled;
+use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::fold::fold;
+use reckoner_shard::billing::input::{Counter as EngineCounter, FoldInput};
+use reckoner_shard::contract::document::ContractDocument;
+use reckoner_shard::contract::terms::Contract;
+use reckoner_shard::pricing::catalogue::Catalogue;
+use reckoner_shard::pricing::document::{Bucket, CatalogueDocument};
+use reckoner_shard::usage::series::SeriesKey;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::compare::{Shown, key_of};
+use crate::draw::words::{chance, one};
+use crate::draw::{catalogue, contract, hierarchy, usage};
+use crate::model::bill::{self, Bills};
+use crate::model::exact;
+use crate::model::ledger::{Cycle, Root, cycle_name, hours_of};
+use crate::model::series::Counter;
+
+/// Months of 30, 31 and 28 days: 2026-09, 2026-10, 2027-02, in months since year 0.
+const CYCLES: &[Cycle] = &[2026 * 12 + 8, 2026 * 12 + 9, 2027 * 12 + 1];
+
+/// Everything that a hierarchy's bills of one cycle follow from, as a user writes it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub cycle: Cycle,
+    pub catalogue: Value,
+    pub contract: Option<Value>,
+    pub hierarchy: Value,
+    pub counters: Vec<Counter>,
+}
+
+impl Case {
+    /// The case of a seed.
+    pub fn draw(seed: u64) -> Case {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let cycle = *one(&mut rng, CYCLES);
+        let catalogue = catalogue::catalogue(&mut rng, &cycle_name(cycle));
+        let hierarchy = hierarchy::hierarchy(&mut rng, "root", &cycle_name(cycle));
+        let agreed = chance(&mut rng, 80);
+        // Most contracts govern the cycle; some begin after it or end before it.
+        let effective = cycle + 1 - *one(&mut rng, &[0, 1, 1, 1, 1, 1, 1, 2, 3]);
+        let contract = agreed.then(|| contract::contract(&mut rng, "root", effective, &catalogue));
+        let counters = usage::counters(&mut rng, &catalogue, &hierarchy, cycle);
+        Case { cycle, catalogue, contract, hierarchy, counters }
+    }
+
+    /// The engine's bills; the error says which document it refused.
+    pub fn engine(&self) -> Result<Vec<BillBody>, String> {
+        let catalogue = Catalogue::compile(&document::<CatalogueDocument>(&self.catalogue)?);
+        let catalogue = catalogue.map_err(|problems| format!("{problems:#?}\n{:#}", self.catalogue))?;
+        let tree = document::<HierarchyDocument>(&self.hierarchy)?;
+        if tree.check().iter().any(|problem| problem.is_error()) {
+            return Err(format!("{:#?}\n{:#}", tree.check(), self.hierarchy));
+        }
+        let hierarchy = Hierarchy::create(&tree);
+        let contract = match &self.contract {
+            Some(value) => {
+                let contract = Contract::compile(&document::<ContractDocument>(value)?, Some(&catalogue));
+                Some(contract.map_err(|problems| format!("{problems:#?}\n{value:#}"))?)
+            }
+            None => None,
+        };
+        let keys: Vec<SeriesKey> = self.counters.iter().map(|counter| key_of(&counter.series)).collect();
+        let mut counters = Vec::new();
+        for (counter, series) in self.counters.iter().zip(&keys) {
+            let key = &series.dimensions;
+            let meter = catalogue.meter_of(&key.service, &key.usage_type, &key.operation, &key.region, &key.attributes);
+            let meter = meter.map_err(|error| format!("{series:?}: {error}"))?;
+            let (bucket, scale) = (catalogue.meter(meter).bucket, catalogue.meter(meter).scale);
+            let bucket = match bucket {
+                Bucket::Month => None,
+                Bucket::Day => Some((counter.bucket / 24) as u16),
+                Bucket::Hour | Bucket::FiveMinutes => Some(counter.bucket as u16),
+            };
+            let value = parse_scaled(&exact::text(&counter.value), scale).map_err(|error| error.to_string())?;
+            counters.push(EngineCounter { series, meter, bucket, value, records: 1, kept: &[] });
+        }
+        let cycle = cycle_name(self.cycle).parse().expect("a cycle");
+        let (contract, hierarchy, catalogue) = (contract.as_ref(), &hierarchy, &catalogue);
+        let (balances, interim) = (BTreeMap::new(), false);
+        let input = FoldInput { hierarchy, cycle, catalogue, contract, counters, balances, interim };
+        fold(&input).map_err(|error| error.to_string())
+    }
+
+    /// The reference model's bills.
+    pub fn model(&self) -> Bills {
+        let root = Root::new(0, self.hierarchy.clone(), self.cycle, self.catalogue.clone());
+        let time = (&*cycle_name(self.cycle), hours_of(self.cycle));
+        bill::fold(&self.catalogue, self.contract.as_ref(), time, &self.counters, &|account| root.member(account))
+    }
+
+    /// The engine's bills beside the model's; the error is the first difference.
+    pub fn check(&self) -> Result<Vec<BillBody>, String> {
+        let bills = self.engine()?;
+        match Shown::of_engine(&bills).difference(&Shown::of_model(&self.model())) {
+            Some(why) => Err(why),
+            None => Ok(bills),
+        }
+    }
+}
+
+fn document<D: DeserializeOwned>(value: &Value) -> Result<D, String> {
+    serde_json::from_value(value.clone()).map_err(|error| format!("{error}\n{value:#}"))
+}

@@ -1,0 +1,7 @@
+//! Random bills: one drawn case folded by the engine and by the reference model, many of them on all cores, and faults
+//! planted on purpose to see that the comparison finds them.
+
+pub mod case;
+pub mod planted;
+pub mod properties;
+pub mod soak;

@@ -1,0 +1,219 @@
+//! What holds for every bill, whatever it costs: parts sum to the whole, no order of counters matters, discounts never
+//! raise and never take too much, bills of one cycle sum to the one bill, bodies read back as they were written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use num_traits::Signed;
+use reckoner_shard::billing::bill::{BillBody, LineKind, Source};
+use reckoner_shard::billing::codec::{decode, encode};
+use reckoner_shard::billing::difference::difference;
+use serde_json::Value;
+
+use super::case::Case;
+use crate::model::exact::{Exact, exact, ten_to, text, whole};
+use crate::model::rounding::{SCALE, is_by_line};
+use crate::model::series::{self, list};
+
+/// One in so many cases is billed in several steps: that folds it several times more.
+const INTERIM_EVERY: u64 = 4;
+
+/// The first property that does not hold, in words.
+pub fn check(case: &Case, bills: &[BillBody], seed: u64) -> Result<(), String> {
+    for bill in bills {
+        if decode(&encode(bill)).as_ref() != Ok(bill) {
+            return Err(format!("the bill of {} does not read back as it was written", bill.payer));
+        }
+        sums(bill)?;
+        never_too_much(case, bill)?;
+    }
+    shared_slices(case, bills)?;
+    any_order(case, bills)?;
+    if seed.is_multiple_of(INTERIM_EVERY) { interim(case, bills) } else { Ok(()) }
+}
+
+fn money(value: impl ToString) -> Exact {
+    exact(&value.to_string())
+}
+
+/// Lines sum to the payable, all but the rounding to the total; the slices of a series hold its quantity.
+fn sums(bill: &BillBody) -> Result<(), String> {
+    let sum = |rounding: bool| -> Exact {
+        let lines = bill.lines.iter().filter(|line| rounding || line.kind() != LineKind::Rounding);
+        lines.map(|line| money(line.amount)).sum()
+    };
+    if (sum(false), sum(true)) != (money(bill.total), money(bill.payable)) {
+        return Err(format!("the lines of {} do not sum to {} and {}", bill.payer, bill.total, bill.payable));
+    }
+    for (index, item) in bill.items.iter().enumerate() {
+        let lines = bill.lines.iter().filter(|line| line.item == Some(index as u32) && line.kind() == LineKind::Usage);
+        let slices: Vec<Exact> = lines.filter_map(|line| line.quantity).map(money).collect();
+        // Every shared slice is divided by itself, so a member's slices may miss its quantity by a last digit each.
+        let (sum, last_digits) = (slices.iter().sum::<Exact>(), whole(slices.len() as i128) * ten_to(-SCALE));
+        if (&sum - money(item.quantity)).abs() > last_digits {
+            return Err(format!("the slices of {:?} hold {}, it has {}", item.series, text(&sum), item.quantity));
+        }
+    }
+    Ok(())
+}
+
+/// A clause lowers unless it was told that it may raise; of an account's SKU it takes no more than there is.
+fn never_too_much(case: &Case, bill: &BillBody) -> Result<(), String> {
+    let clauses = case.contract.as_ref().map_or(&[][..], |contract| list(contract, "clauses"));
+    let may_raise = |id: &str| clauses.iter().any(|clause| clause["id"] == id && clause["may_raise"] == true);
+    let mut nets: BTreeMap<(String, String), Exact> = BTreeMap::new();
+    for line in &bill.lines {
+        let Some(item) = bill.item(line) else { continue };
+        let net = nets.entry((item.series.account.to_string(), item.sku.to_string())).or_insert_with(|| whole(0));
+        *net += money(line.amount);
+        let Source::Clause { clause, .. } = &line.source else { continue };
+        if line.kind() == LineKind::Surcharge && !may_raise(clause.as_str()) {
+            return Err(format!("clause {clause} raises line {} by {}", line.id, line.amount));
+        }
+    }
+    match nets.into_iter().find(|(_, net)| *net < whole(0)) {
+        Some((whose, net)) => Err(format!("{whose:?} is left with {}", text(&net))),
+        None => Ok(()),
+    }
+}
+
+/// The members' parts of every shared slice sum to it, over all bills.
+fn shared_slices(case: &Case, bills: &[BillBody]) -> Result<(), String> {
+    let mut parts: BTreeMap<(String, u32), (Exact, Exact)> = BTreeMap::new();
+    let mut slices: BTreeMap<(String, u32), (Exact, Exact)> = BTreeMap::new();
+    for bill in bills {
+        let name = |place: usize| format!("{} {:?}", bill.pools[place].id, bill.pools[place].keys);
+        for line in &bill.lines {
+            let (Some(pool), Source::Price { tier, .. }) = (line.pool, &line.source) else { continue };
+            let part = parts.entry((name(pool as usize), tier.index)).or_insert_with(|| (whole(0), whole(0)));
+            part.0 += line.quantity.map_or(whole(0), money);
+            part.1 += money(line.amount);
+        }
+        for (place, pool) in bill.pools.iter().enumerate() {
+            for slice in &pool.slices {
+                slices.insert((name(place), slice.tier.index), (money(slice.quantity), money(slice.amount)));
+            }
+        }
+    }
+    for (which, slice) in slices {
+        let part = parts.remove(&which).unwrap_or_else(|| (whole(0), whole(0)));
+        // Where lines are rounded, the members share the rounded charge.
+        if part.0 != slice.0 || (part.1 != slice.1 && !is_by_line(&case.catalogue)) {
+            let show = |both: &(Exact, Exact)| format!("{} for {}", text(&both.0), text(&both.1));
+            return Err(format!("slice {which:?} is {}, its parts sum to {}", show(&slice), show(&part)));
+        }
+    }
+    Ok(())
+}
+
+/// The same counters in another order give the same bytes.
+fn any_order(case: &Case, bills: &[BillBody]) -> Result<(), String> {
+    let mut turned = case.clone();
+    turned.counters.reverse();
+    let middle = turned.counters.len() / 2;
+    turned.counters.rotate_left(middle);
+    if turned.engine()? == bills { Ok(()) } else { Err("another order of the counters gives another bill".to_owned()) }
+}
+
+/// Billed in three steps, each the difference to what was billed before, the lines sum to the one bill's.
+fn interim(case: &Case, bills: &[BillBody]) -> Result<(), String> {
+    let mut booked: BTreeMap<String, Vec<BillBody>> = BTreeMap::new();
+    let count = case.counters.len();
+    for until in [count / 3, count * 2 / 3, count] {
+        let mut early = case.clone();
+        early.counters.truncate(until);
+        for body in early.engine()? {
+            let earlier = booked.entry(body.payer.to_string()).or_default();
+            let next = if earlier.is_empty() {
+                body
+            } else {
+                difference(&body, earlier, until < count).map_err(|error| error.to_string())?
+            };
+            earlier.push(next);
+        }
+    }
+    for bill in bills {
+        let steps = &booked[bill.payer.as_str()];
+        let payable: Exact = steps.iter().map(|step| money(step.payable)).sum();
+        if payable != money(bill.payable) {
+            return Err(format!("{} paid {} in steps, {} at once", bill.payer, text(&payable), bill.payable));
+        }
+        let (at_once, in_steps) = (lines([bill]), lines(steps));
+        if at_once != in_steps {
+            return Err(format!("{} in steps:\n{in_steps:#?}\nat once:\n{at_once:#?}", bill.payer));
+        }
+    }
+    Ok(())
+}
+
+/// Quantity and amount of every charge, summed over bills.
+fn lines<'a>(bills: impl IntoIterator<Item = &'a BillBody>) -> BTreeMap<String, (Exact, Exact)> {
+    let mut sums: BTreeMap<String, (Exact, Exact)> = BTreeMap::new();
+    for bill in bills {
+        for line in &bill.lines {
+            let source = match &line.source {
+                Source::Clause { clause, .. } => format!("clause {clause} {:?}", line.rate),
+                other => format!("{other:?} {:?}", line.rate),
+            };
+            let series = bill.item(line).map(|item| format!("{:?} {}", item.series, item.sku));
+            let sum = sums.entry(format!("{source} {series:?}")).or_insert_with(|| (whole(0), whole(0)));
+            sum.0 += line.quantity.map_or(whole(0), money);
+            sum.1 += money(line.amount);
+        }
+    }
+    sums.retain(|_, (quantity, amount)| (&*quantity, &*amount) != (&whole(0), &whole(0)));
+    sums
+}
+
+/// What a case came across.
+pub fn met(case: &Case, bills: &[BillBody]) -> BTreeSet<String> {
+    let mut met = BTreeSet::new();
+    let rounding = &case.catalogue["rounding"];
+    let word = |value: &Value, default: &str| series::text(value, default).to_owned();
+    met.insert(format!("rounding {} {}", word(&rounding["at"], "total"), word(&rounding["mode"], "half_up")));
+    if !case.catalogue["stages"].is_null() {
+        met.insert("stages of a catalogue".to_owned());
+    }
+    if case.contract.as_ref().is_some_and(|contract| !contract["stages"].is_null()) {
+        met.insert("stages of a contract".to_owned());
+    }
+    if case.contract.is_some() && bills.iter().all(|bill| bill.contract.is_none()) && !bills.is_empty() {
+        met.insert("contract not in force".to_owned());
+    }
+    for bill in bills {
+        for item in &bill.unpriced {
+            met.insert(format!("unpriced {}", item.reason.name()));
+        }
+        for line in &bill.lines {
+            met.insert(line_met(case, line));
+            if let Some(pool) = bill.pool(line) {
+                met.insert(format!("shared {}", kind_of(case, pool.id.as_str())));
+            }
+        }
+    }
+    met
+}
+
+fn line_met(case: &Case, line: &reckoner_shard::billing::bill::Line) -> String {
+    match &line.source {
+        Source::FreeUnits { price } => format!("free units of {}", kind_of(case, price.as_str())),
+        Source::FreePool { pool } => kind_of(case, pool.as_str()),
+        Source::Price { price, .. } => kind_of(case, price.as_str()),
+        Source::PricePart { part, .. } => format!("{} of a price", part.name()),
+        Source::Fee { .. } => "fee of a subscription".to_owned(),
+        Source::Clause { .. } => format!("{} {}", line.kind().name(), line.stage.name()),
+        Source::Rounding => "rounding line".to_owned(),
+    }
+}
+
+/// The kind of a price or free pool, and how it is divided.
+fn kind_of(case: &Case, id: &str) -> String {
+    let find = |field: &str| list(&case.catalogue, field).iter().find(|own| own["id"] == id);
+    let word = |value: &Value| series::text(value, "prorata").to_owned();
+    if let Some(pool) = find("pools") {
+        return format!("free pool {}", word(&pool["share"]));
+    }
+    match find("prices") {
+        Some(price) => format!("{} {}", series::text(&price["model"], ""), word(&price["attribution"])),
+        None => "rate of a sku".to_owned(),
+    }
+}

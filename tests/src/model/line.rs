@@ -1,0 +1,19 @@
+//! A line of a bill in the making.
+
+use super::exact::Exact;
+use super::series::Series;
+
+/// A line of a bill: a tier's or free slice of one series, or what a clause takes off.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    pub payer: String,
+    pub series: Series,
+    pub sku: String,
+    /// `1` for the first tier, `free` for free units, `pool:<id>` for a free pool, `clause:<id>` for a contract's clause.
+    pub origin: String,
+    /// Of a clause that changes one slice: that slice's origin.
+    pub of: String,
+    /// Zero on what a clause makes.
+    pub quantity: Exact,
+    pub amount: Exact,
+}

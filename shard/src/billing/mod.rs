@@ -14,6 +14,7 @@ mod fees;
 pub mod fold;
 mod gather;
 pub mod measure;
+mod records;
 pub mod simulate;
 pub mod stage;
 pub mod usage_stage;

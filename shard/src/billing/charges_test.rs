@@ -54,7 +54,7 @@ impl Shop {
         (simulated.bodies, simulated.refused.into_iter().map(|(_, refusal)| refusal.reason).collect())
     }
 
-    /// Lines as `kind account sku tier quantity rate amount`; rows as `account quantity start [end]`.
+    /// Lines as `kind account sku tier quantity rate amount`; rows as `account quantity start [amount]`.
     fn check(&self, rows: &[&str], expected: &[&str]) {
         let (bodies, refused) = self.run(&records(rows));
         assert_eq!(refused, []);
@@ -74,8 +74,8 @@ fn records(rows: &[&str]) -> Vec<UsageRecord> {
         let words: Vec<&str> = row.split_whitespace().collect();
         let mut value = json!({"id": format!("r-{index}"), "account": words[0], "service": "s", "usage_type": "m",
             "quantity": words[1], "start": words[2]});
-        if let Some(end) = words.get(3) {
-            value["end"] = json!(end);
+        if let Some(amount) = words.get(3) {
+            value["amount"] = json!(amount);
         }
         serde_json::from_value(value).unwrap()
     };
@@ -191,6 +191,162 @@ fn levels_are_weighed_carried_and_never_below_zero() {
 }
 
 #[test]
+fn percentages_look_at_records_in_order_of_time() {
+    let check = |price: Value, rows: &[&str], expected: &[&str]| {
+        let mut own = json!({"model": "percentage", "percent": "2.9", "per_record": "0.30"});
+        merge(&mut own, price);
+        let shop = Shop::new(json!({"keep_records": true}), own);
+        shop.check(rows, expected);
+    };
+    let rows = ["a 200 2026-09-02", "a 100 2026-09-01", "a 10 2026-09-03"];
+    // 3.20 + 6.10 + 0.59.
+    check(json!({"records": {}}), &rows, &["usage a m 1 310 0.029 9.89"]);
+    check(json!({}), &rows, &["usage a m 1 310 0.029 8.99", "usage a m per_record - 0.3 0.9"]);
+    // The amount ends first: 50 of 200 are free, then nothing.
+    check(
+        json!({"records": {"free": 9, "free_amount": "150"}}),
+        &rows,
+        &["usage a m free 150 0 0", "usage a m 1 160 0.029 5.24"],
+    );
+    // The records end first.
+    check(
+        json!({"records": {"free": 1, "free_amount": "150"}}),
+        &rows,
+        &["usage a m free 100 0 0", "usage a m 1 210 0.029 6.69"],
+    );
+    check(json!({"records": {"minimum": "1", "maximum": "5"}}), &rows, &["usage a m 1 310 0.029 9.2"]);
+    check(json!({"records": {"free": 3}}), &rows, &["usage a m free 310 0 0"]);
+    check(
+        json!({"maximum": "4", "records": {}}),
+        &rows,
+        &["usage a m 1 310 0.029 9.89", "usage a m maximum - - -5.89"],
+    );
+    // Of one instant by id: r-0 is free, r-1 is not; the pool is b's and a's together.
+    let same = ["b 10 2026-09-01", "a 20 2026-09-01"];
+    check(json!({"records": {"free": 1}}), &same, &["usage a m 1 20 0.029 0.88", "usage b m free 10 0 0"]);
+    let amounts = Shop::new(json!({"of": "amount"}), json!({"model": "dynamic", "multiplier": "1.5"}));
+    amounts.check(&["a 1 2026-09-01 4", "a 7 2026-09-02 6"], &["usage a m 1 10 1.5 15"]);
+    assert_eq!(amounts.run(&records(&["a 1 2026-09-01"])).1, [Reason::InvalidValue]);
+    let plain = Shop::new(
+        json!({}),
+        json!({"model": "graduated_percentage", "tiers": [{"up_to": "10", "percent": "3"}, {"percent": "0.5"}]}),
+    );
+    plain.check(&["a 30 2026-09-01"], &["usage a m 1 10 0.03 0.3", "usage a m 2 20 0.005 0.1"]);
+    assert_eq!(plain.run(&records(&["a 1 2026-09-01 4"])).1, [Reason::InvalidValue]);
+}
+
+#[test]
+fn charges_that_make_no_sense_are_refused() {
+    fn check(meter: Value, price: Value, expected: &[&str]) {
+        let shop = Shop::new(meter, price);
+        let document: crate::pricing::document::CatalogueDocument = serde_json::from_value(shop.catalogue).unwrap();
+        let found: Vec<String> = document.check().iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}\ndoes not start with\n{expected}");
+        }
+    }
+    let flat = || json!({"model": "per_unit", "rate": "1"});
+    let with = |more: Value| {
+        let mut price = flat();
+        merge(&mut price, more);
+        price
+    };
+    check(
+        json!({}),
+        with(json!({"minimum": "5", "maximum": "4"})),
+        &["prices[0].maximum: price p has maximum 4 below"],
+    );
+    check(json!({}), with(json!({"per_record": "1000001"})), &["prices[0].per_record: per_record 1000001 is above"]);
+    check(json!({}), with(json!({"flat_when_zero": true})), &["prices[0].flat_when_zero: price p has no flat part"]);
+    check(json!({}), with(json!({"percent": "3"})), &["prices[0].percent: price p is per_unit and has percent"]);
+    check(
+        json!({}),
+        with(json!({"pool": {"period": "day"}})),
+        &["prices[0].pool.period: price p begins anew each day"],
+    );
+    let stairs = json!({"model": "stairstep", "tiers": [{"flat": "1", "rate": "2"}]});
+    check(json!({}), stairs, &["prices[0].tiers[0]: tier 1 of price p is a stair"]);
+    let blocks = json!({"model": "volume", "tiers": [{"rate": "1", "block": "0"}]});
+    check(json!({}), blocks, &["prices[0].tiers[0].block: tier 1 of price p has blocks of no unit"]);
+    let reached = json!({"model": "volume", "reached_by": [{"meter": "n", "up_to": ["5", "5"]}],
+        "tiers": [{"up_to": "3", "rate": "1"}, {"rate": "1"}]});
+    check(
+        json!({}),
+        reached,
+        &[
+            "prices[0].tiers[0].up_to: tier 1 of price p ends at a quantity",
+            "prices[0].reached_by[0].meter: price p is reached by meter 'n'",
+            "prices[0].reached_by[0].up_to: 2 bounds for 2 tiers",
+            "prices[0].reached_by[0].up_to[1]: tier 2 of price p ends at 5",
+        ],
+    );
+    let looks = json!({"model": "percentage", "percent": "3", "records": {}});
+    check(json!({}), looks, &["prices[0].records: price p looks at records, which meter m does not keep"]);
+    check(
+        json!({"aggregation": "unique"}),
+        flat(),
+        &["meters[0].of: meter m is of aggregation unique and does not say"],
+    );
+    check(
+        json!({"aggregation": "latest", "bucket": "day"}),
+        flat(),
+        &["meters[0].bucket: meter m is of aggregation latest"],
+    );
+    check(
+        json!({"aggregation": "percentile_95"}),
+        flat(),
+        &["meters[0].bucket: meter m is of aggregation percentile_95"],
+    );
+    check(json!({"bucket": "five_minutes"}), flat(), &["meters[0].bucket: meter m is of aggregation sum"]);
+    check(json!({"level": {"carry": true}}), flat(), &["meters[0].level: meter m is of aggregation sum and says"]);
+    check(json!({"keep_records": true, "bucket": "day"}), flat(), &["meters[0].keep_records: meter m keeps records"]);
+    check(json!({"of": "amount", "scale": 2}), flat(), &["meters[0].scale: meter m counts amounts"]);
+    let mut peaks = flat();
+    peaks["attribution"] = json!("sequence");
+    check(json!({"aggregation": "maximum", "bucket": "day"}), peaks, &["prices[0].attribution: price p attributes by"]);
+    let shop = Shop::new(json!({}), flat());
+    let mut with_fees = shop.catalogue.clone();
+    with_fees["fees"] = json!([{"id": "m", "amount": "1", "period": "once", "in": "advance"},
+        {"id": "f", "amount": "1", "period": "month", "prorate": "time", "days": 30}]);
+    let document: crate::pricing::document::CatalogueDocument = serde_json::from_value(with_fees).unwrap();
+    let found: Vec<String> = document.check().iter().map(ToString::to_string).collect();
+    let expected =
+        ["fees[0].id: fee m has the id of a sku", "fees[0]: fee m is due once", "fees[1].days: fee f divides by 30"];
+    assert!(found.len() == 3 && found.iter().zip(expected).all(|(own, start)| own.starts_with(start)), "{found:#?}");
+}
+
+#[test]
+fn subscriptions_that_make_no_sense_are_refused() {
+    fn check(subscription: Value, expected: &[&str]) {
+        let mut shop = Shop::new(json!({}), json!({"model": "per_unit", "rate": "1"}));
+        shop.catalogue["fees"] = json!([{"id": "fee", "amount": "1", "period": "month"}]);
+        let catalogue = serde_json::from_value(shop.catalogue).unwrap();
+        let catalogue = crate::pricing::catalogue::Catalogue::compile(&catalogue).unwrap();
+        let mut own = json!({"id": "s", "from": "2026-09-10"});
+        merge(&mut own, subscription);
+        let document = json!({"kind": "Contract", "root": "root", "effective": "2026-09", "subscriptions": [own]});
+        let document: crate::contract::document::ContractDocument = serde_json::from_value(document).unwrap();
+        let found: Vec<String> = document.check(Some(&catalogue)).iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}\ndoes not start with\n{expected}");
+        }
+    }
+    check(json!({"account": "a", "fee": "fee"}), &[]);
+    check(json!({"payer": "a", "group": "g", "fee": "fee", "quantity": "2.5"}), &[]);
+    check(json!({"fee": "fee"}), &["subscriptions[0]: subscription s does not say who"]);
+    check(json!({"group": "g", "fee": "fee"}), &["subscriptions[0]: subscription s does not say who"]);
+    check(json!({"account": "a"}), &["subscriptions[0]: subscription s does not say what"]);
+    check(json!({"account": "a", "fee": "x"}), &["subscriptions[0].fee: subscription s takes fee 'x'"]);
+    check(
+        json!({"account": "a", "sku": "m"}),
+        &["subscriptions[0].sku: subscription s takes sku m, whose price p has no"],
+    );
+    check(json!({"account": "a", "fee": "fee", "to": "2026-09-10"}), &["subscriptions[0].to: subscription s begins"]);
+}
+
+#[test]
 fn what_cannot_be_taken_back_is_not_corrected() {
     for aggregation in ["maximum", "latest", "level"] {
         let shop = Shop::new(json!({"aggregation": aggregation}), json!({"model": "per_unit", "rate": "1"}));
@@ -221,6 +377,7 @@ fn meters() -> impl Strategy<Value = Value> {
     let kinds = vec![
         json!({}),
         json!({"aggregation": "count"}),
+        json!({"keep_records": true}),
         json!({"aggregation": "maximum", "bucket": "hour"}),
         json!({"aggregation": "latest"}),
         json!({"aggregation": "unique", "of": "quantity"}),

@@ -27,7 +27,10 @@ impl<'a> UsageStage<'a> {
         let first = self.cells.len();
         let windows = self.windows(price, members);
         for window in &windows {
-            self.climb_within(price, reached, pool, members, window.as_ref())?;
+            match &price.records {
+                Some(rule) => self.charge_records(price, rule, pool, members)?,
+                None => self.climb_within(price, reached, pool, members, window.as_ref())?,
+            }
         }
         if windows.len() > 1 {
             self.merge(first, pool, &price.id)?;
@@ -60,7 +63,7 @@ impl<'a> UsageStage<'a> {
         for slice in slices.ok_or_else(overflow)? {
             self.divide(price, &slice, pool, members, &weights, window);
         }
-        let is_subscribed = members.iter().any(|index| self.used[*index].standing == Standing::Subscribed);
+        let is_subscribed = self.is_subscribed(members);
         let is_used = brought.iter().any(|amount| *amount != 0);
         if price.flat_when_zero && total == 0 {
             let slice = price.ladder.charge_zero().ok_or_else(overflow)?;
@@ -75,11 +78,31 @@ impl<'a> UsageStage<'a> {
             }
         }
         self.per_record(price, pool, members, window).ok_or_else(overflow)?;
+        self.bound(price, pool, first, members, &brought, &weights)
+    }
+
+    /// The lines of a minimum that the cells from `first` on fall short of, or of a maximum that they pass; `brought` is
+    /// what the members used, `weights` what of it was not free.
+    pub(super) fn bound(
+        &mut self,
+        price: &Price,
+        pool: Option<u32>,
+        first: usize,
+        members: &Members,
+        brought: &[i128],
+        weights: &[i128],
+    ) -> Result<(), FoldError> {
+        if price.minimum.is_zero() && price.maximum.is_none() {
+            return Ok(());
+        }
+        let overflow = || FoldError::Overflow { what: format!("the amount under price {}", price.id) };
+        let is_subscribed = self.is_subscribed(members);
+        let is_used = brought.iter().any(|amount| *amount != 0);
         let charge =
             sum(&self.cells[first..].iter().map(|cell| cell.amount).collect::<Vec<_>>()).ok_or_else(overflow)?;
         if charge < price.minimum.0 && (is_used || is_subscribed) {
             let missing = price.minimum.0 - charge;
-            let weights = if total != 0 { &weights } else { &brought };
+            let weights = if weights.iter().any(|weight| *weight != 0) { weights } else { brought };
             let part = PricePart::Minimum { least: price.minimum };
             if is_used {
                 let parts = prorata(missing, weights);
@@ -100,8 +123,12 @@ impl<'a> UsageStage<'a> {
         Ok(())
     }
 
+    fn is_subscribed(&self, members: &Members) -> bool {
+        members.iter().any(|index| self.used[*index].standing == Standing::Subscribed)
+    }
+
     /// A slice's source and rate; noted down with its pool.
-    fn priced(&mut self, price: &Price, slice: &Slice, pool: Option<u32>) -> (Source, Rate) {
+    pub(super) fn priced(&mut self, price: &Price, slice: &Slice, pool: Option<u32>) -> (Source, Rate) {
         let tier = &price.ladder.tiers[slice.tier];
         let package = tier.block.or(price.ladder.package.map(|package| package.size));
         let (rate, tier) = (tier.rate, Tier { index: slice.tier as u32 + 1, begin: tier.begin, end: tier.end });

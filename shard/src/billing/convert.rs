@@ -14,7 +14,7 @@ use crate::base::money::{Money, Quantity, SCALE};
 use crate::base::wide::{Rounding, divide, power_of_ten};
 use crate::pricing::catalogue::{Convert, Price};
 use crate::pricing::document::{Aggregation, Attribution, PoolPeriod};
-use crate::usage::kept::UNIQUE_MAX;
+use crate::usage::kept::{RECORDS_MAX, UNIQUE_MAX};
 
 impl UsageStage<'_> {
     /// The times at which a price's pools begin anew: one for the whole cycle, or each day or hour in which a member
@@ -34,8 +34,17 @@ impl UsageStage<'_> {
         begins.into_iter().map(|begin| Some(begin..begin + hours)).collect()
     }
 
-    /// Takes those of a pool's members out of it that count different values, where there are more than can be counted.
-    pub(super) fn drop_too_many(&mut self, members: &mut Members) {
+    /// Takes those of a pool's members out of it that count different values, where there are more than can be counted;
+    /// all where a price looks at records, and there are too many of them.
+    pub(super) fn drop_too_many(&mut self, price: &Price, members: &mut Members) {
+        if price.records.is_some() {
+            let counters =
+                members.iter().flat_map(|index| &self.measure.counters[self.used[*index].measured.counters.clone()]);
+            if counters.map(|counter| counter.kept.len()).sum::<usize>() > RECORDS_MAX {
+                self.dropped.extend(members.drain(..).map(|index| (index, UnpricedReason::TooMuch)));
+            }
+            return;
+        }
         let is_unique = |index: &usize| {
             let meter = self.used[*index].measured.meter;
             self.catalogue.meter(meter).aggregation == Aggregation::Unique

@@ -1,6 +1,8 @@
 //! What is due without usage: the fees that a contract subscribes to, as lines of their own, and the series that stand
 //! for a subscriber in a pool. How much of a fee is due lives in `pricing/fee.rs`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::bill::Source;
 use super::gather::Extra;
 use super::input::{FoldError, FoldInput};
@@ -10,7 +12,9 @@ use crate::base::money::{Quantity, RATE_SCALE, Rate, SCALE};
 use crate::base::wide::power_of_ten;
 use crate::contract::subscription::{Subscribed, Subscriber, Subscription};
 use crate::contract::terms::Contract;
+use crate::pricing::catalogue::{MeterIndex, SkuIndex};
 use crate::pricing::document::RoundingAt;
+use crate::usage::series::SeriesKey;
 
 /// Who a subscriber is in this cycle: account, payer and group. `None` where the hierarchy does not have it.
 fn who<'a>(
@@ -30,6 +34,9 @@ fn who<'a>(
 pub(super) fn extras<'a>(input: &FoldInput<'a>, contract: &'a Contract) -> Vec<Extra<'a>> {
     let catalogue = input.catalogue;
     let mut extras: Vec<Extra<'a>> = Vec::new();
+    let mut known: BTreeSet<(SkuIndex, &AccountId, Option<&GroupName>)> = BTreeSet::new();
+    // Where a SKU's series are is looked for once.
+    let mut places: BTreeMap<SkuIndex, Option<(MeterIndex, SeriesKey)>> = BTreeMap::new();
     for subscription in &contract.subscriptions {
         let Some((account, payer, group)) = who(input, subscription) else { continue };
         let (sku, standing) = match &subscription.what {
@@ -38,12 +45,13 @@ pub(super) fn extras<'a>(input: &FoldInput<'a>, contract: &'a Contract) -> Vec<E
             Subscribed::Sku(sku) => (catalogue.sku_by_id(sku.as_str()), Standing::Subscribed),
         };
         // A later catalogue may have dropped what an earlier one had; then nothing is due.
-        let Some((sku, (meter, series))) = sku.and_then(|sku| Some((sku, catalogue.series_of(sku, account)?))) else {
+        let Some(sku) = sku else { continue };
+        let Some((meter, place)) = places.entry(sku).or_insert_with(|| catalogue.series_of(sku, account)) else {
             continue;
         };
-        let known = extras.iter().any(|extra| extra.series == series && extra.group == group);
-        if !known {
-            extras.push(Extra { series, sku, meter, payer, group, standing });
+        if known.insert((sku, account, group)) {
+            let series = SeriesKey { account: account.clone(), dimensions: place.dimensions.clone() };
+            extras.push(Extra { series, sku, meter: *meter, payer, group, standing });
         }
     }
     extras
@@ -57,6 +65,9 @@ pub(super) fn fees<'a>(
 ) -> Result<Vec<Cell>, FoldError> {
     let catalogue = input.catalogue;
     let mut cells = Vec::new();
+    let stand = used.iter().enumerate().filter(|(_, used)| used.standing == Standing::Fee);
+    let stand: BTreeMap<_, usize> =
+        stand.map(|(index, used)| ((used.sku, &used.series.account, used.group), index)).collect();
     for subscription in &contract.subscriptions {
         let overflow = || FoldError::Overflow { what: format!("the fee of subscription {}", subscription.id) };
         let Subscribed::Fee(id, quantity) = &subscription.what else { continue };
@@ -64,8 +75,7 @@ pub(super) fn fees<'a>(
         else {
             continue;
         };
-        let stands = |used: &Used<'_>| used.sku == fee.sku && used.series.account == *account && used.group == group;
-        let Some(item) = used.iter().position(stands) else { continue };
+        let Some(item) = stand.get(&(fee.sku, account, group)).copied() else { continue };
         let due = fee.due_in(input.cycle, *quantity, subscription.from, subscription.to).ok_or_else(overflow)?;
         for part in due {
             let amount = match catalogue.rounding.at {

@@ -117,10 +117,15 @@ impl<'a> Gathered<'a> {
     {
         let Gathered { used, choosers, unpriced } = self;
         let mut used: Vec<Used<'b>> = used;
+        let mut counted: BTreeMap<SeriesKey, usize> = BTreeMap::new();
+        if extras.iter().any(|extra| extra.standing == Standing::Subscribed) {
+            counted.extend(used.iter().enumerate().map(|(index, used)| (used.series.clone(), index)));
+        }
         for Extra { series, sku, meter, payer, group, standing } in extras {
-            let own = used.iter_mut().filter(|_| *standing == Standing::Subscribed).find(|used| used.series == series);
-            if let Some(own) = own {
-                own.standing = Standing::Subscribed;
+            if *standing == Standing::Subscribed
+                && let Some(index) = counted.get(series)
+            {
+                used[*index].standing = Standing::Subscribed;
                 continue;
             }
             let measured = Measured::nothing(*meter);

@@ -48,7 +48,7 @@ impl Measured {
         let (sum, first) = place;
         let whole =
             |value, shown, sum| Measured { meter: index, value, shown, sum, counters: first..first + counters.len() };
-        let kept = || counters.iter().flat_map(|counter| counter.kept.iter().copied()).collect::<Vec<Entry>>();
+        let kept = || counters.iter().flat_map(|counter| counter.kept.iter().cloned()).collect::<Vec<Entry>>();
         let plain = |value| Ok(whole(value, value, value));
         match meter.aggregation {
             _ if sum < 0 && meter.aggregation != Aggregation::Level => {
@@ -171,6 +171,17 @@ impl<'a> Measure<'a> {
             }
         }
         buckets
+    }
+
+    /// What several series keep, as (instant, id, place of the series, value), in order.
+    pub fn kept_records(&self, members: &[&Measured]) -> Vec<(i128, &'a [u8], usize, i128)> {
+        let mut records = Vec::new();
+        for (place, series) in members.iter().enumerate() {
+            let kept = self.of(series).iter().flat_map(|counter| counter.kept);
+            records.extend(kept.map(|entry| (entry.at, &*entry.id, place, entry.value)));
+        }
+        records.sort();
+        records
     }
 
     /// The different values of several series; one beyond [`UNIQUE_MAX`] is enough.

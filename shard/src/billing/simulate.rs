@@ -15,10 +15,10 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, DAY, HOUR};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
-use crate::pricing::catalogue::{Catalogue, MeterError, MeterIndex, check_correction};
+use crate::pricing::catalogue::{Catalogue, MeterError, MeterIndex, check_correction, counted_of};
 use crate::pricing::document::{Aggregation, Bucket, CatalogueDocument, LevelRecords};
 use crate::usage::kept::{Entry, Join, Kept};
-use crate::usage::record::{UsageRecord, check_sign};
+use crate::usage::record::{UsageRecord, check_sign, scaled};
 use crate::usage::series::SeriesKey;
 
 /// What to simulate.
@@ -146,11 +146,12 @@ struct Counted {
     records: u64,
     /// What its meter keeps beside a sum; the cycle is told by the time.
     kept: BTreeMap<i128, Kept>,
+    join: Join,
 }
 
 impl Counted {
     fn entries(&self) -> Vec<Entry> {
-        self.kept.iter().map(|(at, kept)| Entry { at: *at, value: kept.value }).collect()
+        self.kept.iter().flat_map(|(at, kept)| Entry::all_of(*at, kept.clone(), self.join)).collect()
     }
 }
 
@@ -202,27 +203,32 @@ impl<'a> Counting<'a> {
         })?;
         let meter = self.catalogue.meter(index);
         let corrects = record.corrects.is_some();
-        check_correction(meter.aggregation, meter.id.as_str(), corrects)?;
+        check_correction(meter.aggregation, meter.keeps_records, meter.id.as_str(), corrects)?;
+        let amount = record.amount.map(|amount| Quantity(amount.0));
+        let counted_of = counted_of(meter.of_amount, meter.id.as_str(), record.quantity, amount)?;
         let changes = meter.aggregation == Aggregation::Level && meter.level.records == LevelRecords::Change;
         if !changes {
-            check_sign(record.quantity.0, corrects)?;
+            check_sign(counted_of.0, corrects)?;
         }
         let quantity = match meter.aggregation {
             Aggregation::Count if record.quantity < Quantity::ZERO => -1,
             Aggregation::Count => 1,
-            _ => record.scaled(meter.scale)?,
+            _ => scaled(counted_of, meter.scale)?,
         };
         let (start, id) = (i128::from(record.start.0), record.id.as_bytes().into());
         // What is kept, how it joins, and what is added to the sum.
         let (noted, quantity) = match meter.aggregation {
             Aggregation::Latest => {
                 let end = record.end.unwrap_or(record.start).0;
-                (Some((0, Kept { value: quantity, end, id }, Join::Latest)), 0)
+                (Some((0, Kept { value: quantity, end, id, more: Vec::new() }, Join::Latest)), 0)
             }
             Aggregation::Level if changes => {
                 (Some((start, Kept { value: quantity, ..Kept::default() }, Join::Add)), quantity)
             }
-            Aggregation::Level => (Some((start, Kept { value: quantity, end: 0, id }, Join::Latest)), 0),
+            Aggregation::Level => (Some((start, Kept { value: quantity, id, ..Kept::default() }, Join::Latest)), 0),
+            Aggregation::Sum if meter.keeps_records => {
+                (Some((start, Kept { value: quantity, id, ..Kept::default() }, Join::Collect)), quantity)
+            }
             Aggregation::Unique => {
                 let value = if corrects { -1 } else { 1 };
                 (Some((quantity.abs(), Kept { value, ..Kept::default() }, Join::Add)), 0)
@@ -248,6 +254,7 @@ impl<'a> Counting<'a> {
             value: 0,
             records: 0,
             kept: BTreeMap::new(),
+            join: noted.as_ref().map_or(Join::Add, |(_, _, join)| *join),
         });
         let value = if is_peak { Some(counted.value.max(quantity)) } else { counted.value.checked_add(quantity) };
         let is_small = |value: &i128| value.abs() <= ceiling;

@@ -160,7 +160,7 @@ impl<'a> UsageStage<'a> {
         let mut ladders =
             self.group(|used| Some(catalogue.sku(used.sku).price), |price| &catalogue.price(price).split_by);
         for (price, _, members) in &mut ladders {
-            self.drop_too_many(members);
+            self.drop_too_many(catalogue.price(*price), members);
             self.convert(catalogue.price(*price), members)?;
         }
         ladders.retain(|(_, _, members)| !members.is_empty());

@@ -11,7 +11,7 @@ use crate::base::id::{CatalogueName, Slot};
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, DAY, HOUR, Timestamp};
 use crate::base::wide::power_of_ten;
-use crate::pricing::catalogue::{Catalogue, MeterError, check_correction};
+use crate::pricing::catalogue::{Catalogue, MeterError, check_correction, counted_of};
 use crate::pricing::document::{Aggregation, Bucket, LevelRecords};
 use crate::usage::counter::{BUCKET_LOTS_MAX, LATE_LOTS_MAX, Meta, SideKey, add, lane_of, raise};
 use crate::usage::ids::{ID_BYTES, IdEntry, Known, hour_of, key_of_id, key_of_number};
@@ -346,6 +346,8 @@ fn meter_number(
         bucket: meter.bucket,
         aggregation: meter.aggregation,
         level: meter.level,
+        of_amount: meter.of_amount,
+        keeps_records: meter.keeps_records,
         since,
         ceiling: ceilings.min().unwrap_or(meter.ceiling),
     };
@@ -388,7 +390,7 @@ struct Record<'a> {
     quantity: i128,
     start: Timestamp,
     end: Option<Timestamp>,
-    has_amount: bool,
+    amount: Option<i128>,
     corrects: bool,
 }
 
@@ -484,7 +486,7 @@ impl Counting<'_> {
                         quantity,
                         start,
                         end: segment.end_of(start, segment.end.get(block + index) as u64),
-                        has_amount: segment.amount.get(block + index) != 0,
+                        amount: amount_of(segment.amount.get(block + index)),
                         corrects,
                     }),
                 };
@@ -529,10 +531,6 @@ impl Counting<'_> {
     /// Counts a record with every check; true = late.
     fn count(&mut self, record: &Record<'_>) -> Result<bool, Refusal> {
         check_times(record.start, record.end)?;
-        if record.has_amount {
-            let detail = "the record carries an amount, which no meter keeps; leave it out";
-            return Err(Refusal::new(Reason::InvalidValue, detail));
-        }
         if record.series as usize >= self.live.data.series.rows.len() {
             let detail = format!(
                 "series number {} is not in the table of slot {}; define the series",
@@ -552,10 +550,11 @@ impl Counting<'_> {
             let detail = format!("meter {} is declared from cycle {first} on; usage before has no meter", meter.id);
             return Err(Refusal::new(Reason::UnknownMeter, detail));
         }
-        check_kind(meter, record.quantity, record.corrects)?;
-        let noted = note(meter, record)?;
+        let counted = counted_of(meter.of_amount, meter.id.as_str(), record.quantity, record.amount)?;
+        check_kind(meter, counted, record.corrects)?;
+        let noted = note(meter, record, counted)?;
         let quantity = match meter.aggregation {
-            Aggregation::Sum | Aggregation::Percentile95 | Aggregation::Maximum => record.quantity,
+            Aggregation::Sum | Aggregation::Percentile95 | Aggregation::Maximum => counted,
             Aggregation::Count if record.quantity < 0 => -power_of_ten(meter.scale),
             Aggregation::Count => power_of_ten(meter.scale),
             Aggregation::Level if meter.level.records == LevelRecords::Change => record.quantity,
@@ -571,11 +570,11 @@ impl Counting<'_> {
         let carried = noted.is_some() && late && meter.level.carry;
         let at = noted.as_ref().map_or(0, |(at, ..)| *at);
         let place = |cycle| KeptKey { number: series, cycle, at };
-        if noted.is_some() {
-            if late { &counters.late_kept } else { &counters.kept }.check_room(&place(ordinal))?;
-        }
-        if carried {
-            counters.kept.check_room(&place(open))?;
+        if let Some((_, _, join)) = &noted {
+            if late { &counters.late_kept } else { &counters.kept }.check_room(&place(ordinal), *join)?;
+            if carried {
+                counters.kept.check_room(&place(open), *join)?;
+            }
         }
         if late {
             counters.late.add(key, join, LATE_LOTS_MAX)?;
@@ -672,7 +671,7 @@ impl Counting<'_> {
                 quantity: signed(segment.quantity.get(index)),
                 start,
                 end: segment.end_of(start, segment.end.get(index) as u64),
-                has_amount: segment.amount.get(index) != 0,
+                amount: amount_of(segment.amount.get(index)),
                 corrects: !corrects.is_empty(),
             });
             let verdict = record.and_then(|record| {
@@ -722,31 +721,39 @@ impl Counting<'_> {
     }
 }
 
+/// A record's amount from its column.
+fn amount_of(raw: u128) -> Option<i128> {
+    raw.checked_sub(1).map(signed)
+}
+
 /// What sign a record may have and whether it may correct another.
 fn check_kind(meter: &MeterRow, quantity: i128, corrects: bool) -> Result<(), Refusal> {
-    check_correction(meter.aggregation, meter.id.as_str(), corrects)?;
+    check_correction(meter.aggregation, meter.keeps_records, meter.id.as_str(), corrects)?;
     let changes = meter.aggregation == Aggregation::Level && meter.level.records == LevelRecords::Change;
     if changes { Ok(()) } else { check_sign(quantity, corrects) }
 }
 
 /// What a record leaves beside a sum: what it is of, the entry, and how it joins others.
-fn note(meter: &MeterRow, record: &Record<'_>) -> Result<Option<(i128, Kept, Join)>, Refusal> {
+fn note(meter: &MeterRow, record: &Record<'_>, counted: i128) -> Result<Option<(i128, Kept, Join)>, Refusal> {
     let bounded = || add(0, record.quantity, meter.ceiling);
     let start = i128::from(record.start.0);
     Ok(match meter.aggregation {
         Aggregation::Latest => {
             let end = record.end.unwrap_or(record.start).0;
-            Some((0, Kept { value: bounded()?, end, id: record.name.to_bytes() }, Join::Latest))
+            Some((0, Kept { value: bounded()?, end, id: record.name.to_bytes(), more: Vec::new() }, Join::Latest))
         }
         Aggregation::Level if meter.level.records == LevelRecords::Change => {
             Some((start, Kept { value: bounded()?, ..Kept::default() }, Join::Add))
         }
         Aggregation::Level => {
-            Some((start, Kept { value: bounded()?, end: 0, id: record.name.to_bytes() }, Join::Latest))
+            Some((start, Kept { value: bounded()?, id: record.name.to_bytes(), ..Kept::default() }, Join::Latest))
         }
         Aggregation::Unique => {
             let value = if record.corrects { -1 } else { 1 };
             Some((record.quantity.abs(), Kept { value, ..Kept::default() }, Join::Add))
+        }
+        Aggregation::Sum if meter.keeps_records => {
+            Some((start, Kept { value: counted, id: record.name.to_bytes(), ..Kept::default() }, Join::Collect))
         }
         Aggregation::Sum | Aggregation::Count | Aggregation::Maximum | Aggregation::Percentile95 => None,
     })

@@ -13,7 +13,7 @@ use crate::billing::fold::fold;
 use crate::pricing::catalogue::Catalogue;
 use crate::usage::segment::HeadMode;
 
-const TYPES: [&str; 6] = ["peak", "last", "users", "set", "change", "p95"];
+const TYPES: [&str; 7] = ["peak", "last", "users", "set", "change", "p95", "each"];
 
 fn catalogue_of_all() -> Catalogue {
     let meter = |name: &str, more: serde_json::Value| {
@@ -30,6 +30,7 @@ fn catalogue_of_all() -> Catalogue {
             json!({"id": "hours", "service": "s", "usage_type": "hours", "scale": 2, "bucket": "hour"}),
             json!({"id": "days", "service": "s", "usage_type": "days", "scale": 2, "bucket": "day"}),
             meter("peak", json!({"aggregation": "maximum", "bucket": "day", "scale": 0})),
+            meter("each", json!({"keep_records": true, "scale": 0})),
             meter("last", json!({"aggregation": "latest", "scale": 0})),
             meter("users", json!({"aggregation": "unique", "of": "quantity"})),
             meter("set", json!({"aggregation": "level", "level": {"carry": true}, "scale": 0})),
@@ -86,10 +87,14 @@ fn every_kind_is_kept_restored_and_archived() {
         row(9, "a", "set", 30, "2024-09-21"),
         row(10, "b", "change", 60, "2024-09-16"),
         row(11, "b", "change", -30, "2024-09-21"),
+        row(12, "a", "each", 7, "2024-09-21"),
+        row(13, "a", "each", 3, "2024-09-21"),
+        row(14, "a", "each", 4, "2024-09-20"),
     ];
-    assert_eq!(kit.send("acme", "p", HeadMode::Sequenced { epoch: 1, previous: None }, &rows), "11 accepted");
+    assert_eq!(kit.send("acme", "p", HeadMode::Sequenced { epoch: 1, previous: None }, &rows), "14 accepted");
     // Both peaks: 9 together on the 10th; alone 9 and 3, so 9/12 and 3/12 of it. Levels: 30 * 10/30; 60 * 5/30 + 30 * 10/30.
-    let expected = ["a peak 6.75", "a users 1", "a last 5", "a set 10", "b change 20", "b peak 2.25", "b users 1"];
+    let expected =
+        ["a each 14", "a peak 6.75", "a users 1", "a last 5", "a set 10", "b change 20", "b peak 2.25", "b users 1"];
     let mut found = billed_now(&mut kit, "2024-09");
     found.sort();
     let mut sorted = expected.map(str::to_owned);
@@ -107,8 +112,8 @@ fn every_kind_is_kept_restored_and_archived() {
     let archive = kit.state.view().archive(&root, cycle("2024-09")).unwrap();
     assert_eq!(read_archive(&archive, &frozen.catalogue).unwrap(), frozen.counters);
     // Late: the level of October is 40 now, September's counters stay.
-    let late = [row(12, "b", "change", 10, "2024-09-25")];
-    assert_eq!(kit.send("acme", "p", HeadMode::Sequenced { epoch: 1, previous: Some(11) }, &late), "1 late");
+    let late = [row(15, "b", "change", 10, "2024-09-25")];
+    assert_eq!(kit.send("acme", "p", HeadMode::Sequenced { epoch: 1, previous: Some(14) }, &late), "1 late");
     assert_eq!(billed_now(&mut kit, "2024-10"), ["a set 30", "b change 40"]);
     assert_eq!(kit.state.view().fold_source(&root, cycle("2024-09"), &kit.blobs).unwrap().counters, frozen.counters);
     kit.ok(billed(&root, cycle("2024-09"), 1));
@@ -143,7 +148,7 @@ proptest! {
     /// The same records by id, in any order and cut into batches anywhere, make the same counters and the same bill.
     #[test]
     fn batches_in_any_order_make_the_same_state(
-        drawn in prop::collection::vec((0usize..6, 0usize..2, 0i128..5, 0i64..600), 1..24),
+        drawn in prop::collection::vec((0usize..7, 0usize..2, 0i128..5, 0i64..600), 1..24),
         cut in 0usize..24, turn in 0usize..24,
     ) {
         let rows: Vec<Row> = drawn.iter().enumerate().map(|(index, (kind, who, quantity, hour))| {

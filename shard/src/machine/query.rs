@@ -24,7 +24,7 @@ use crate::placement::slot_of;
 use crate::pricing::catalogue::{Catalogue, MeterIndex};
 use crate::pricing::document::Aggregation;
 use crate::usage::counter::{SideKey, SideLot, lane_of};
-use crate::usage::kept::{Entry, Kept, KeptKey, joined};
+use crate::usage::kept::{self, Entry, Join, Kept, KeptKey, joined};
 use crate::usage::repeats::Seen;
 use crate::usage::series::SeriesKey;
 
@@ -51,6 +51,7 @@ pub struct UsageLine {
     pub scale: u32,
     /// Ordinal of the hour or day in the cycle; `None` for a month.
     pub bucket: Option<u16>,
+    /// Of a level where it stands, of the latest that, of unique values their number.
     pub value: i128,
     pub records: u64,
     /// Accepted after the cycle's cut; not in `value`.
@@ -308,8 +309,11 @@ impl View {
             for (SideKey { bucket, .. }, lot) in slot.counters.late.of(series, ordinal) {
                 buckets.entry(bucket).or_default().1 = lot;
             }
-            let thing = slot.series.rows[series as usize].thing as usize;
-            let meter = &slot.meters[usize::from(slot.series.things[thing].meter)];
+            let meter = slot.meter_of(series);
+            let kept = if in_memory { slot.kept(series, ordinal) } else { Vec::new() };
+            if let Some(value) = shown(meter, &kept) {
+                buckets.entry(None).or_default().0.value = value;
+            }
             lines.extend(buckets.into_iter().map(|(bucket, (on_time, late))| UsageLine {
                 series: slot.series.key_of(series),
                 meter: meter.id.clone(),
@@ -410,9 +414,9 @@ impl View {
             if lots.is_empty() {
                 continue;
             }
-            let kept = kept.iter().map(|entry| {
-                let key = KeptKey { number: 0, cycle: 0, at: entry.at };
-                super::snapshot::kept_to_wire(&key, &Kept { value: entry.value, ..Kept::default() })
+            let kept = kept.into_iter().map(|Entry { at, value, id }| {
+                let key = KeptKey { number: 0, cycle: 0, at };
+                super::snapshot::kept_to_wire(&key, &Kept { value, id, ..Kept::default() })
             });
             let key = slot.series.key_of(series);
             let thing = slot.series.rows[series as usize].thing as usize;
@@ -425,6 +429,17 @@ impl View {
             });
         }
         Ok(archive.encode_to_vec())
+    }
+}
+
+/// What a meter that keeps something besides its sum has come to so far: of a level, where it stands.
+fn shown(meter: &MeterRow, kept: &[Entry]) -> Option<i128> {
+    let last = kept.last()?;
+    match (meter.aggregation, meter.join()?) {
+        (Aggregation::Unique, _) => Some(kept::values(kept).count() as i128),
+        (Aggregation::Level, Join::Add) => Some(kept.iter().fold(0, |sum, entry| entry.value.saturating_add(sum))),
+        (Aggregation::Latest | Aggregation::Level, _) => Some(last.value),
+        _ => None,
     }
 }
 
@@ -449,7 +464,7 @@ pub fn read_archive(bytes: &[u8], catalogue: &Catalogue) -> Result<Vec<FoldCount
         let mut kept: Vec<Entry> = Vec::with_capacity(series.kept.len());
         for entry in &series.kept {
             let (key, entry) = super::snapshot::kept_from_wire(entry);
-            kept.push(Entry { at: key.at, value: entry.value });
+            kept.push(Entry { at: key.at, value: entry.value, id: entry.id });
         }
         for lot in &series.lots {
             let (bucket, SideLot { value, records }) = super::snapshot::lot_from_wire(lot)?;

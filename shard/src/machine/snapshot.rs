@@ -498,6 +498,15 @@ pub(super) fn kept_to_wire(key: &KeptKey, kept: &Kept) -> wire::Kept {
         value_high: (value >> 64) as u64,
         end: kept.end,
         id: kept.id.to_vec(),
+        more: kept
+            .more
+            .iter()
+            .map(|(id, value)| {
+                let value = wide(*value);
+                let (value_low, value_high) = (value as u64, (value >> 64) as u64);
+                wire::Kept { value_low, value_high, id: id.to_vec(), ..wire::Kept::default() }
+            })
+            .collect(),
     }
 }
 
@@ -505,7 +514,8 @@ pub(super) fn kept_from_wire(kept: &wire::Kept) -> (KeptKey, Kept) {
     let wide = |low: u64, high: u64| crate::usage::segment::signed(u128::from(low) | u128::from(high) << 64);
     let key = KeptKey { number: kept.number, cycle: kept.cycle, at: wide(kept.at_low, kept.at_high) };
     let value = wide(kept.value_low, kept.value_high);
-    (key, Kept { value, end: kept.end, id: kept.id.as_slice().into() })
+    let more = kept.more.iter().map(|more| (more.id.as_slice().into(), wide(more.value_low, more.value_high)));
+    (key, Kept { value, end: kept.end, id: kept.id.as_slice().into(), more: more.collect() })
 }
 
 fn meter_to_wire(meter: &MeterRow) -> wire::Meter {
@@ -533,6 +543,7 @@ fn meter_to_wire(meter: &MeterRow) -> wire::Meter {
         level: u32::from(meter.level.records == LevelRecords::Change)
             | u32::from(meter.level.weigh == LevelWeigh::Day) << 1
             | u32::from(meter.level.carry) << 2,
+        records: u32::from(meter.of_amount) | u32::from(meter.keeps_records) << 1,
     }
 }
 
@@ -564,6 +575,8 @@ fn meter_from_wire(meter: &wire::Meter) -> Result<MeterRow, String> {
             weigh: if meter.level & 2 != 0 { LevelWeigh::Day } else { LevelWeigh::Time },
             carry: meter.level & 4 != 0,
         },
+        of_amount: meter.records & 1 != 0,
+        keeps_records: meter.records & 2 != 0,
         since: meter.since,
         ceiling: i128::from_le_bytes(ceiling),
     })

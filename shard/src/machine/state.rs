@@ -84,6 +84,8 @@ pub struct MeterRow {
     pub aggregation: Aggregation,
     /// Of a level alone.
     pub level: LevelDocument,
+    pub of_amount: bool,
+    pub keeps_records: bool,
     /// Ordinal of the first cycle whose catalogue version has it.
     pub since: u32,
     /// The smallest of all versions.
@@ -94,12 +96,14 @@ impl MeterRow {
     /// Whether a record is one add to a month's lot.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.bucket == Bucket::Month && self.aggregation == Aggregation::Sum
+        let is_sum = self.bucket == Bucket::Month && self.aggregation == Aggregation::Sum;
+        is_sum && !(self.of_amount | self.keeps_records)
     }
 
     /// How what it keeps beside a sum joins; `None` where it keeps nothing.
     pub fn join(&self) -> Option<Join> {
         match self.aggregation {
+            Aggregation::Sum if self.keeps_records => Some(Join::Collect),
             Aggregation::Sum | Aggregation::Count | Aggregation::Maximum | Aggregation::Percentile95 => None,
             Aggregation::Level if self.level.records == LevelRecords::Level => Some(Join::Latest),
             Aggregation::Latest => Some(Join::Latest),

@@ -472,6 +472,9 @@ pub struct Kept {
     pub end: i64,
     #[prost(bytes = "vec", tag = "8")]
     pub id: Vec<u8>,
+    /// More records of the same instant; only `value` and `id` of each.
+    #[prost(message, repeated, tag = "9")]
+    pub more: Vec<Kept>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -496,6 +499,9 @@ pub struct Meter {
     /// Of a level: 1 its records change it, 2 weighed by day, 4 carried into the next cycle.
     #[prost(uint32, tag = "8")]
     pub level: u32,
+    /// 1 counts amounts, 2 keeps its records.
+    #[prost(uint32, tag = "9")]
+    pub records: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

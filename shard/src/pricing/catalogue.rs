@@ -7,7 +7,9 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::document::{Aggregation, Attribution, Bucket, CatalogueDocument, LevelDocument, PoolPeriod, RoundingAt};
+use super::document::{
+    Aggregation, Attribution, Bucket, CatalogueDocument, CountedOf, LevelDocument, PoolPeriod, RoundingAt,
+};
 use super::fee::Fee;
 use super::ladders;
 use super::limits::{COUNTER_MAX, CYCLE_HOURS_MIN, LOT_COST_MAX, LOT_UNITS_MAX};
@@ -54,6 +56,10 @@ pub struct Meter {
     pub bucket: Bucket,
     /// Of a level alone.
     pub level: LevelDocument,
+    /// The records' amounts are counted in place of their quantities.
+    pub of_amount: bool,
+    /// Each record's amount is kept.
+    pub keeps_records: bool,
     /// Names of the attributes that a series may have, sorted.
     pub attributes: Vec<Arc<str>>,
     /// Largest magnitude of a counter, as an integer at `scale`. Derived from the rates that can charge this meter so
@@ -78,9 +84,15 @@ impl Meter {
     }
 }
 
-/// Some aggregations keep no more of a record than what could not be taken back.
-pub fn check_correction(aggregation: Aggregation, meter: &str, corrects: bool) -> Result<(), Refusal> {
+/// Some meters keep of a record what cannot be taken back.
+pub fn check_correction(
+    aggregation: Aggregation,
+    keeps_records: bool,
+    meter: &str,
+    corrects: bool,
+) -> Result<(), Refusal> {
     let keeps = match aggregation {
+        Aggregation::Sum if keeps_records => "each record",
         Aggregation::Sum | Aggregation::Count | Aggregation::Unique | Aggregation::Percentile95 => return Ok(()),
         Aggregation::Maximum => "the highest quantity",
         Aggregation::Latest => "the latest quantity",
@@ -91,6 +103,20 @@ pub fn check_correction(aggregation: Aggregation, meter: &str, corrects: bool) -
         return Err(Refusal::new(Reason::InvalidValue, detail));
     }
     Ok(())
+}
+
+/// What of a record counts: its quantity, or the amount that it must carry where its meter counts amounts, and must not
+/// where it does not.
+pub fn counted_of<T>(of_amount: bool, meter: &str, quantity: T, amount: Option<T>) -> Result<T, Refusal> {
+    let invalid = |detail| Err(Refusal::new(Reason::InvalidValue, detail));
+    match (of_amount, amount) {
+        (true, Some(amount)) => Ok(amount),
+        (true, None) => invalid(format!("meter {meter} counts the amounts of its records, this one has none; give it")),
+        (false, None) => Ok(quantity),
+        (false, Some(_)) => {
+            invalid(format!("the record carries an amount, which meter {meter} does not count; leave it out"))
+        }
+    }
 }
 
 /// Why a record has no meter.
@@ -171,6 +197,19 @@ pub struct Price {
     pub flat_when_zero: bool,
     /// What chooses the tier in place of the pool's quantity; empty for that.
     pub reached_by: Vec<ReachedBy>,
+    /// Where each record is charged by itself.
+    pub records: Option<RecordRule>,
+}
+
+/// What holds for each record of a percentage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordRule {
+    /// Records that are free.
+    pub free: Option<u64>,
+    /// What of their quantities is free.
+    pub free_amount: Option<Quantity>,
+    pub minimum: Money,
+    pub maximum: Option<Money>,
 }
 
 impl Price {
@@ -190,6 +229,7 @@ impl Price {
             maximum: None,
             flat_when_zero: false,
             reached_by: Vec::new(),
+            records: None,
         }
     }
 
@@ -394,6 +434,8 @@ impl Catalogue {
                 ("scale", before.scale.to_string(), scale.to_string()),
                 ("bucket", word(&before.bucket), word(&after.bucket)),
                 ("level", words(&before.level), words(&after.level)),
+                ("of", before.of_amount.to_string(), (after.of == Some(CountedOf::Amount)).to_string()),
+                ("keep_records", before.keeps_records.to_string(), after.keep_records.to_string()),
                 ("attributes", before.attributes.join(", "), attributes.join(", ")),
             ];
             for (field, was, is) in fields {

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::catalogue::{
-    Catalogue, Convert, Lookup, Meter, MeterIndex, PoolIndex, Price, PriceIndex, RoundingRule, SeriesPattern, Sku,
-    SkuIndex,
+    Catalogue, Convert, Lookup, Meter, MeterIndex, PoolIndex, Price, PriceIndex, RecordRule, RoundingRule,
+    SeriesPattern, Sku, SkuIndex,
 };
 use super::document::{
-    Aggregation, Bucket, CatalogueDocument, ConvertDocument, LevelDocument, MatchDocument, MeterDocument, PoolPeriod,
-    PriceDocument,
+    Aggregation, Bucket, CatalogueDocument, ConvertDocument, CountedOf, LevelDocument, MatchDocument, MeterDocument,
+    PoolPeriod, PriceDocument, RecordsDocument,
 };
 use super::ladders::{self, units};
 use super::limits::{
@@ -99,6 +99,7 @@ impl Compiler<'_> {
         self.shared_ladders(&meters, &skus, &catalogue.prices);
         self.sequences(&meters, &skus, &catalogue);
         self.periods(&meters, &skus, &catalogue.prices);
+        self.looked_at(&meters, &skus, &catalogue.prices);
         self.reached_by(&mut catalogue.prices, &mut meters, &catalogue.meter_ids);
         self.ceilings(&mut meters, &skus, &catalogue.prices);
         (catalogue.fees, catalogue.fee_ids) = self.fees(&mut meters, &mut skus, &mut catalogue.prices);
@@ -201,6 +202,8 @@ impl Compiler<'_> {
                     scale: scale.min(SCALE),
                     bucket: meter.bucket,
                     level: meter.level,
+                    of_amount: meter.of == Some(CountedOf::Amount),
+                    keeps_records: meter.keep_records,
                     attributes,
                     ceiling: if meter.aggregation == Aggregation::Level { LEVEL_MAX } else { COUNTER_MAX },
                     chooses_tiers: false,
@@ -248,12 +251,26 @@ impl Compiler<'_> {
                 format!("use bucket: {}", buckets.rsplit(' ').next().unwrap_or("month")),
             );
         }
-        if (meter.aggregation == Aggregation::Unique) != meter.of.is_some() {
-            let (message, help) = match meter.of {
-                None => ("does not say of what", "state of: quantity"),
-                Some(_) => ("has of", "drop it, or use aggregation: unique"),
-            };
+        let wrong = match (meter.aggregation, meter.of) {
+            (Aggregation::Unique, Some(CountedOf::Quantity)) | (Aggregation::Sum, _) => None,
+            (Aggregation::Unique, _) => Some(("does not say of what that can be counted", "state of: quantity")),
+            (_, Some(_)) => Some(("has of", "drop it, or use aggregation: sum or unique")),
+            (_, None) => None,
+        };
+        if let Some((message, help)) = wrong {
             self.problems.error(&place.key("of"), format!("meter {id} is of aggregation {word} and {message}"), help);
+        }
+        if meter.of == Some(CountedOf::Amount) && meter_scale(meter) != SCALE {
+            let message = format!("meter {id} counts amounts, which have {SCALE} decimals");
+            self.problems.error(&place.key("scale"), message, "drop scale");
+        }
+        if meter.keep_records && (meter.aggregation != Aggregation::Sum || meter.bucket != Bucket::Month) {
+            let message = format!("meter {id} keeps records and is not a sum of months");
+            self.problems.error(
+                &place.key("keep_records"),
+                message,
+                "use aggregation: sum and bucket: month, or drop it",
+            );
         }
         if meter.aggregation != Aggregation::Level && meter.level != LevelDocument::default() {
             let message = format!("meter {id} is of aggregation {word} and says how a level is read");
@@ -337,6 +354,7 @@ impl Compiler<'_> {
             let message = format!("price {} has maximum {maximum} below its minimum {minimum}", price.id);
             self.problems.error(&place.key("maximum"), message, "raise it, or lower the minimum");
         }
+        let records = price.records.as_ref().map(|records| self.records(price, records, &place.key("records")));
         if price.flat_when_zero && price.tiers.first().is_none_or(|tier| tier.flat.is_none()) {
             self.problems.error(
                 &place.key("flat_when_zero"),
@@ -355,9 +373,37 @@ impl Compiler<'_> {
             minimum,
             maximum,
             flat_when_zero: price.flat_when_zero,
+            records,
             name: price.name.as_deref().map(Arc::from),
             ..Price::per_unit(id.unwrap_or_else(unnamed), Rate::ZERO)
         }
+    }
+
+    fn records(&mut self, price: &PriceDocument, records: &RecordsDocument, place: &Place) -> RecordRule {
+        let problems = &mut self.problems;
+        let free_amount = records.free_amount.as_ref();
+        let free_amount = free_amount.map(|text| units(text, "free_amount", &place.key("free_amount"), problems));
+        let mut money = |text: &Option<String>, field: &str, max: Money| {
+            text.as_ref().map(|text| ladders::number(text, field, max, &place.key(field), problems))
+        };
+        let minimum = money(&records.minimum, "minimum", PER_RECORD_MAX).unwrap_or_default();
+        let maximum = money(&records.maximum, "maximum", CAP_MAX);
+        if let Some(maximum) = maximum.filter(|maximum| *maximum < minimum) {
+            let message = format!("price {} has records of at most {maximum}, below their minimum {minimum}", price.id);
+            self.problems.error(&place.key("maximum"), message, "raise it, or lower the minimum");
+        }
+        let is_whole = price.pool.as_ref().is_none_or(|pool| pool.period == PoolPeriod::Cycle);
+        if price.free_units.is_some() || price.round_units.is_some() || !is_whole || price.flat_when_zero {
+            self.problems.error(
+                place,
+                format!(
+                    "price {} looks at records, and has free_units, round_units, a period or flat_when_zero",
+                    price.id
+                ),
+                "use records: {free, free_amount}, or drop records",
+            );
+        }
+        RecordRule { free: records.free, free_amount, minimum, maximum }
     }
 
     fn skus(&mut self, prices: &mut Vec<Price>, ids: &BTreeMap<String, PriceIndex>) -> Option<Vec<Sku>> {

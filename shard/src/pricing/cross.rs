@@ -140,6 +140,37 @@ impl Compiler<'_> {
         }
     }
 
+    /// Prices that look at records need meters that keep them, in the priced unit.
+    pub(super) fn looked_at(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
+        let mut told = BTreeSet::new();
+        for meter in meters {
+            for index in &meter.skus {
+                let sku = &skus[index.0 as usize];
+                let number = sku.price.0 as usize;
+                let price = &prices[number];
+                if price.records.is_none() {
+                    continue;
+                }
+                if !meter.keeps_records && told.insert((number, meter.id.clone())) {
+                    self.problems.error(
+                        &self.top.key("prices").index(number).key("records"),
+                        format!("price {} looks at records, which meter {} does not keep", price.id, meter.id),
+                        "use a meter with keep_records: true, or drop records",
+                    );
+                }
+                let is_plain =
+                    sku.convert.divide == Quantity::ONE && !sku.convert.by_hours_of_cycle && sku.pools.is_empty();
+                if !is_plain && told.insert((usize::MAX, meter.id.clone())) {
+                    self.problems.error(
+                        &self.top.key("skus").index(index.0 as usize),
+                        format!("sku {} has convert or free pools, but price {} looks at records", sku.id, price.id),
+                        "drop them; records are charged as they came",
+                    );
+                }
+            }
+        }
+    }
+
     /// Finds the meters that choose tiers.
     pub(super) fn reached_by(&mut self, prices: &mut [Price], meters: &mut [Meter], ids: &Lookup<MeterIndex>) {
         let document = self.document;

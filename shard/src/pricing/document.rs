@@ -94,9 +94,14 @@ pub struct MeterDocument {
     /// Names of the attributes that a series of this meter may have; any other is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<String>,
-    /// Of `unique` alone, and needed there: what is counted once.
+    /// What of a record counts: needed by `unique`, for which it says what is counted once; of `sum` the default is
+    /// `quantity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub of: Option<UniqueOf>,
+    pub of: Option<CountedOf>,
+    /// Of a `sum` of months: keeps each record's amount, for prices that look at records one by one. No record of such a
+    /// meter may correct another, and a pool with more than 1,000,000 records has no charge.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep_records: bool,
     /// Of `level` alone: how its records are read.
     #[serde(default, skip_serializing_if = "is_default")]
     pub level: LevelDocument,
@@ -131,13 +136,15 @@ pub enum Aggregation {
     Percentile95,
 }
 
-/// What a `unique` meter counts once.
+/// What of a record a meter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum UniqueOf {
-    /// The record's quantity, which then is a number that names something: a user, a device. A correction takes one
-    /// record of its value back; a value counts while more records brought it than took it back.
+pub enum CountedOf {
+    /// Its quantity; of `unique` a number that names something: a user, a device. A correction takes one record of its
+    /// value back; a value counts while more records brought it than took it back.
     Quantity,
+    /// The amount of money that it carries, which it then must; of `sum` alone. Its quantity is not looked at.
+    Amount,
 }
 
 /// How the records of a `level` meter are read.
@@ -250,6 +257,15 @@ pub struct PriceDocument {
     /// Of `graduated`, `volume` and `stairstep`, lowest first; the last has no `up_to`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<TierDocument>,
+    /// Of `percentage`: the share of the quantity, 0 to 10,000 percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<String>,
+    /// Of `dynamic`: what the quantity is multiplied by; default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multiplier: Option<String>,
+    /// Of `percentage`: what holds for each record. Its meters keep their records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<RecordsDocument>,
     /// Of `package`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<PackageDocument>,
@@ -288,6 +304,26 @@ pub struct PriceDocument {
     pub reached_by: Vec<ReachedByDocument>,
 }
 
+/// What a percentage does with records one by one: a pool's in order of time, then id (that of the producer, or
+/// `producer/number`), then account. A wholly free record costs nothing, and one that is free in part pays the percentage
+/// on the rest and `per_record` in full.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordsDocument {
+    /// Records that are free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<u64>,
+    /// What of the records' quantities is free. Where both are given, nothing is free after the first of them is used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_amount: Option<String>,
+    /// The least that a record which is not wholly free costs, `per_record` included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<String>,
+    /// The most that a record costs, `per_record` included; not below `minimum`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<String>,
+}
+
 /// A meter that chooses a price's tier by what the pool's owner (account, group, payer or root, as the pool is split)
 /// used of it in the cycle, in the meter's own unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -313,6 +349,12 @@ pub enum Model {
     Stairstep,
     /// Per started package of units.
     Package,
+    /// A share of the quantity, which is an amount of money.
+    Percentage,
+    /// Each slice of the quantity, which is an amount of money, at its own tier's share.
+    GraduatedPercentage,
+    /// The quantity itself, which is an amount of money, times a multiplier.
+    Dynamic,
 }
 
 /// One step of a ladder: from the tier before up to `up_to`.
@@ -325,6 +367,9 @@ pub struct TierDocument {
     /// Per unit, or per started block; default 0, for tiers with only a flat part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
+    /// Of `graduated_percentage`, in place of the rate: the share of the tier's slice, 0 to 10,000 percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<String>,
     /// Due once, in full, when the tier is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flat: Option<String>,

@@ -211,6 +211,8 @@ impl Compiler<'_> {
             scale: 0,
             bucket: Bucket::Month,
             level: LevelDocument::default(),
+            of_amount: false,
+            keeps_records: false,
             attributes: Vec::new(),
             // Nothing is ever counted.
             ceiling: 0,

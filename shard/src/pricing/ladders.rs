@@ -1,15 +1,28 @@
 //! From a price document to a checked ladder: tiers in order, no gap, bounds and rates within the limits.
 
 use super::document::{Bound, Model, PriceDocument};
-use super::limits::{BOUND_MAX, CAP_MAX, FLAT_MAX, RATE_MAX, TIERS_MAX};
+use super::limits::{BOUND_MAX, CAP_MAX, FLAT_MAX, MULTIPLIER_MAX, RATE_MAX, TIERS_MAX};
 use super::rate::{Ladder, Package, Tier};
-use crate::base::money::{Money, Quantity, RATE_SCALE, Rate, SCALE};
+use crate::base::money::{Money, Quantity, RATE_SCALE, Rate, SCALE, parse_scaled};
 use crate::base::problem::{Place, Problems};
 use crate::base::wide::{Rounding, multiply_divide, power_of_ten};
 
 /// Reads a rate: zero to 10^9 a unit.
 pub fn rate(text: &str, place: &Place, problems: &mut Problems) -> Rate {
     number(text, "rate", Rate(RATE_MAX.0), place, problems)
+}
+
+/// Reads a share in percent, 0 to 10,000, of at most 16 decimals.
+pub fn share(text: &str, place: &Place, problems: &mut Problems) -> Rate {
+    match parse_scaled(text, RATE_SCALE - 2) {
+        Err(error) => problems.refuse(place, error),
+        Ok(share) if !(0..=MULTIPLIER_MAX.0).contains(&share) => {
+            let message = format!("percent {text} is outside 0 to 10000");
+            problems.error(place, message, "write 2.9 for 2.9 percent");
+        }
+        Ok(share) => return Rate(share),
+    }
+    Rate::ZERO
 }
 
 /// Reads a quantity that bounds something: zero to 10^16 units.
@@ -40,13 +53,17 @@ where
 /// Reads the ladder of a price; problems are reported under `place`.
 pub fn compile(price: &PriceDocument, place: &Place, problems: &mut Problems) -> Ladder {
     let id = &price.id;
-    let tiered = matches!(price.model, Model::Graduated | Model::Volume | Model::Stairstep);
+    let tiered =
+        matches!(price.model, Model::Graduated | Model::Volume | Model::Stairstep | Model::GraduatedPercentage);
     let model = match price.model {
         Model::PerUnit => "per_unit",
         Model::Graduated => "graduated",
         Model::Volume => "volume",
         Model::Stairstep => "stairstep",
         Model::Package => "package",
+        Model::Percentage => "percentage",
+        Model::GraduatedPercentage => "graduated_percentage",
+        Model::Dynamic => "dynamic",
     };
     if tiered && price.rate.is_some() {
         problems.error(
@@ -76,13 +93,39 @@ pub fn compile(price: &PriceDocument, place: &Place, problems: &mut Problems) ->
             "drop bound; it says which tier holds a quantity at a bound",
         );
     }
+    let own = [
+        ("percent", price.percent.is_some(), Model::Percentage),
+        ("multiplier", price.multiplier.is_some(), Model::Dynamic),
+        ("records", price.records.is_some(), Model::Percentage),
+    ];
+    for (field, _, of) in own.into_iter().filter(|(_, is_given, of)| *is_given && price.model != *of) {
+        let word = if of == Model::Dynamic { "dynamic" } else { "percentage" };
+        let message = format!("price {id} is {model} and has {field}");
+        problems.error(&place.key(field), message, format!("use model: {word}, or drop it"));
+    }
     if tiered {
         let tiers = tiers(price, place, problems);
         return Ladder { model: price.model, bound: price.bound, tiers, package: None };
     }
-    let one = match &price.rate {
-        Some(text) => rate(text, &place.key("rate"), problems),
-        None => {
+    let one = match (&price.rate, price.model) {
+        (Some(_), Model::Percentage | Model::Dynamic) => {
+            let help = "drop rate; state percent, or multiplier";
+            problems.error(&place.key("rate"), format!("price {id} is {model} and has a rate"), help);
+            Rate::ZERO
+        }
+        (None, Model::Dynamic) => match &price.multiplier {
+            Some(text) => number(text, "multiplier", MULTIPLIER_MAX, &place.key("multiplier"), problems),
+            None => Rate::ONE,
+        },
+        (None, Model::Percentage) => match &price.percent {
+            Some(text) => share(text, &place.key("percent"), problems),
+            None => {
+                problems.error(place, format!("price {id} is percentage and has no percent"), "state percent");
+                Rate::ZERO
+            }
+        },
+        (Some(text), _) => rate(text, &place.key("rate"), problems),
+        (None, _) => {
             problems.error(place, format!("price {id} is {model} and has no rate"), "state rate");
             Rate::ZERO
         }
@@ -123,19 +166,29 @@ fn tiers(price: &PriceDocument, place: &Place, problems: &mut Problems) -> Vec<T
                 format!("tier {} of price {id} is a stair: a flat part and nothing else", index + 1),
                 "state flat alone, or use model: volume",
             );
-        } else if tier.rate.is_none() && tier.flat.is_none() {
+        } else if tier.rate.is_none() && tier.flat.is_none() && tier.percent.is_none() {
             problems.error(&place, format!("tier {} of price {id} has neither rate nor flat", index + 1), "state one");
         }
-        let rate = tier.rate.as_ref().map_or(Rate::ZERO, |text| rate(text, &place.key("rate"), problems));
+        let is_share = price.model == Model::GraduatedPercentage;
+        if is_share && tier.rate.is_some() || !is_share && tier.percent.is_some() {
+            let (field, other) = if is_share { ("rate", "percent") } else { ("percent", "rate") };
+            let message = format!("tier {} of price {id} has a {field}", index + 1);
+            problems.error(&place.key(field), message, format!("state {other}, or use another model"));
+        }
+        let rate = match (&tier.rate, &tier.percent) {
+            (_, Some(text)) if is_share => share(text, &place.key("percent"), problems),
+            (Some(text), _) => rate(text, &place.key("rate"), problems),
+            (None, _) => Rate::ZERO,
+        };
         let flat =
             tier.flat.as_ref().map_or(Money::ZERO, |text| number(text, "flat", FLAT_MAX, &place.key("flat"), problems));
-        let block = tier.block.as_ref().map(|text| {
+        let block = tier.block.as_ref().and_then(|text| {
             let place = place.key("block");
             let size = units(text, "block", &place, problems);
             if size.is_zero() {
                 problems.error(&place, format!("tier {} of price {id} has blocks of no unit", index + 1), "give more");
             }
-            size.max(Quantity(1))
+            Some(size).filter(|size| !size.is_zero())
         });
         let cap = tier.cap.as_ref().map(|text| number(text, "cap", CAP_MAX, &place.key("cap"), problems));
         let end = tier.up_to.as_ref().map(|text| units(text, "up_to", &place.key("up_to"), problems));

@@ -11,6 +11,8 @@ pub const FLAT_MAX: Money = Money(power_of_ten(9 + SCALE));
 /// Highest part per record: 10^6 currency units. No shard takes in 10^15 records in its life, so that all of them come
 /// to less than 10^21 units.
 pub const PER_RECORD_MAX: Money = Money(power_of_ten(6 + SCALE));
+/// Highest multiplier of an amount, and highest share of one (10,000 percent).
+pub const MULTIPLIER_MAX: Rate = Rate(100 * Rate::ONE.0);
 /// Highest minimum of a price: as a flat part, which a pool of usage pays once a period (744 hours at most).
 pub const MINIMUM_MAX: Money = FLAT_MAX;
 /// Highest cap of a tier and maximum of a price: 10^15 currency units, the most that one lot can cost.

@@ -72,13 +72,13 @@ impl Ladder {
             return Some(Vec::new());
         }
         match self.model {
-            Model::PerUnit => Some(vec![self.slice(0, quantity)?]),
+            Model::PerUnit | Model::Percentage | Model::Dynamic => Some(vec![self.slice(0, quantity)?]),
             Model::Volume | Model::Stairstep => self.charge_at(quantity, self.reached(quantity)),
             Model::Package => {
                 let amount = multiply_divide(self.packages(quantity), self.tiers[0].rate.0, MONEY_PER_RATE, HALF_UP)?;
                 Some(vec![Slice { tier: 0, quantity, amount: Money(amount) }])
             }
-            Model::Graduated => {
+            Model::Graduated | Model::GraduatedPercentage => {
                 let reached = self.reached(quantity);
                 let mut slices = Vec::with_capacity(reached + 1);
                 for (index, tier) in self.tiers[..=reached].iter().enumerate() {

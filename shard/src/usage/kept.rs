@@ -12,6 +12,8 @@ use crate::base::time::{DAY, Period};
 
 /// Entries of one slot: at about 100 bytes each, 800 MiB; a slot with more wants fewer such meters.
 pub const KEPT_MAX: usize = 8_000_000;
+/// Records that one pool may have where a price looks at each: they are sorted in a fold.
+pub const RECORDS_MAX: usize = 1_000_000;
 /// Different values that one pool may have where they are counted: its union is built in a fold.
 pub const UNIQUE_MAX: usize = 1_000_000;
 
@@ -35,6 +37,8 @@ pub struct Kept {
     pub end: i64,
     /// Of the record that gave the value, where only one does.
     pub id: Box<[u8]>,
+    /// Where every record is kept: more of the same instant, sorted; the first is in `id` and `value`.
+    pub more: Vec<(Box<[u8]>, i128)>,
 }
 
 impl Kept {
@@ -45,7 +49,19 @@ impl Kept {
             Join::Add => self.value = self.value.saturating_add(other.value),
             Join::Latest if (other.end, &other.id, other.value) > (self.end, &self.id, self.value) => *self = other,
             Join::Latest => {}
+            Join::Collect => {
+                let own = (std::mem::take(&mut self.id), self.value);
+                self.more.extend([own, (other.id, other.value)]);
+                self.more.extend(other.more);
+                self.more.sort();
+                (self.id, self.value) = self.more.remove(0);
+            }
         }
+    }
+
+    /// How many records are in it.
+    fn len(&self) -> usize {
+        1 + self.more.len()
     }
 }
 
@@ -54,6 +70,8 @@ impl Kept {
 pub enum Join {
     Add,
     Latest,
+    /// Every record stays.
+    Collect,
 }
 
 type Group = Arc<BTreeMap<KeptKey, Kept>>;
@@ -75,8 +93,8 @@ fn group_of(key: &KeptKey) -> (u32, u8) {
 
 impl KeptTable {
     /// Whether an entry of the key would be one more than may be; LIMIT_REACHED then.
-    pub fn check_room(&self, key: &KeptKey) -> Result<(), Refusal> {
-        if self.len >= KEPT_MAX && self.get(key).is_none() {
+    pub fn check_room(&self, key: &KeptKey, join: Join) -> Result<(), Refusal> {
+        if self.len >= KEPT_MAX && (join == Join::Collect || self.get(key).is_none()) {
             let detail = format!(
                 "the slot keeps {KEPT_MAX} times and values of such meters, which is all it may; use fewer of them"
             );
@@ -94,10 +112,13 @@ impl KeptTable {
         let group = Arc::make_mut(self.groups.entry(group_of(&key)).or_default());
         match group.entry(key) {
             std::collections::btree_map::Entry::Vacant(place) => {
+                self.len += kept.len();
                 place.insert(kept);
-                self.len += 1;
             }
-            std::collections::btree_map::Entry::Occupied(mut place) => place.get_mut().join(kept, join),
+            std::collections::btree_map::Entry::Occupied(mut place) => {
+                self.len += if join == Join::Collect { kept.len() } else { 0 };
+                place.get_mut().join(kept, join);
+            }
         }
     }
 
@@ -117,7 +138,7 @@ impl KeptTable {
         for (key, _) in self.of(number, cycle, cycle) {
             let place = group_of(&key);
             let group = Arc::make_mut(self.groups.entry(place).or_default());
-            self.len -= usize::from(group.remove(&key).is_some());
+            self.len -= group.remove(&key).map_or(0, |kept| kept.len());
             if group.is_empty() {
                 self.groups.remove(&place);
             }
@@ -139,10 +160,26 @@ impl KeptTable {
 }
 
 /// An entry as a fold reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub at: i128,
     pub value: i128,
+    /// Of the record, where every one is kept.
+    pub id: Box<[u8]>,
+}
+
+impl Entry {
+    /// An entry of no single record.
+    pub fn new(at: i128, value: i128) -> Entry {
+        Entry { at, value, id: Box::default() }
+    }
+
+    /// What is kept at an instant, or of a value.
+    pub fn all_of(at: i128, kept: Kept, join: Join) -> impl Iterator<Item = Entry> {
+        let id = if join == Join::Collect { kept.id } else { Box::default() };
+        let first = Entry { at, value: kept.value, id };
+        std::iter::once(first).chain(kept.more.into_iter().map(move |(id, value)| Entry { at, value, id }))
+    }
 }
 
 /// Entries of several cycles as one list, in order of what they are of.
@@ -156,7 +193,7 @@ pub fn joined(entries: Vec<(KeptKey, Kept)>, join: Join) -> Vec<Entry> {
             std::collections::btree_map::Entry::Occupied(mut place) => place.get_mut().join(kept, join),
         }
     }
-    all.into_iter().map(|(at, kept)| Entry { at, value: kept.value }).collect()
+    all.into_iter().flat_map(|(at, kept)| Entry::all_of(at, kept, join)).collect()
 }
 
 /// The values that count: those that came more often than they were taken back.
@@ -221,7 +258,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn entries(rows: &[(i128, i128)]) -> Vec<Entry> {
-        rows.iter().map(|(at, value)| Entry { at: *at, value: *value }).collect()
+        rows.iter().map(|(at, value)| Entry::new(*at, *value)).collect()
     }
 
     #[test]
@@ -256,7 +293,7 @@ mod tests {
     #[test]
     fn entries_are_joined_and_forgotten() {
         let key = |number, cycle, at| KeptKey { number, cycle, at };
-        let kept = |value, end, id: &str| Kept { value, end, id: id.as_bytes().into() };
+        let kept = |value, end, id: &str| Kept { value, end, id: id.as_bytes().into(), more: Vec::new() };
         let mut table = KeptTable::default();
         table.put(key(1, 2, 0), kept(5, 10, "a"), Join::Latest);
         table.put(key(1, 2, 0), kept(4, 10, "b"), Join::Latest);
@@ -276,16 +313,20 @@ mod tests {
         #[test]
         fn arrival_does_not_matter(
             rows in prop::collection::vec((0u32..3, 0i128..4, -3i128..4, 0i64..3, 0u8..3), 1..40),
-            seed in any::<u64>(), add in any::<bool>(),
+            seed in any::<u64>(), join in prop::sample::select(vec![Join::Add, Join::Latest, Join::Collect]),
         ) {
-            let join = if add { Join::Add } else { Join::Latest };
             let fill = |rows: &[(u32, i128, i128, i64, u8)]| {
                 let mut table = KeptTable::default();
                 for (number, at, value, end, id) in rows {
-                    let kept = Kept { value: *value, end: if add { 0 } else { *end }, id: if add { Box::default() } else { [*id].into() } };
+                    let (end, id) = match join {
+                        Join::Add => (0, Box::default()),
+                        Join::Latest => (*end, [*id].into()),
+                        Join::Collect => (0, [*id].into()),
+                    };
+                    let kept = Kept { value: *value, end, id, more: Vec::new() };
                     table.put(KeptKey { number: *number, cycle: 1, at: *at }, kept, join);
                 }
-                table.iter().map(|(key, kept)| (*key, kept.clone())).collect::<Vec<_>>()
+                (table.len(), table.iter().map(|(key, kept)| (*key, kept.clone())).collect::<Vec<_>>())
             };
             let mut other = rows.clone();
             let length = other.len();

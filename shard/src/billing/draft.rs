@@ -245,6 +245,12 @@ impl<'a> Terms<'a> {
         }
     }
 
+    /// What is taken off, above zero, as its line is rounded: the line's own sign is below zero, and modes that look at
+    /// the sign (ceil, floor) mean the line's. `None` on overflow.
+    pub fn round_off(&self, off: Money) -> Option<Money> {
+        self.round(-off).map(|line| -line)
+    }
+
     /// An amount that something is drawn of: never more than that.
     pub fn round_down(&self, amount: Money) -> Money {
         Money(amount.0 - amount.0 % self.step())

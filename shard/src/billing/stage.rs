@@ -110,7 +110,7 @@ impl<'a> Terms<'a> {
         for mut base in self.bases(&drafts[place], items) {
             base.retain(|item| drafts[place].net[*item] > Money::ZERO);
             let total = checked_sum(base.iter().map(|item| drafts[place].net[*item])).ok_or_else(overflow)?;
-            let off = total.share(share).and_then(|off| self.round(off)).ok_or_else(overflow)?;
+            let off = total.share(share).and_then(|off| self.round_off(off)).ok_or_else(overflow)?;
             // Rounding away from zero must not take off more than there is.
             let off = off.min(total);
             if !off.is_zero() {

@@ -27,7 +27,7 @@ impl Terms<'_> {
             let mut lines: Vec<(Place, Derived)> = Vec::new();
             for Banded { band, share, base, off } in volume.off(total, quantity).ok_or_else(overflow)? {
                 let bases = prorata(base.0, &left);
-                let off = self.round(off).ok_or_else(overflow)?.min(base);
+                let off = self.round_off(off).ok_or_else(overflow)?.min(base);
                 let parts = self.divided(off, &bases);
                 for (((place, base), part), left) in places.iter().zip(bases).zip(parts).zip(&mut left) {
                     *left -= base;
@@ -77,7 +77,7 @@ impl Terms<'_> {
             let nets = places.iter().map(|(draft, item)| drafts[*draft].net[*item]);
             let total = checked_sum(nets).ok_or_else(overflow)?;
             let left = fixed.amount.checked_sub(before).ok_or_else(overflow)?;
-            let off = if fixed.lasting { self.round_down(left) } else { self.round(left).ok_or_else(overflow)? };
+            let off = if fixed.lasting { self.round_down(left) } else { self.round_off(left).ok_or_else(overflow)? };
             let off = off.min(total);
             if off <= Money::ZERO {
                 continue;
@@ -151,7 +151,7 @@ impl Terms<'_> {
         let nets: Vec<i128> = places.iter().map(|(draft, item)| drafts[*draft].net[*item].0).collect();
         let total = checked_sum(nets.iter().map(|net| Money(*net))).ok_or_else(overflow)?;
         let (settled, drawn) = prepayment.settle(total, left, self.step()).ok_or_else(overflow)?;
-        let drawn = self.round(drawn).ok_or_else(overflow)?.min(left).min(settled);
+        let drawn = self.round_off(drawn).ok_or_else(overflow)?.min(left).min(settled);
         if settled.is_zero() {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use ethnum::I256;
 
 use super::bill::Source;
 use super::climb::sum;
-use super::fold::FoldError;
+use super::input::FoldError;
 use super::usage_stage::{Cell, Members, UsageStage};
 use crate::base::money::{Money, Quantity, RATE_SCALE, Rate};
 use crate::base::wide::{Rounding, divide, power_of_ten};

@@ -189,7 +189,8 @@ impl<'a> Terms<'a> {
             let places = self.owing(drafts, &group, |draft| self.usage_items(clause, draft));
             let nets = places.iter().map(|(draft, item)| drafts[*draft].net[*item]);
             let owed = checked_sum(nets).ok_or_else(overflow)?;
-            let beyond = base.checked_sub(limit.amount).and_then(|beyond| self.round_off(beyond)).ok_or_else(overflow)?;
+            let beyond =
+                base.checked_sub(limit.amount).and_then(|beyond| self.round_off(beyond)).ok_or_else(overflow)?;
             let beyond = beyond.min(owed);
             if beyond > Money::ZERO {
                 self.take_off(clause, How::default(), beyond, &places, drafts)?;

@@ -33,7 +33,6 @@ const CIRCLES: &[(&str, &str)] = &[
     ("node/src/data/reach.rs", "node/src/data/shard.rs"),
     ("raft/src/host.rs", "raft/src/receive.rs"),
     ("shard/src/billing/fold.rs", "shard/src/billing/stage.rs"),
-    ("shard/src/billing/fold.rs", "shard/src/billing/usage_stage.rs"),
     ("shard/src/machine/query.rs", "shard/src/machine/state.rs"),
     ("shard/src/usage/segment.rs", "shard/src/usage/series.rs"),
 ];

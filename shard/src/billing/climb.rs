@@ -7,9 +7,9 @@ use ethnum::I256;
 
 use super::attribute::{prorata, prorata_steps};
 use super::bill::{PoolSlice, PricePart, Source, Tier};
-use super::fold::FoldError;
+use super::input::FoldError;
 use super::measure::{Measured, Window};
-use super::usage_stage::{Cell, Members, Standing, UsageStage};
+use super::usage_stage::{Cell, Members, Standing, UsageStage, sum};
 use crate::base::id::PriceId;
 use crate::base::money::{Money, Quantity, RATE_SCALE, Rate, SCALE};
 use crate::base::wide::power_of_ten;
@@ -17,9 +17,6 @@ use crate::pricing::catalogue::{Price, PriceIndex, ReachedBy};
 use crate::pricing::document::{Attribution, Bound, RoundingAt};
 use crate::pricing::pool::{SplitBy, SplitKey};
 use crate::pricing::rate::Slice;
-
-/// What chooses the tiers of one price: by the owner's keys, the tier that each owner reaches.
-pub(super) type Reached<'a> = BTreeMap<Vec<&'a str>, usize>;
 
 impl<'a> UsageStage<'a> {
     /// Charges one pool of a price.
@@ -322,8 +319,4 @@ impl<'a> UsageStage<'a> {
         };
         by.bounds.iter().take_while(is_beyond).count()
     }
-}
-
-pub(super) fn sum(values: &[i128]) -> Option<i128> {
-    values.iter().try_fold(0i128, |sum, value| sum.checked_add(*value))
 }

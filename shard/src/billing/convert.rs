@@ -7,7 +7,7 @@ use ethnum::I256;
 
 use super::attribute::prorata;
 use super::bill::UnpricedReason;
-use super::fold::FoldError;
+use super::input::FoldError;
 use super::measure::Window;
 use super::usage_stage::{Members, UsageStage};
 use crate::base::money::{Money, Quantity, SCALE};

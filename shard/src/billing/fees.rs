@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bill::Source;
-use super::fold::{FoldError, FoldInput};
 use super::gather::Extra;
+use super::input::{FoldError, FoldInput};
 use super::usage_stage::{Cell, Standing, Used};
 use crate::base::id::{AccountId, GroupName};
 use crate::base::money::{Quantity, RATE_SCALE, Rate, SCALE};

@@ -6,53 +6,15 @@ use std::collections::BTreeMap;
 use super::bill::{BillBody, CatalogueVersion, ContractVersion, Counted, Item, Line, Source, Unpriced};
 use super::fees;
 use super::gather::{Gathered, gather};
+// Whoever folds names both in one breath.
+pub use super::input::{Counter, FoldError, FoldInput};
 use super::stage::{Draft, Terms};
 use super::usage_stage::{Charged, Used, charge};
-use crate::account::tree::Hierarchy;
 use crate::base::id::{AccountId, MeterId};
 use crate::base::money::{Money, Quantity, checked_sum};
-use crate::base::time::CycleId;
 use crate::contract::terms::Contract;
-use crate::pricing::catalogue::{Catalogue, MeterIndex, RoundingRule};
+use crate::pricing::catalogue::RoundingRule;
 use crate::pricing::order::Stage;
-use crate::usage::kept::Entry;
-use crate::usage::series::SeriesKey;
-
-/// Everything that a hierarchy's bills of one cycle follow from.
-#[derive(Clone, Debug)]
-pub struct FoldInput<'a> {
-    pub hierarchy: &'a Hierarchy,
-    pub cycle: CycleId,
-    pub catalogue: &'a Catalogue,
-    /// The version that governs the cycle; one that does not is left aside.
-    pub contract: Option<&'a Contract>,
-    /// In any order; those of one series are added up.
-    pub counters: Vec<Counter<'a>>,
-}
-
-/// What one series counted in one bucket.
-#[derive(Clone, Copy, Debug)]
-pub struct Counter<'a> {
-    pub series: &'a SeriesKey,
-    pub meter: MeterIndex,
-    /// Day or hour of the cycle, from 0; `None` for a month.
-    pub bucket: Option<u16>,
-    /// At the meter's scale; its magnitude is at most the meter's ceiling.
-    pub value: i128,
-    /// How many records were added.
-    pub records: u64,
-    /// What its meter keeps beside a sum, in order of what the entries are of.
-    pub kept: &'a [Entry],
-}
-
-/// Why there is no bill. The limits at push and apply keep overflow out of every fold.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FoldError {
-    #[error("{what} does not fit 128 bits; a counter must have passed its meter's ceiling")]
-    Overflow { what: String },
-    #[error("account '{0}' has usage but does not belong to the hierarchy")]
-    UnknownAccount(AccountId),
-}
 
 /// The bills of a hierarchy's cycle, one for each payer with usage, by payer.
 pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::billing::bill::{LineKind, UnpricedReason};
 use crate::billing::case::{Case, data_transfer, family_of_95_tb, graduated, instance_hours, transfer};
+use crate::pricing::catalogue::MeterIndex;
+use crate::usage::series::SeriesKey;
 
 #[test]
 fn bob_and_susan_climb_one_ladder() {

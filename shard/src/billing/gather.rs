@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::bill::{Counted, Unpriced, UnpricedReason};
-use super::fold::{Counter, FoldError, FoldInput};
+use super::input::{Counter, FoldError, FoldInput};
 use super::measure::Measured;
 use super::usage_stage::{Chooser, Standing, Used};
 use crate::base::id::{AccountId, GroupName};

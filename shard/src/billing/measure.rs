@@ -8,7 +8,7 @@ use ethnum::I256;
 
 use super::attribute::netted;
 use super::bill::UnpricedReason;
-use super::fold::Counter;
+use super::input::Counter;
 use crate::base::time::{CycleId, HOUR};
 use crate::base::wide::{Rounding, divide};
 use crate::pricing::catalogue::{Catalogue, Meter, MeterIndex};

@@ -13,6 +13,7 @@ pub mod explain;
 mod fees;
 pub mod fold;
 mod gather;
+pub mod input;
 pub mod measure;
 mod records;
 pub mod simulate;

@@ -5,5 +5,6 @@ pub mod document;
 pub mod percent;
 pub mod private_rate;
 pub mod scope;
+mod subscribe;
 pub mod subscription;
 pub mod terms;

@@ -104,7 +104,7 @@ fn compile(document: &ContractDocument, catalogue: Option<&Catalogue>) -> (Optio
     (contract.filter(|_| good), compiler.problems.into_vec())
 }
 
-/// A document on its way to a contract; its subscriptions are read in `subscription.rs`.
+/// A document on its way to a contract; its subscriptions are read in `subscribe.rs`.
 pub(super) struct Compiler<'a> {
     pub(super) document: &'a ContractDocument,
     pub(super) catalogue: Option<&'a Catalogue>,

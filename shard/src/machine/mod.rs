@@ -10,6 +10,7 @@ pub mod hierarchies;
 pub mod ingest;
 pub mod producers;
 pub mod query;
+mod record;
 pub mod snapshot;
 pub mod state;
 pub mod wire;

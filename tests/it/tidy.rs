@@ -31,9 +31,7 @@ const CIRCLES: &[(&str, &str)] = &[
     ("node/src/context.rs", "node/src/data/shard.rs"),
     ("node/src/data/reach.rs", "node/src/data/shard.rs"),
     ("raft/src/host.rs", "raft/src/receive.rs"),
-    ("shard/src/machine/query.rs", "shard/src/machine/snapshot.rs"),
     ("shard/src/machine/query.rs", "shard/src/machine/state.rs"),
-    ("shard/src/pricing/catalogue.rs", "shard/src/pricing/fee.rs"),
     ("shard/src/usage/segment.rs", "shard/src/usage/series.rs"),
 ];
 

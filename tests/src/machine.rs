@@ -173,7 +173,8 @@ pub fn push_rows(machine: &mut Machine, root: &AccountId, catalogue: &CatalogueD
             let quantity = record.scaled(scale).expect("as fine as its meter keeps");
             let (id, start, end) = (record.id.as_bytes(), record.start, record.end);
             let corrects = record.corrects.as_deref().unwrap_or("").as_bytes();
-            writer.push(&Packed { series, number: 0, id, quantity, start, end, amount: None, corrects });
+            let amount = record.amount.map(|amount| amount.0);
+            writer.push(&Packed { series, number: 0, id, quantity, start, end, amount, corrects });
         }
         let verdict = machine.usage(&writer.finish());
         assert_eq!(verdict.refused, None);

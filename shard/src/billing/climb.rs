@@ -9,7 +9,7 @@ use super::attribute::{prorata, prorata_steps};
 use super::bill::{PoolSlice, PricePart, Source, Tier};
 use super::input::FoldError;
 use super::measure::{Measured, Window};
-use super::usage_stage::{Cell, Members, Standing, UsageStage};
+use super::usage_stage::{Cell, Members, Standing, UsageStage, sum};
 use crate::base::id::PriceId;
 use crate::base::money::{Money, Quantity, RATE_SCALE, Rate, SCALE};
 use crate::base::wide::power_of_ten;
@@ -319,8 +319,4 @@ impl<'a> UsageStage<'a> {
         };
         by.bounds.iter().take_while(is_beyond).count()
     }
-}
-
-pub(super) fn sum(values: &[i128]) -> Option<i128> {
-    values.iter().try_fold(0i128, |sum, value| sum.checked_add(*value))
 }

@@ -4,9 +4,8 @@
 use ethnum::I256;
 
 use super::bill::Source;
-use super::climb::sum;
 use super::input::FoldError;
-use super::usage_stage::{Cell, Members, UsageStage};
+use super::usage_stage::{Cell, Members, UsageStage, sum};
 use crate::base::money::{Money, Quantity, RATE_SCALE, Rate};
 use crate::base::wide::{Rounding, divide, power_of_ten};
 use crate::pricing::catalogue::{Price, RecordRule};

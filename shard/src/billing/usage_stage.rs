@@ -20,9 +20,6 @@ use crate::pricing::document::Attribution;
 use crate::pricing::pool::{SplitBy, SplitKey};
 use crate::usage::series::SeriesKey;
 
-/// What chooses the tiers of one price: by the owner's keys, the tier that each owner reaches.
-pub(super) type Reached<'a> = BTreeMap<Vec<&'a str>, usize>;
-
 /// One priced series of the cycle.
 #[derive(Clone, Debug)]
 pub struct Used<'a> {
@@ -129,6 +126,9 @@ pub fn charge<'a>(
     cells.sort_by_key(|cell| cell.item);
     Ok(Charged { cells, pools, quantities, dropped })
 }
+
+/// What chooses the tiers of one price: by the owner's keys, the tier that each owner reaches.
+pub(super) type Reached<'a> = BTreeMap<Vec<&'a str>, usize>;
 
 /// Series that share a ladder or a free pool, by their index, ascending.
 pub(super) type Members = Vec<usize>;
@@ -294,7 +294,7 @@ impl<'a> UsageStage<'a> {
         window: Option<&Window>,
     ) -> Result<(), FoldError> {
         let weights = self.amounts(members, window);
-        let total = super::climb::sum(&weights);
+        let total = sum(&weights);
         let total = total.ok_or_else(|| FoldError::Overflow { what: "the quantity of a pool".to_owned() })?;
         let free = units.0.min(total);
         if free <= 0 {
@@ -382,4 +382,8 @@ impl<'a> UsageStage<'a> {
         let total = members.iter().try_fold(0i128, |sum, index| sum.checked_add(self.left[*index]));
         total.ok_or_else(|| FoldError::Overflow { what: "the quantity of a pool".to_owned() })
     }
+}
+
+pub(super) fn sum(values: &[i128]) -> Option<i128> {
+    values.iter().try_fold(0i128, |sum, value| sum.checked_add(*value))
 }

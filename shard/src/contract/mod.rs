@@ -16,6 +16,7 @@ pub mod prepayment;
 pub mod private_rate;
 pub mod scope;
 pub mod steps;
+mod subscribe;
 pub mod subscription;
 pub mod tax;
 pub mod terms;

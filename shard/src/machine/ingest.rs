@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::{BatchVerdict, NO_SERIES, SegmentVerdict, Verdict, VerdictRange};
+use super::record::{Record, RecordName, amount_of, body_hash, check_kind, note};
 use super::state::{CatalogueVersion, IdBudget, LiveSlot, MeterRow, State};
 use crate::base::hash::Hash;
 use crate::base::id::{CatalogueName, Slot};
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, DAY, HOUR, Timestamp};
 use crate::base::wide::power_of_ten;
-use crate::pricing::catalogue::{Catalogue, MeterError, check_correction, counted_of};
+use crate::pricing::catalogue::{Catalogue, MeterError, counted_of};
 use crate::pricing::document::{Aggregation, Bucket, LevelRecords};
 use crate::usage::counter::{BUCKET_LOTS_MAX, LATE_LOTS_MAX, Meta, SideKey, add, lane_of, raise};
 use crate::usage::ids::{ID_BYTES, IdEntry, Known, hour_of, key_of_id, key_of_number};
-use crate::usage::kept::{Join, Kept, KeptKey};
-use crate::usage::record::{check_dimensions, check_sign, check_times};
+use crate::usage::kept::KeptKey;
+use crate::usage::record::{check_dimensions, check_times};
 use crate::usage::repeats::{Mark, Seen};
 use crate::usage::segment::{Batch, Definition, Mode, Reference, Segment, signed};
 use crate::usage::series::{SERIES_PER_ROOT_MAX, TableFull};
@@ -366,34 +367,6 @@ fn full(full: TableFull) -> Refusal {
     Refusal::new(Reason::SeriesLimit, detail)
 }
 
-/// What names a record for its producer.
-#[derive(Clone, Copy)]
-enum RecordName<'a> {
-    Id(&'a [u8]),
-    Number(&'a str, u64),
-}
-
-impl RecordName<'_> {
-    /// As bytes whose order is that of the names: numbers with leading zeros.
-    fn to_bytes(self) -> Box<[u8]> {
-        match self {
-            RecordName::Id(id) => id.into(),
-            RecordName::Number(producer, number) => format!("{producer}/{number:020}").into_bytes().into(),
-        }
-    }
-}
-
-/// One record, decoded.
-struct Record<'a> {
-    name: RecordName<'a>,
-    series: u32,
-    quantity: i128,
-    start: Timestamp,
-    end: Option<Timestamp>,
-    amount: Option<i128>,
-    corrects: bool,
-}
-
 /// Counting one segment.
 struct Counting<'a> {
     live: &'a mut LiveSlot,
@@ -721,44 +694,6 @@ impl Counting<'_> {
     }
 }
 
-/// A record's amount from its column.
-fn amount_of(raw: u128) -> Option<i128> {
-    raw.checked_sub(1).map(signed)
-}
-
-/// What sign a record may have and whether it may correct another.
-fn check_kind(meter: &MeterRow, quantity: i128, corrects: bool) -> Result<(), Refusal> {
-    check_correction(meter.aggregation, meter.keeps_records, meter.id.as_str(), corrects)?;
-    let changes = meter.aggregation == Aggregation::Level && meter.level.records == LevelRecords::Change;
-    if changes { Ok(()) } else { check_sign(quantity, corrects) }
-}
-
-/// What a record leaves beside a sum: what it is of, the entry, and how it joins others.
-fn note(meter: &MeterRow, record: &Record<'_>, counted: i128) -> Result<Option<(i128, Kept, Join)>, Refusal> {
-    let bounded = || add(0, record.quantity, meter.ceiling);
-    let start = i128::from(record.start.0);
-    Ok(match meter.aggregation {
-        Aggregation::Latest => {
-            let end = record.end.unwrap_or(record.start).0;
-            Some((0, Kept { value: bounded()?, end, id: record.name.to_bytes(), more: Vec::new() }, Join::Latest))
-        }
-        Aggregation::Level if meter.level.records == LevelRecords::Change => {
-            Some((start, Kept { value: bounded()?, ..Kept::default() }, Join::Add))
-        }
-        Aggregation::Level => {
-            Some((start, Kept { value: bounded()?, id: record.name.to_bytes(), ..Kept::default() }, Join::Latest))
-        }
-        Aggregation::Unique => {
-            let value = if record.corrects { -1 } else { 1 };
-            Some((record.quantity.abs(), Kept { value, ..Kept::default() }, Join::Add))
-        }
-        Aggregation::Sum if meter.keeps_records => {
-            Some((start, Kept { value: counted, id: record.name.to_bytes(), ..Kept::default() }, Join::Collect))
-        }
-        Aggregation::Sum | Aggregation::Count | Aggregation::Maximum | Aggregation::Percentile95 => None,
-    })
-}
-
 /// The keys of a segment's records: of their ids, or of their numbers.
 fn keys_of(segment: &Segment<'_>, first: Option<u64>) -> Vec<[u64; 2]> {
     if let Some(ids) = segment.ids {
@@ -862,18 +797,4 @@ fn bucket_of(bucket: Bucket, start: Timestamp) -> Option<u16> {
         Bucket::FiveMinutes => HOUR / 12,
     };
     Some(((start.0 - start.cycle().start().0) / length) as u16)
-}
-
-/// Hash of a record's content, time included; the series counts by its name, which outlives its number.
-fn body_hash(name: u64, record: &Record<'_>, amount: u128, corrects: &[u8]) -> u64 {
-    let mut bytes = [0; 16 + 8 + 9 + 16 + 128];
-    bytes[..16].copy_from_slice(&record.quantity.to_le_bytes());
-    bytes[16..24].copy_from_slice(&record.start.0.to_le_bytes());
-    if let Some(end) = record.end {
-        bytes[24] = 1;
-        bytes[25..33].copy_from_slice(&end.0.to_le_bytes());
-    }
-    bytes[33..49].copy_from_slice(&amount.to_le_bytes());
-    bytes[49..49 + corrects.len()].copy_from_slice(corrects);
-    xxhash_rust::xxh3::xxh3_64_with_seed(&bytes[..49 + corrects.len()], name)
 }

@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::archive::read_archive;
 use super::kit::*;
-use super::query::read_archive;
 use super::snapshot::BadSnapshot;
 use super::state::State;
 use crate::base::time::Timestamp;

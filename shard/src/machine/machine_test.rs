@@ -1,9 +1,10 @@
 //! The machine's rules, each as a few lines: what is sent, what comes back, what was counted.
 
+use super::archive::read_archive;
 use super::codec::{decode_outcome, encode_commands, encode_outcome, encode_usage_entry};
 use super::command::*;
 use super::kit::*;
-use super::query::{DueStep, read_archive};
+use super::query::DueStep;
 use super::state::State;
 use crate::base::id::{ShardId, Slot};
 use crate::base::refusal::Reason;

@@ -2,6 +2,7 @@
 //! state, its views and snapshots.
 
 pub mod apply;
+pub mod archive;
 pub mod catalogues;
 pub mod codec;
 pub mod command;
@@ -10,6 +11,7 @@ pub mod hierarchies;
 pub mod ingest;
 pub mod producers;
 pub mod query;
+mod record;
 pub mod snapshot;
 pub mod state;
 pub mod wire;

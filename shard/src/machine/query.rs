@@ -4,12 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prost::Message;
-
 use super::state::{
     Blobs, CatalogueVersion, ContractVersion, Home, Identity, MeterRow, RootRow, SlotData, governing, unknown_root,
 };
-use super::wire;
 use crate::account::tree::Hierarchy;
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, CatalogueName, MeterId, ProducerId, ShardId, Slot};
@@ -24,7 +21,7 @@ use crate::placement::slot_of;
 use crate::pricing::catalogue::{Catalogue, MeterIndex};
 use crate::pricing::document::Aggregation;
 use crate::usage::counter::{SideKey, SideLot, lane_of};
-use crate::usage::kept::{self, Entry, Join, Kept, KeptKey, joined};
+use crate::usage::kept::{self, Entry, Join, joined};
 use crate::usage::repeats::Seen;
 use crate::usage::series::SeriesKey;
 
@@ -152,7 +149,7 @@ pub struct Due {
 }
 
 impl SlotData {
-    fn root_row(&self, root: &AccountId) -> Result<&RootRow, Refusal> {
+    pub(super) fn root_row(&self, root: &AccountId) -> Result<&RootRow, Refusal> {
         Ok(&self.roots[self.root_number(root)? as usize])
     }
 
@@ -175,7 +172,7 @@ impl SlotData {
     }
 
     /// Series numbers of a hierarchy, sorted by account, then dimensions.
-    fn series_of(&self, row: &RootRow) -> Vec<u32> {
+    pub(super) fn series_of(&self, row: &RootRow) -> Vec<u32> {
         let mut members: Vec<u32> = self.series.members_from(row.newest).collect();
         members.sort_by(|one, other| {
             self.series.members[*one as usize].account.cmp(&self.series.members[*other as usize].account)
@@ -208,7 +205,7 @@ impl SlotData {
     }
 
     /// What a series counted in a cycle that is in memory, by bucket. One that only keeps something has one of nothing.
-    fn counted_and_kept(&self, number: u32, ordinal: u32) -> (Vec<(Option<u16>, SideLot)>, Vec<Entry>) {
+    pub(super) fn counted_and_kept(&self, number: u32, ordinal: u32) -> (Vec<(Option<u16>, SideLot)>, Vec<Entry>) {
         let (mut lots, kept) = (self.counted(number, ordinal), self.kept(number, ordinal));
         if lots.is_empty() && !kept.is_empty() {
             lots.push((None, SideLot::default()));
@@ -233,7 +230,7 @@ impl View {
         self.slots.get(&slot.0)
     }
 
-    fn slot_of_root(&self, root: &AccountId) -> Result<&Arc<SlotData>, Refusal> {
+    pub(super) fn slot_of_root(&self, root: &AccountId) -> Result<&Arc<SlotData>, Refusal> {
         self.slot(slot_of(root.as_str())).ok_or_else(|| unknown_root(root))
     }
 
@@ -391,45 +388,6 @@ impl View {
             .and_then(|(version, _)| row.contracts.iter().find(|contract| contract.version == *version));
         Ok((version.ok_or_else(missing)?.clone(), contract))
     }
-
-    /// The counters of a cut cycle as bytes, to be kept beside its bills; the hash is blake3 of them.
-    pub fn archive(&self, root: &AccountId, cycle: CycleId) -> Result<Vec<u8>, Refusal> {
-        let slot = self.slot_of_root(root)?;
-        let row = slot.root_row(root)?;
-        match row.cycles.status(cycle, self.stamp) {
-            Status::Closing | Status::Closed | Status::Issued => {}
-            status => {
-                let detail = format!("cycle {cycle} of '{root}' is {status:?}, only a cut cycle is archived");
-                return Err(Refusal::new(Reason::CycleNotOpen, detail));
-            }
-        }
-        let mut archive = wire::Archive {
-            format: ARCHIVE_FORMAT,
-            root: root.to_string(),
-            cycle: cycle.ordinal(),
-            ..wire::Archive::default()
-        };
-        for series in slot.series_of(row) {
-            let (lots, kept) = slot.counted_and_kept(series, cycle.ordinal());
-            if lots.is_empty() {
-                continue;
-            }
-            let kept = kept.into_iter().map(|Entry { at, value, id }| {
-                let key = KeptKey { number: 0, cycle: 0, at };
-                super::snapshot::kept_to_wire(&key, &Kept { value, id, ..Kept::default() })
-            });
-            let key = slot.series.key_of(series);
-            let thing = slot.series.rows[series as usize].thing as usize;
-            archive.series.push(wire::ArchivedSeries {
-                account: key.account.to_string(),
-                dimensions: Some(super::snapshot::dimensions_to_wire(&key.dimensions)),
-                meter: slot.meters[usize::from(slot.series.things[thing].meter)].id.to_string(),
-                lots: lots.iter().map(|(bucket, lot)| super::snapshot::lot_to_wire(*bucket, lot)).collect(),
-                kept: kept.collect(),
-            });
-        }
-        Ok(archive.encode_to_vec())
-    }
 }
 
 /// What a meter that keeps something besides its sum has come to so far: of a level, where it stands.
@@ -441,38 +399,6 @@ fn shown(meter: &MeterRow, kept: &[Entry]) -> Option<i128> {
         (Aggregation::Latest | Aggregation::Level, _) => Some(last.value),
         _ => None,
     }
-}
-
-/// First field of an archive.
-pub const ARCHIVE_FORMAT: u32 = 1;
-
-/// The counters of an archive, as a fold takes them under a catalogue; the error says what is wrong with the bytes.
-pub fn read_archive(bytes: &[u8], catalogue: &Catalogue) -> Result<Vec<FoldCounter>, String> {
-    let archive = wire::Archive::decode(bytes).map_err(|error| error.to_string())?;
-    if archive.format != ARCHIVE_FORMAT {
-        return Err(format!("its format is {}, this code reads {ARCHIVE_FORMAT}", archive.format));
-    }
-    let mut counters = Vec::new();
-    for series in &archive.series {
-        let dimensions = series.dimensions.as_ref().ok_or("a series has no dimensions")?;
-        let key = SeriesKey {
-            account: super::codec::account(&series.account)?,
-            dimensions: Arc::new(super::snapshot::dimensions_from_wire(dimensions)),
-        };
-        let meter = catalogue.meter_by_id(&series.meter);
-        let meter = meter.ok_or_else(|| format!("meter {} is not in the catalogue", series.meter))?;
-        let mut kept: Vec<Entry> = Vec::with_capacity(series.kept.len());
-        for entry in &series.kept {
-            let (key, entry) = super::snapshot::kept_from_wire(entry);
-            kept.push(Entry { at: key.at, value: entry.value, id: entry.id });
-        }
-        for lot in &series.lots {
-            let (bucket, SideLot { value, records }) = super::snapshot::lot_from_wire(lot)?;
-            let kept = std::mem::take(&mut kept);
-            counters.push(FoldCounter { series: key.clone(), meter, bucket, value, records, kept });
-        }
-    }
-    Ok(counters)
 }
 
 /// A stored contract was checked against its catalogue when it came in, so it is only read here. A later catalogue version

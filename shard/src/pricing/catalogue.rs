@@ -8,9 +8,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::document::{
-    Aggregation, Attribution, Bucket, CatalogueDocument, CountedOf, LevelDocument, PoolPeriod, RoundingAt,
+    Aggregation, Attribution, Bucket, CatalogueDocument, CountedOf, FeeDue, FeePeriod, LevelDocument, PoolPeriod,
+    Prorate, RoundingAt,
 };
-use super::fee::Fee;
 use super::ladders;
 use super::limits::{COUNTER_MAX, CYCLE_HOURS_MIN, LOT_COST_MAX, LOT_UNITS_MAX};
 use super::order::Stage;
@@ -128,6 +128,21 @@ pub enum MeterError {
     UnknownMeter,
     #[error("attribute '{0}' is not among the attributes that the meter keeps; drop it or declare a new meter")]
     UnknownAttribute(String),
+}
+
+/// A fee of a catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fee {
+    /// Under which it stands on bills.
+    pub sku: SkuIndex,
+    pub meter: MeterIndex,
+    /// For one, for one whole period.
+    pub amount: Money,
+    pub period: FeePeriod,
+    pub due: FeeDue,
+    pub prorate: Prorate,
+    /// What a broken period's days are divided by, where that is stated.
+    pub days: Option<u32>,
 }
 
 /// What is priced.

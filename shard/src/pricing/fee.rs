@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ethnum::I256;
 
-use super::catalogue::{Convert, Lookup, Meter, MeterIndex, Price, PriceIndex, SeriesPattern, Sku, SkuIndex};
+use super::catalogue::{Convert, Fee, Lookup, Meter, MeterIndex, Price, PriceIndex, SeriesPattern, Sku, SkuIndex};
 use super::compile::Compiler;
 use super::document::{Aggregation, Bucket, FeeDocument, FeeDue, FeePeriod, LevelDocument, Prorate};
 use super::ladders::number;
@@ -16,21 +16,6 @@ use crate::base::id::{MeterId, PriceId, SkuId, check_name};
 use crate::base::money::{Money, Quantity, Rate, SCALE};
 use crate::base::time::{CycleId, DAY, Period, Timestamp};
 use crate::base::wide::{Rounding, divide, power_of_ten};
-
-/// A fee of a catalogue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fee {
-    /// Under which it stands on bills.
-    pub sku: SkuIndex,
-    pub meter: MeterIndex,
-    /// For one, for one whole period.
-    pub amount: Money,
-    pub period: FeePeriod,
-    pub due: FeeDue,
-    pub prorate: Prorate,
-    /// What a broken period's days are divided by, where that is stated.
-    pub days: Option<u32>,
-}
 
 /// A part of a fee that is due in some cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,8 +30,8 @@ pub struct Simulate {
     /// Cycle, like 2024-09
     #[arg(long)]
     pub cycle: CycleId,
-    /// Bills of the cycle that were issued before, as 'bills show -o json' or 'simulate -o json' printed them, oldest
-    /// first: the result is the difference to them
+    /// Bills that were issued before, as 'bills show -o json' or 'simulate -o json' printed them, oldest first: the result
+    /// is the difference to those of the cycle; those of earlier cycles say what was used of balances
     #[arg(long, value_name = "BILL.json")]
     pub billed: Vec<PathBuf>,
     /// The cycle still counts: minima and shortfalls wait for its last bill

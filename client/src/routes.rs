@@ -1,7 +1,7 @@
 //! Where to send: the shard map and the leaders as last learnt, and one connection a node. A wrong guess teaches: a
 //! redirect names the leader, a newer map epoch asks for the whole map again. What is sent is not decided here.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -65,8 +65,8 @@ struct Table {
     epoch: u64,
     /// Shard of each slot; empty until the first map came.
     shards: Arc<[ShardId]>,
-    leaders: HashMap<ShardId, Leader>,
-    nodes: HashMap<u64, String>,
+    leaders: BTreeMap<ShardId, Leader>,
+    nodes: BTreeMap<u64, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +80,8 @@ struct Leader {
 pub struct Routes {
     table: ArcSwap<Table>,
     seeds: Vec<String>,
-    channels: Mutex<HashMap<String, Channel>>,
+    /// In order, so that a client that goes says goodbye in the same order every time: simulations repeat.
+    channels: Mutex<BTreeMap<String, Channel>>,
     connector: Option<Connector>,
     turn: AtomicUsize,
 }
@@ -102,11 +103,11 @@ impl Routes {
         if seeds.is_empty() {
             return Err(Error::invalid("no endpoint given; name at least one node, like 127.0.0.1:7400"));
         }
-        let table = Table { epoch: 0, shards: Arc::new([]), leaders: HashMap::new(), nodes: HashMap::new() };
+        let table = Table { epoch: 0, shards: Arc::new([]), leaders: BTreeMap::new(), nodes: BTreeMap::new() };
         Ok(Routes {
             table: ArcSwap::from_pointee(table),
             seeds,
-            channels: Mutex::new(HashMap::new()),
+            channels: Mutex::new(BTreeMap::new()),
             connector,
             turn: AtomicUsize::new(0),
         })
@@ -168,7 +169,7 @@ impl Routes {
         }
         let shards: Option<Arc<[ShardId]>> = shards.into_iter().collect();
         let shards = shards.ok_or_else(|| Error::invalid("a shard map leaves slots without a shard"))?;
-        let nodes: HashMap<u64, String> = reply.nodes.iter().map(|node| (node.node, node.address.clone())).collect();
+        let nodes: BTreeMap<u64, String> = reply.nodes.iter().map(|node| (node.node, node.address.clone())).collect();
         self.table.rcu(|table| {
             let mut table = Table::clone(table);
             if reply.map_epoch >= table.epoch {

@@ -18,7 +18,7 @@ use crate::config::{Config, Member};
 use crate::data::admission::Admission;
 use crate::data::shard::Shard;
 use crate::meta::group::Meta;
-use crate::meta::runner::Waits;
+use crate::meta::waits::Waits;
 use crate::store::bills::BillStore;
 use crate::store::blobs::BlobStore;
 use crate::store::catalogues::Catalogues;

@@ -1,5 +1,6 @@
 //! Arguments to a verb: `serve` here, everything else in the client's command line; and the exit codes of both.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -84,7 +85,9 @@ fn main() -> ExitCode {
 async fn demo() -> ExitCode {
     // The demo kills a node: what the others say about it is not for the screen, unless asked for.
     let filter = EnvFilter::try_from_env("RECKONER_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Told on standard error, which may be gone too: that must not end the process either.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.log_internal_errors(false).init();
     match reckoner_node::demo::run().await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(EXIT_FAILED),
@@ -97,7 +100,9 @@ async fn demo() -> ExitCode {
 
 async fn serve(flags: Serve) -> ExitCode {
     let filter = EnvFilter::try_from_env("RECKONER_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Told on standard error, which may be gone too: that must not end the process either.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.log_internal_errors(false).init();
     let stated = Flags {
         data_dir: flags.data_dir,
         listen: flags.listen,
@@ -121,11 +126,11 @@ async fn run(file: Option<PathBuf>, flags: Flags) -> anyhow::Result<()> {
         tracing::warn!(%address, "INSECURE: whoever reaches this address can read and change everything");
     }
     let node = Node::open(config).await?;
-    println!("listening on {}", node.address());
+    say(&format!("listening on {}", node.address()));
     let mut signals = Signals::new()?;
     tokio::select! {
         ready = node.ready(Duration::from_secs(600)) => match ready {
-            Ok(()) => println!("ready on {}", node.address()),
+            Ok(()) => say(&format!("ready on {}", node.address())),
             Err(error) => tracing::warn!(%error, "still waiting"),
         },
         () = signals.next() => {
@@ -143,6 +148,11 @@ async fn run(file: Option<PathBuf>, flags: Flags) -> anyhow::Result<()> {
         // What was not flushed must not be acknowledged: end at once, without the steps of a graceful stop.
         reason = node.failed() => anyhow::bail!(reason),
     }
+}
+
+/// One line on standard output. Whoever listened may have gone, which is no reason to stop serving.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// SIGTERM and Ctrl-C.

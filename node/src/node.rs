@@ -21,7 +21,7 @@ use crate::data::admission::Admission;
 use crate::datadir::{DataDir, DataDirError, Identity};
 use crate::meta::group::{self as meta_group, Meta};
 use crate::meta::job::DOCUMENT_BYTES_MAX;
-use crate::meta::runner::Waits;
+use crate::meta::waits::Waits;
 use crate::net::Listener;
 use crate::seams::Seams;
 use crate::store::attachments::BillAttachments;

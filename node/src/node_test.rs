@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use reckoner_client::batch::batcher::{Batcher, Batching};
+use reckoner_client::batch::batcher::Batcher;
+use reckoner_client::batch::gather::Batching;
 use reckoner_client::batch::records::Settled;
 use reckoner_client::client::Client;
 use reckoner_client::error::Error;
@@ -144,6 +145,11 @@ async fn a_cycle_on_one_node_from_documents_to_a_bill() {
     assert_eq!(push(&client, &[row("1", "acme-web", "601")]).await, ["ID_REUSED"]);
     let (payable, hash) = estimate(&client).await;
     assert_eq!(payable, "90");
+    let shards = client.status().await.unwrap().shards;
+    let held = shards
+        .iter()
+        .fold((0, 0, 0), |sum, shard| (sum.0 + shard.hierarchies, sum.1 + shard.counters, sum.2 + shard.records));
+    assert_eq!(held, (1, 2, 2), "one hierarchy, two counters, two records");
 
     cluster.kill(1).await;
     cluster.restart(1).await.unwrap();

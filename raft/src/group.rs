@@ -16,8 +16,8 @@ use tokio::time::timeout as within;
 
 use crate::applier::{self, index_of, position};
 use crate::error::Error;
-use crate::host::Seeds;
 use crate::machine::{Position, Workers, on_worker};
+use crate::seeds::Seeds;
 use crate::store::log::GroupLog;
 use crate::store::snapshot::SnapshotStore;
 use crate::types::{Data, GroupId, NodeId, Peer, Raft, Types};

@@ -3,13 +3,10 @@
 //! Which groups a node should have is not decided here. Peer calls arrive through [`Host::handle`], see `receive`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use openraft_rt::deterministic_rng::DeterministicRng;
-use openraft_rt_tokio::TokioRuntime;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,6 +18,7 @@ use crate::machine::{Attachments, Machine, Workers, on_worker};
 use crate::net::network::{Caller, Network};
 use crate::net::transport::{Lane, Transport};
 use crate::receive::Transfers;
+use crate::seeds::Seeds;
 use crate::store::journal::{Change, Journal};
 use crate::store::log::{CacheBudget, GroupLog};
 use crate::store::snapshot::{SnapshotStore, StoredSnapshot};
@@ -61,20 +59,6 @@ pub struct HostConfig {
     pub workers: Arc<dyn Workers>,
     /// Seed of every random choice, for simulations; drawn from the system when absent.
     pub seed: Option<u64>,
-}
-
-/// Seeds for the runtime's generator: each entry into openraft runs under one.
-pub(crate) struct Seeds(AtomicU64);
-
-impl Seeds {
-    /// Odd, so that the sequence of seeds has full length.
-    const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-
-    /// Runs `future` with a seed of its own; what it spawns derives from it.
-    pub(crate) fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        let seed = self.0.fetch_add(Self::STEP, Ordering::Relaxed);
-        DeterministicRng::<TokioRuntime>::scope(seed, future)
-    }
 }
 
 /// The groups of one node. Clones are the same host.
@@ -129,7 +113,7 @@ impl Host {
         Self {
             inner: Arc::new(Inner {
                 config,
-                seeds: Arc::new(Seeds(AtomicU64::new(seed))),
+                seeds: Arc::new(Seeds::new(seed)),
                 caller,
                 transfers: Transfers::default(),
                 budget,

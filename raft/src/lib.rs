@@ -10,6 +10,7 @@ pub mod host;
 pub mod machine;
 pub mod net;
 mod receive;
+mod seeds;
 pub mod service;
 pub mod store;
 pub mod timings;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use parking_lot::Mutex;
-use reckoner_client::batch::batcher::{Batcher, Batching};
+use reckoner_client::batch::batcher::Batcher;
+use reckoner_client::batch::gather::Batching;
 use reckoner_client::batch::records::Settled;
 use reckoner_client::client::Client;
 use reckoner_client::proto;

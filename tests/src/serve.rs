@@ -51,7 +51,10 @@ pub async fn run(serve: Serve) -> anyhow::Result<()> {
     }
     let node = Node::start(config, identity, seams).await?;
     println!("listening on {}", node.address());
-    node.ready(Duration::from_secs(120)).await.context("the node is not ready")?;
+    tokio::select! {
+        ready = node.ready(Duration::from_secs(120)) => ready.context("the node is not ready")?,
+        reason = node.failed() => anyhow::bail!(reason),
+    }
     println!("ready");
     anyhow::bail!(node.failed().await)
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use reckoner_client::batch::batcher::{Batcher, Batching, NotTaken, Sink};
+use reckoner_client::batch::batcher::Batcher;
+use reckoner_client::batch::gather::{Batching, NotTaken, Sink};
 use reckoner_client::batch::records::{Series, Settled};
 use reckoner_client::client::{Client, ClientConfig};
 use reckoner_client::files::documents::read_source;
@@ -59,8 +60,11 @@ pub async fn run(options: &Options) -> Result<IngestRun> {
 async fn measure(options: &Options, server: &Server) -> Result<IngestRun> {
     let config = ClientConfig { deadline: Duration::from_secs(120), ..ClientConfig::default() };
     let client = Client::connect(&server.endpoints, config).await?;
+    let progress = Progress::start(options.nodes);
+    progress.say(&format!("{} hierarchies are applied", options.shape.roots));
     set_up(&client, &options.shape).await?;
 
+    progress.say(&format!("{} producers define {} series", options.producers, options.shape.counters()));
     let mut producers = Vec::new();
     for index in 0..options.producers {
         producers.push(Producer::open(&client, options, index).await?);
@@ -74,6 +78,7 @@ async fn measure(options: &Options, server: &Server) -> Result<IngestRun> {
         producer.latencies.lock().reset();
     }
     let before: u64 = producers.iter().map(|producer| producer.pushed).sum();
+    progress.say(&format!("records are pushed for {} s", options.seconds));
 
     let (pid, own) = (server.pid(), std::process::id());
     let usage = |pid| process::cpu_seconds(pid).unwrap_or(0.0);
@@ -106,7 +111,9 @@ async fn measure(options: &Options, server: &Server) -> Result<IngestRun> {
     for producer in &producers {
         latencies.add(&*producer.latencies.lock())?;
     }
+    progress.say("every counter is read back and compared");
     let counted_once = check(&client, options, &mut producers).await?;
+    progress.say("done");
     let millions = records as f64 / 1e6;
     Ok(IngestRun {
         scenario: "ingest".to_owned(),
@@ -127,6 +134,22 @@ async fn measure(options: &Options, server: &Server) -> Result<IngestRun> {
         machine: process::machine(),
         commit: report::commit(),
     })
+}
+
+/// Says on standard error what the run is at.
+struct Progress {
+    nodes: u64,
+    started: Instant,
+}
+
+impl Progress {
+    fn start(nodes: u64) -> Progress {
+        Progress { nodes, started: Instant::now() }
+    }
+
+    fn say(&self, what: &str) {
+        eprintln!("ingest, {} node(s), {:6.1} s: {what}", self.nodes, self.started.elapsed().as_secs_f64());
+    }
 }
 
 /// Applies the catalogue and all hierarchies.

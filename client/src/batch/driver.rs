@@ -1,6 +1,6 @@
 //! The one task that owns what is on its way: it packs runs into batches, keeps several in flight a shard, reads the
 //! verdicts, and sends again what has none: the same records under the same numbers, in the same order, to the same slot.
-//! Gathering records is `batcher`'s matter, carrying bytes is `lane`'s.
+//! Gathering records is `gather`'s matter, carrying bytes is `lane`'s.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,14 +15,13 @@ use reckoner_shard::machine::codec;
 use reckoner_shard::machine::command::{BatchVerdict, Outcome, SegmentVerdict, Verdict};
 use reckoner_shard::placement::SLOTS;
 use reckoner_shard::usage::segment::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Head, HeadMode, Packed, Writer};
-use reckoner_shard::usage::series::SeriesKey;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::batcher::{Batching, Shared, Sink};
+use super::gather::{Batching, Message, Shared, Sink};
 use super::lane::{Event, InFlight, Lane, LaneEvent, Sent};
 use super::numbers::Numbers;
-use super::records::{Body, Records, Run, Settled};
+use super::records::{Records, Run, Settled};
 use crate::error::Error;
 use crate::proto;
 use crate::proto::push_reply::Result as PushResult;
@@ -37,17 +36,6 @@ const OUT_OF_ORDER_MAX: u32 = 3;
 const TICK: Duration = Duration::from_millis(2);
 /// A question for the shard map that takes longer is asked anew when the map is needed again.
 const MAP_DEADLINE: Duration = Duration::from_secs(2);
-
-/// What the batcher hands over.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// A new series, under the next index.
-    Series(SeriesKey, u8),
-    /// Gathered records.
-    Sealed(Body),
-    /// A record that was refused before it was sent.
-    Local { number: Option<u64>, id: String, refusal: Refusal },
-}
 
 /// What is known of a slot.
 #[derive(Debug, Default)]

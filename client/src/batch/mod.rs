@@ -2,6 +2,7 @@
 //! and sent again under the same numbers until each has a verdict.
 
 pub mod batcher;
+pub mod gather;
 pub mod records;
 
 mod driver;

@@ -63,7 +63,9 @@ pub fn validate(files: &Files, out: &Out) -> Result<Exit, Error> {
             let row = DocumentRow::of(placed);
             vec![row.kind.to_owned(), row.name, row.file]
         });
-        out.table(&["kind", "name", "file"], &[], rows.collect());
+        if !documents.is_empty() {
+            out.table(&["kind", "name", "file"], &[], rows.collect());
+        }
     }
     if errors > 0 {
         out.say(&format!("{}: nothing of this can be applied", count(errors, "error")));

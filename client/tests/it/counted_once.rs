@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use reckoner_client::batch::batcher::{Batcher, Batching, NotTaken, Totals};
+use reckoner_client::batch::batcher::Batcher;
+use reckoner_client::batch::gather::{Batching, NotTaken, Totals};
 use reckoner_client::batch::records::{Series, Settled};
 use reckoner_client::client::{Client, ClientConfig};
 use reckoner_shard::base::id::{AccountId, ProducerId};

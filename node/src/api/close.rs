@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::bills;
+use super::issued;
 use super::status::{Trouble, refusal_out};
 use super::wire;
 use crate::context::Context;
@@ -71,8 +71,8 @@ pub async fn one(
         };
         if is_issued(&read.view, root, cycle)? {
             let mut summaries = Vec::new();
-            for bill in bills::issued(&read.view, root)?.iter().filter(|bill| bill.cycle == cycle) {
-                summaries.push(bills::summary(context, root, bill).await?);
+            for bill in issued::issued(&read.view, root)?.iter().filter(|bill| bill.cycle == cycle) {
+                summaries.push(issued::summary(context, root, bill).await?);
             }
             return Ok(out("issued", summaries));
         }

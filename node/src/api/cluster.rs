@@ -150,7 +150,10 @@ impl Door {
             let matched = own.or(status.matched.get(&id).copied().flatten()).unwrap_or(0);
             ReplicaStatus { node: *node, role: role.to_owned(), matched }
         };
-        let totals = shard.view(None).await.map(|read| totals(&read.view)).unwrap_or_default();
+        let totals = match shard.view(None).await {
+            Ok(read) => workers::run(self.0.workers.as_ref(), move || totals(&read.view)).await.unwrap_or_default(),
+            Err(_) => Totals::default(),
+        };
         ShardStatus {
             id,
             leader_node: leader,
@@ -159,9 +162,9 @@ impl Door {
             applied: status.applied.map_or(0, |position| position.index),
             replicas: replicas.iter().map(replica).collect(),
             slots,
-            hierarchies: totals.0,
-            counters: totals.1,
-            records: 0,
+            hierarchies: totals.hierarchies,
+            counters: totals.counters,
+            records: totals.records,
         }
     }
 
@@ -181,9 +184,25 @@ impl Door {
 }
 
 /// Hierarchies and series of a shard.
-fn totals(view: &View) -> (u64, u64) {
-    let slots = view.slots.values();
-    slots.fold((0, 0), |sum, slot| (sum.0 + slot.root_numbers.len() as u64, sum.1 + slot.series.rows.len() as u64))
+/// What a shard holds in memory.
+#[derive(Default)]
+struct Totals {
+    hierarchies: u64,
+    counters: u64,
+    records: u64,
+}
+
+fn totals(view: &View) -> Totals {
+    let mut totals = Totals::default();
+    for slot in view.slots.values() {
+        totals.hierarchies += slot.root_numbers.len() as u64;
+        totals.counters += slot.series.rows.len() as u64;
+        let counters = &slot.counters;
+        let months = counters.lanes.iter().flat_map(|lane| lane.counted()).map(|(_, _, records)| records);
+        let others = counters.buckets.iter().chain(counters.late.iter()).map(|(_, lot)| lot.records);
+        totals.records += months.chain(others).sum::<u64>();
+    }
+    totals
 }
 
 fn state_word(state: StepState) -> &'static str {

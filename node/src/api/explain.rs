@@ -9,7 +9,7 @@ use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::billing::bill::{BillBody, Line, Source};
 use serde_json::Value;
 
-use super::bills::{self, Issued};
+use super::issued::{self, Issued};
 use super::status::Trouble;
 use super::wire;
 use crate::context::Context;
@@ -22,17 +22,17 @@ pub async fn explain(context: &Arc<Context>, request: ExplainRequest) -> Result<
     let root = wire::account_in(&request.root)?;
     let cycle = wire::cycle_in(&request.cycle)?;
     let (shard, read) = wire::read_of(context, &root, request.freshness).await?;
-    let issued = bills::issued(&read.view, &root)?;
+    let issued = issued::issued(&read.view, &root)?;
     let of_cycle = issued.into_iter().filter(|bill| cycle == Some(bill.cycle));
     let issued = choose(of_cycle.collect(), &root, &request.payer, |bill: &Issued| bill.envelope.payer.as_str())?;
     let (body, bill) = match issued {
         Some(issued) => {
-            let body = bills::body_of(context, &issued).await?;
-            let bill = bills::issued_out(&body, &issued, form);
+            let body = issued::body_of(context, &issued).await?;
+            let bill = issued::issued_out(&body, &issued, form);
             (body, bill)
         }
         None => {
-            let bodies = bills::estimate(context, &read, &root, &request.payer, cycle).await?;
+            let bodies = issued::estimate(context, &read, &root, &request.payer, cycle).await?;
             let body = choose(bodies, &root, &request.payer, |body: &BillBody| body.payer.as_str())?;
             let body = body.ok_or_else(|| {
                 Refusal::new(
@@ -40,7 +40,7 @@ pub async fn explain(context: &Arc<Context>, request: ExplainRequest) -> Result<
                     format!("'{root}' has no usage and no bill there; nothing is to explain"),
                 )
             })?;
-            let bill = bills::estimate_out(&body, form);
+            let bill = issued::estimate_out(&body, form);
             (body, bill)
         }
     };

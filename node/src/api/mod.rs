@@ -9,6 +9,7 @@ pub mod cluster;
 mod counters;
 mod explain;
 pub mod internal;
+pub mod issued;
 mod rows;
 pub mod server;
 pub mod status;

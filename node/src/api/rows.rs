@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use reckoner_client::batch::batcher::{Batcher, Batching};
+use reckoner_client::batch::batcher::Batcher;
+use reckoner_client::batch::gather::Batching;
 use reckoner_client::batch::records::Settled;
 use reckoner_client::error::Error;
 use reckoner_client::proto::{PushRowsReply, PushRowsRequest, UsageRow};

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use reckoner_client::batch::batcher::{Batcher, Batching, Totals};
+use reckoner_client::batch::batcher::Batcher;
+use reckoner_client::batch::gather::{Batching, Totals};
 use reckoner_client::batch::records::Settled;
 use reckoner_client::client::Client;
 use reckoner_client::files::documents::{Placed, read_source};
@@ -24,7 +25,7 @@ use reckoner_shard::usage::record::UsageRecord;
 use super::check;
 use super::example::{Example, FOCUS, FOCUS_EXPECTED, TOKENS};
 use super::screen::Screen;
-use crate::api::bills::issued as issued_in;
+use crate::api::issued::issued as issued_in;
 use crate::local::{LocalCluster, LocalConfig};
 
 const NODES: u64 = 3;

@@ -1,11 +1,16 @@
 //! What the meta group replicates: commands, their outcomes, and the tables, all prost messages with a format number.
 //! What a command does is in [`super::state`].
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use prost::Message as _;
 
 /// Format of entries, outcomes and tables.
 pub const FORMAT: u32 = 1;
+
+/// Steps that are carried out together: enough to fill a flush of the log, few enough for one node's connections.
+pub const WAVE_MAX: usize = 64;
 
 /// A node and its address.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -135,6 +140,25 @@ impl JobRow {
         (self.steps[open].state() == StepState::Waiting).then_some(open)
     }
 
+    /// The steps that may be carried out together now: the next one and those behind it of its kind, up to a second
+    /// document of the same name, which has to see what the first one did.
+    pub fn next_wave(&self) -> Vec<usize> {
+        let Some(first) = self.next_step() else { return Vec::new() };
+        let kind = self.steps[first].kind();
+        if kind == StepKind::Register {
+            return vec![first];
+        }
+        let mut names = BTreeMap::new();
+        let open = self.steps.iter().enumerate().skip(first);
+        open.take_while(|(_, step)| {
+            step.kind() == kind && *names.entry(&step.name).or_insert(step.document) == step.document
+        })
+        .filter(|(_, step)| step.state() == StepState::Waiting)
+        .map(|(index, _)| index)
+        .take(WAVE_MAX)
+        .collect()
+    }
+
     /// Whether nothing more will happen.
     pub fn ended(&self) -> bool {
         self.next_step().is_none()
@@ -192,18 +216,26 @@ pub struct OpenJob {
     pub job: Option<JobRow>,
 }
 
-/// Records what came of a step.
+/// Records what came of steps that were carried out together.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct EndStep {
+pub struct EndSteps {
     #[prost(string, tag = "1")]
     pub job: String,
-    #[prost(uint32, tag = "2")]
+    #[prost(message, repeated, tag = "2")]
+    pub ends: Vec<StepEnd>,
+}
+
+/// What came of a step.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StepEnd {
+    /// Index among the job's steps.
+    #[prost(uint32, tag = "1")]
     pub step: u32,
-    #[prost(enumeration = "StepState", tag = "3")]
+    #[prost(enumeration = "StepState", tag = "2")]
     pub state: i32,
-    #[prost(string, tag = "4")]
+    #[prost(string, tag = "3")]
     pub detail: String,
-    #[prost(uint32, tag = "5")]
+    #[prost(uint32, tag = "4")]
     pub refusal: u32,
 }
 
@@ -228,7 +260,7 @@ pub enum Command {
     #[prost(message, tag = "4")]
     OpenJob(OpenJob),
     #[prost(message, tag = "5")]
-    EndStep(EndStep),
+    EndSteps(EndSteps),
     #[prost(message, tag = "6")]
     Register(Register),
 }

@@ -301,6 +301,8 @@ pub fn plan(id: &str, documents: &[Parsed], map: &ShardMap) -> JobRow {
             }
         }
     }
+    // Kind by kind, so that steps of a kind can go together: everything is on disk before anything is put.
+    steps.sort_by_key(|step| step.kind);
     JobRow { id: id.to_owned(), documents: rows.collect(), steps }
 }
 

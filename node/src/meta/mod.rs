@@ -6,3 +6,4 @@ pub mod job;
 pub mod runner;
 pub mod state;
 pub mod step;
+pub mod waits;

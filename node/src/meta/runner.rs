@@ -1,15 +1,14 @@
 //! The job runner: an actor on every node that works only on the meta group's leader. It founds the cluster once, keeps
 //! nodes' addresses, and runs jobs step by step. What a step does is in [`super::step`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use futures::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Notify;
 
-use super::command::{Command, EndStep, NodeRow, PutNode, StepState};
+use super::command::{Command, EndSteps, NodeRow, PutNode, StepEnd, StepState};
 use super::state::founding;
 use super::step::{self, Came};
 use crate::config::Member;
@@ -17,24 +16,6 @@ use crate::context::Context;
 
 /// How often the runner looks when nobody woke it: a step that waits is tried again.
 const INTERVAL: Duration = Duration::from_millis(500);
-
-/// What steps wait for, by job, for whoever asks how far a job is. Known on the leader only.
-#[derive(Default)]
-pub struct Waits(Mutex<BTreeMap<String, String>>);
-
-impl Waits {
-    /// What the next step of a job waits for.
-    pub fn of(&self, job: &str) -> Option<String> {
-        self.0.lock().get(job).cloned()
-    }
-
-    fn set(&self, job: &str, what: Option<String>) {
-        match what {
-            Some(what) => drop(self.0.lock().insert(job.to_owned(), what)),
-            None => drop(self.0.lock().remove(job)),
-        }
-    }
-}
 
 pub enum Message {
     /// Look what there is to do.
@@ -129,22 +110,34 @@ impl Running {
         loop {
             let state = context.meta.state();
             let Some(job) = state.job(id) else { return };
-            let Some(at) = job.next_step() else {
+            let wave = job.next_wave();
+            if wave.is_empty() {
                 context.waits.set(id, None);
                 return;
-            };
-            let (state, detail, refusal) = match step::run(context, job, &job.steps[at]).await {
-                Came::Done(detail) => (StepState::Done, detail, 0),
-                Came::Refused(refusal) => (StepState::Refused, refusal.detail, u32::from(refusal.reason.number())),
-                Came::Later(what) => {
-                    tracing::info!(job = id, step = job.steps[at].name, what, "a step of a job waits");
-                    context.waits.set(id, Some(what));
+            }
+            let came = join_all(wave.iter().map(|at| step::run(context, job, &job.steps[*at]))).await;
+            let (mut ends, mut waits) = (Vec::new(), None);
+            for (at, came) in wave.into_iter().zip(came) {
+                let (state, detail, refusal) = match came {
+                    Came::Done(detail) => (StepState::Done, detail, 0),
+                    Came::Refused(refusal) => (StepState::Refused, refusal.detail, u32::from(refusal.reason.number())),
+                    Came::Later(what) => {
+                        tracing::info!(job = id, step = job.steps[at].name, what, "a step of a job waits");
+                        waits.get_or_insert(what);
+                        continue;
+                    }
+                };
+                ends.push(StepEnd { step: at as u32, state: state as i32, detail, refusal });
+            }
+            if !ends.is_empty() {
+                let ended = EndSteps { job: id.to_owned(), ends };
+                if let Err(error) = context.meta.propose(Command::EndSteps(ended)).await {
+                    tracing::info!(job = id, %error, "steps were done and not recorded, they will be repeated");
                     return;
                 }
-            };
-            let end = EndStep { job: id.to_owned(), step: at as u32, state: state as i32, detail, refusal };
-            if let Err(error) = context.meta.propose(Command::EndStep(end)).await {
-                tracing::info!(job = id, %error, "a step was done and not recorded, it will be repeated");
+            }
+            if waits.is_some() {
+                context.waits.set(id, waits);
                 return;
             }
         }

@@ -6,7 +6,7 @@ use prost::Message as _;
 use reckoner_shard::base::refusal::{Reason, Refusal};
 
 use super::command::{
-    CatalogueRow, Command, EndStep, Entry, FORMAT, Found, JobRow, NodeRow, OpenJob, Outcome, RangeRow, Register,
+    CatalogueRow, Command, EndSteps, Entry, FORMAT, Found, JobRow, NodeRow, OpenJob, Outcome, RangeRow, Register,
     ReplicasRow, StepState, Tables,
 };
 
@@ -62,7 +62,7 @@ impl MetaState {
             Command::Found(found) => self.found(found),
             Command::PutNode(put) => self.put_node(put.node.unwrap_or_default()),
             Command::OpenJob(OpenJob { job }) => self.open_job(job.unwrap_or_default()),
-            Command::EndStep(end) => self.end_step(&end),
+            Command::EndSteps(ended) => self.end_steps(ended),
             Command::Register(register) => self.register(&register),
         };
         Ok(result.unwrap_or_else(|refusal| Outcome {
@@ -162,17 +162,22 @@ impl MetaState {
         Ok(Outcome::default())
     }
 
-    fn end_step(&mut self, end: &EndStep) -> Result<Outcome, Refusal> {
-        let not_found = || Refusal::new(Reason::NotFound, format!("job {} has no step {}", end.job, end.step));
-        let job = self.tables.jobs.iter_mut().find(|job| job.id == end.job).ok_or_else(not_found)?;
-        let step = job.steps.get_mut(end.step as usize).ok_or_else(not_found)?;
-        if step.state() != StepState::Waiting {
-            return Ok(unchanged());
+    fn end_steps(&mut self, ended: EndSteps) -> Result<Outcome, Refusal> {
+        let not_found = |what: String| Refusal::new(Reason::NotFound, what);
+        let job = self.tables.jobs.iter_mut().find(|job| job.id == ended.job);
+        let job = job.ok_or_else(|| not_found(format!("there is no job {}", ended.job)))?;
+        if let Some(end) = ended.ends.iter().find(|end| end.step as usize >= job.steps.len()) {
+            return Err(not_found(format!("job {} has no step {}", ended.job, end.step)));
         }
-        step.state = end.state;
-        step.detail.clone_from(&end.detail);
-        step.refusal = end.refusal;
-        Ok(Outcome::default())
+        let mut outcome = unchanged();
+        for end in ended.ends {
+            let step = &mut job.steps[end.step as usize];
+            if step.state() == StepState::Waiting {
+                (step.state, step.detail, step.refusal) = (end.state, end.detail, end.refusal);
+                outcome.unchanged = false;
+            }
+        }
+        Ok(outcome)
     }
 
     fn register(&mut self, register: &Register) -> Result<Outcome, Refusal> {
@@ -229,7 +234,7 @@ pub fn founding(cluster: u128, nodes: Vec<NodeRow>, shards: u32) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{DocumentRow, StepKind, StepRow, encode};
+    use super::super::command::{DocumentRow, StepEnd, StepKind, StepRow, encode};
     use super::*;
 
     fn node(id: u64) -> NodeRow {
@@ -293,7 +298,8 @@ mod tests {
         let other = JobRow { documents: vec![], ..job.clone() };
         assert_eq!(apply(&mut state, open(&other)).refusal, u32::from(Reason::VersionConflict.number()));
         let end = |step, end: StepState| {
-            Command::EndStep(EndStep { job: "j".into(), step, state: end as i32, ..EndStep::default() })
+            let end = StepEnd { step, state: end as i32, ..StepEnd::default() };
+            Command::EndSteps(EndSteps { job: "j".into(), ends: vec![end] })
         };
         assert_eq!(state.job("j").unwrap().next_step(), Some(0));
         apply(&mut state, end(0, StepState::Done));
@@ -302,6 +308,28 @@ mod tests {
         apply(&mut state, end(1, StepState::Refused));
         assert!(state.job("j").unwrap().ended());
         assert_ne!(apply(&mut state, end(9, StepState::Done)).refusal, 0);
+    }
+
+    #[test]
+    fn steps_of_a_kind_go_together() {
+        fn check(steps: &[(StepKind, &str, u32)], done: usize, expected: &[usize]) {
+            let rows = steps.iter().enumerate().map(|(index, (kind, name, document))| StepRow {
+                kind: *kind as i32,
+                name: (*name).to_owned(),
+                document: *document,
+                state: if index < done { StepState::Done } else { StepState::Waiting } as i32,
+                ..StepRow::default()
+            });
+            let job = JobRow { id: "j".into(), documents: vec![], steps: rows.collect() };
+            assert_eq!(job.next_wave(), expected, "{steps:?} after {done}");
+        }
+        use StepKind::{Activate, Hierarchy, Register};
+        check(&[(Hierarchy, "put a", 0), (Hierarchy, "put b", 1), (Activate, "activate c", 2)], 0, &[0, 1]);
+        check(&[(Hierarchy, "put a", 0), (Hierarchy, "put b", 1), (Activate, "activate c", 2)], 1, &[1]);
+        check(&[(Hierarchy, "put a", 0), (Hierarchy, "put b", 1), (Activate, "activate c", 2)], 3, &[]);
+        // One document on several shards goes together; a second version of it waits for the first.
+        check(&[(Activate, "activate c", 0), (Activate, "activate c", 0), (Activate, "activate c", 1)], 0, &[0, 1]);
+        check(&[(Register, "register c", 0), (Register, "register d", 1)], 0, &[0]);
     }
 
     #[test]

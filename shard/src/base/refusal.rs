@@ -111,7 +111,7 @@ impl Reason {
         code
     }
 
-    /// Whether sending the same thing again can succeed; such a refusal consumes nothing (DESIGN: repeats).
+    /// Whether sending the same thing again can succeed; such a refusal consumes nothing (ARCHITECTURE.md, "Once").
     pub fn heals(self) -> bool {
         use Reason::*;
         match self {

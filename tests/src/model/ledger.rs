@@ -1,5 +1,5 @@
 //! The reference machine: every record ever sent kept in a list, every question answered by walking it. What a record is
-//! told (accepted, late, duplicate, refused) and which cycle it counts in, by the letter of DESIGN.md sections 5 and 7.
+//! told (accepted, late, duplicate, refused) and which cycle it counts in, by the letter of ARCHITECTURE.md.
 //! What the counted usage costs lives in `bill.rs`.
 
 use std::collections::BTreeMap;

@@ -1,0 +1,110 @@
+//! Bodies and envelopes of bills as the doors hand them out: estimates folded now, issued bills from this node's disk.
+
+use std::sync::Arc;
+
+use reckoner_client::proto::{Bill, BillForm, BillSummary};
+use reckoner_client::wire::bills as out;
+use reckoner_shard::base::id::AccountId;
+use reckoner_shard::base::refusal::Refusal;
+use reckoner_shard::base::time::CycleId;
+use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::codec;
+use reckoner_shard::billing::cycle::{CutCycle, IssuedBill, Phase};
+use reckoner_shard::machine::query::{NoSource, View};
+
+use super::status::Trouble;
+use crate::context::Context;
+use crate::data::billing;
+use crate::data::shard::Read;
+use crate::workers;
+
+/// A bill that has its number.
+pub struct Issued {
+    pub cycle: CycleId,
+    pub envelope: IssuedBill,
+}
+
+/// The number of a bill as people write it: the payer and a count.
+pub fn number_of(bill: &IssuedBill) -> String {
+    format!("{}-{:04}", bill.payer, bill.number)
+}
+
+/// The issued bills of a hierarchy, oldest cycle first, then by payer and currency.
+pub fn issued(view: &View, root: &AccountId) -> Result<Vec<Issued>, Refusal> {
+    let of = |cut: &CutCycle| match &cut.phase {
+        Phase::Issued(bills) | Phase::Archived(bills, _) => {
+            bills.iter().map(|bill| Issued { cycle: cut.cycle, envelope: bill.clone() }).collect()
+        }
+        Phase::Closing | Phase::Closed(_) => Vec::new(),
+    };
+    Ok(view.cycles(root)?.cut.iter().flat_map(of).collect())
+}
+
+/// The bodies that would be issued now, of one payer or of all.
+pub async fn estimate(
+    context: &Arc<Context>,
+    read: &Read,
+    root: &AccountId,
+    payer: &str,
+    cycle: Option<CycleId>,
+) -> Result<Vec<BillBody>, Trouble> {
+    let cycle = match cycle {
+        Some(cycle) => cycle,
+        None => read.view.cycles(root)?.open,
+    };
+    let source = billing::source(context, &read.view, root, cycle).await.map_err(|why| match why {
+        NoSource::Refused(refusal) => Trouble::Refused(refusal),
+        NoSource::BlobMissing(_) => Trouble::unavailable(why.to_string()),
+    })?;
+    let folded = workers::run(context.workers.as_ref(), move || billing::bodies(&source)).await;
+    let folded = folded.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
+    let bodies = folded.map_err(|error| Trouble::Broken { message: error.to_string() })?;
+    Ok(bodies.into_iter().filter(|body| payer.is_empty() || body.payer.as_str() == payer).collect())
+}
+
+/// The body of an issued bill from this node's disk.
+pub async fn body_of(context: &Arc<Context>, bill: &Issued) -> Result<BillBody, Trouble> {
+    let (bills, cycle, hash) = (context.bills.clone(), bill.cycle, bill.envelope.body_hash);
+    let number = number_of(&bill.envelope);
+    let read = workers::run(context.workers.as_ref(), move || bills.get(Some(cycle), &hash)).await;
+    let read = read.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
+    let bytes = read
+        .map_err(|error| Trouble::Broken { message: format!("bill {number}: {error}") })?
+        .ok_or_else(|| Trouble::unavailable(format!("bill {number} is not on this node yet; try again")))?;
+    codec::decode(&bytes).map_err(|error| Trouble::Broken { message: format!("bill {number}: {error}") })
+}
+
+/// A bill with its envelope.
+pub fn issued_out(body: &BillBody, bill: &Issued, form: BillForm) -> Bill {
+    let envelope = &bill.envelope;
+    let first = envelope.previous == [0; 32];
+    Bill {
+        number: number_of(envelope),
+        status: "issued".to_owned(),
+        issued_at_ns: Some(envelope.issued_at.0),
+        previous_hash: if first { bytes::Bytes::new() } else { envelope.previous.to_vec().into() },
+        ..out::bill(body, form)
+    }
+}
+
+/// A bill without an envelope.
+pub fn estimate_out(body: &BillBody, form: BillForm) -> Bill {
+    Bill { status: "estimate".to_owned(), ..out::bill(body, form) }
+}
+
+/// An issued bill in one row.
+pub async fn summary(context: &Arc<Context>, root: &AccountId, bill: &Issued) -> Result<BillSummary, Trouble> {
+    let body = body_of(context, bill).await?;
+    Ok(BillSummary {
+        number: number_of(&bill.envelope),
+        root: root.to_string(),
+        payer: bill.envelope.payer.to_string(),
+        currency: bill.envelope.currency.to_string(),
+        cycle: bill.cycle.to_string(),
+        status: "issued".to_owned(),
+        payable: body.payable.to_string(),
+        lines: body.lines.len() as u32,
+        body_hash: bill.envelope.body_hash.to_vec().into(),
+        issued_at_ns: Some(bill.envelope.issued_at.0),
+    })
+}

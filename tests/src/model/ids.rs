@@ -1,5 +1,5 @@
 //! Records recognised by id, and strays by number, within a stated room: by hour of usage time, whole hours forgotten
-//! oldest first (DESIGN.md section 5).
+//! oldest first (ARCHITECTURE.md).
 
 use std::collections::BTreeMap;
 

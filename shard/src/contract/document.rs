@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::AccountId;
@@ -12,14 +13,14 @@ use crate::pricing::order::Stage;
 use crate::pricing::selector::PatternTexts;
 
 /// The word `Contract` in the field `kind`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ContractKind {
     #[default]
     Contract,
 }
 
 /// One version of a hierarchy's contract.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContractDocument {
     pub kind: ContractKind,
@@ -41,7 +42,7 @@ pub struct ContractDocument {
 }
 
 /// One rule. Within a stage clauses apply in file order, each on what the ones before left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "mechanism", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ClauseDocument {
     /// A rate of the customer's own in place of the public ladder's amounts.
@@ -90,7 +91,7 @@ pub enum ClauseDocument {
 }
 
 /// Which of the percent stages a clause belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PercentKind {
     /// Lines chosen by sku, usage type, operation, region or attributes.
@@ -103,7 +104,7 @@ pub enum PercentKind {
 
 /// Which lines: every field that is given must match; a field with several patterns matches where one of them does;
 /// `*` stands for any run of characters. No field at all matches every line.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScopeDocument {
     #[serde(default, skip_serializing_if = "PatternTexts::is_empty")]
@@ -127,7 +128,7 @@ pub struct ScopeDocument {
 }
 
 /// A threshold in another service, or in any scope.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TriggerDocument {
     pub scope: ScopeDocument,
@@ -145,7 +146,7 @@ pub struct TriggerDocument {
     pub per: TriggerPer,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TriggerPer {
     #[default]

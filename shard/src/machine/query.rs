@@ -330,6 +330,17 @@ impl View {
         Ok(FoldSource { hierarchy: row.hierarchy.clone(), cycle, version, catalogue, contract, counters })
     }
 
+    /// The catalogue and contract versions that a cycle is priced by: of a cut cycle those that the cut fixed, else those
+    /// that govern now.
+    pub fn versions_of(
+        &self,
+        root: &AccountId,
+        cycle: CycleId,
+    ) -> Result<(CatalogueVersion, Option<ContractVersion>), Refusal> {
+        let (catalogue, contract) = self.inputs(self.slot_of_root(root)?.root_row(root)?, cycle)?;
+        Ok((catalogue, contract.cloned()))
+    }
+
     /// Catalogue and contract versions of a cycle.
     fn inputs<'a>(
         &self,
@@ -355,14 +366,26 @@ impl View {
 
     /// The counters of a cut cycle as bytes, to be kept beside its bills; the hash is blake3 of them.
     pub fn archive(&self, root: &AccountId, cycle: CycleId) -> Result<Vec<u8>, Refusal> {
-        let slot = self.slot_of_root(root)?;
-        let row = slot.root_row(root)?;
-        match row.cycles.status(cycle, self.stamp) {
-            Status::Closing | Status::Closed | Status::Issued => {}
+        match self.cycle_status(root, cycle)? {
+            Status::Closing | Status::Closed | Status::Issued => self.packed(root, cycle),
             status => {
                 let detail = format!("cycle {cycle} of '{root}' is {status:?}, only a cut cycle is archived");
-                return Err(Refusal::new(Reason::CycleNotOpen, detail));
+                Err(Refusal::new(Reason::CycleNotOpen, detail))
             }
+        }
+    }
+
+    /// What a cycle that is in memory counted on time so far, as an archive keeps it.
+    pub fn packed(&self, root: &AccountId, cycle: CycleId) -> Result<Vec<u8>, Refusal> {
+        let slot = self.slot_of_root(root)?;
+        let row = slot.root_row(root)?;
+        let status = row.cycles.status(cycle, self.stamp);
+        if matches!(status, Status::Never | Status::Ahead | Status::Archived) {
+            let detail = format!(
+                "counters of cycle {cycle} of '{root}' are not in memory; {} and the next are",
+                row.cycles.open
+            );
+            return Err(Refusal::new(Reason::CycleNotOpen, detail));
         }
         let mut archive = wire::Archive {
             format: ARCHIVE_FORMAT,

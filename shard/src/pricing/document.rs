@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::order::Stage;
@@ -11,14 +12,14 @@ use crate::base::time::CycleId;
 use crate::base::wide::Rounding;
 
 /// The word `Catalogue` in the field `kind`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CatalogueKind {
     #[default]
     Catalogue,
 }
 
 /// One version of a catalogue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CatalogueDocument {
     pub kind: CatalogueKind,
@@ -27,6 +28,9 @@ pub struct CatalogueDocument {
     pub currency: Currency,
     /// First cycle of this version, `2024-09`.
     pub effective: CycleId,
+    /// Where it was taken from, for people: code and version of each price list. It changes no bill.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub rounding: RoundingDocument,
     /// The order of stages; those left out are off. Default: all, in the order of `pricing::order::DEFAULT_ORDER`.
@@ -43,7 +47,7 @@ pub struct CatalogueDocument {
 }
 
 /// When and how amounts are rounded to what can be paid.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoundingDocument {
     #[serde(default)]
@@ -55,7 +59,7 @@ pub struct RoundingDocument {
     pub decimals: Option<i32>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoundingAt {
     /// Lines keep 12 decimals; the payable is rounded once.
@@ -66,7 +70,7 @@ pub enum RoundingAt {
 }
 
 /// What is measured. Nothing of a meter may change in a later version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeterDocument {
     pub id: String,
@@ -94,7 +98,7 @@ pub struct MeterDocument {
 }
 
 /// What a counter keeps of its records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregation {
     /// The sum of their quantities.
@@ -105,7 +109,7 @@ pub enum Aggregation {
 }
 
 /// The period of one counter within a cycle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bucket {
     #[default]
@@ -115,7 +119,7 @@ pub enum Bucket {
 }
 
 /// What is priced: a selector over series, a unit and a price.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SkuDocument {
     pub id: String,
@@ -136,7 +140,7 @@ pub struct SkuDocument {
 }
 
 /// Which series a SKU prices: `*` stands for any run of characters, at the start, the end or between.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MatchDocument {
     #[serde(default = "any", skip_serializing_if = "is_any")]
@@ -153,7 +157,7 @@ pub struct MatchDocument {
 }
 
 /// From the meter's unit to the priced unit: the pool's total is divided once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConvertDocument {
     /// `1073741824` makes GB of bytes; default 1.
@@ -165,7 +169,7 @@ pub struct ConvertDocument {
 }
 
 /// A price, for one SKU or for several.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PriceDocument {
     pub id: String,
@@ -198,7 +202,7 @@ pub struct PriceDocument {
 }
 
 /// How a quantity becomes an amount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Model {
     /// Every unit at one rate.
@@ -212,7 +216,7 @@ pub enum Model {
 }
 
 /// One step of a ladder: from the tier before up to `up_to`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TierDocument {
     /// Where the tier ends, in priced units; absent only on the last.
@@ -226,7 +230,7 @@ pub struct TierDocument {
     pub flat: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PackageDocument {
     /// Units in a package.
@@ -236,7 +240,7 @@ pub struct PackageDocument {
     pub round: PackageRounding,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PackageRounding {
     #[default]
@@ -245,7 +249,7 @@ pub enum PackageRounding {
 }
 
 /// Which tier holds a quantity that is exactly at a bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
     /// The tier that ends there: a tier holds (begin, end].
@@ -255,7 +259,7 @@ pub enum Bound {
     Lower,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoundUnitsDocument {
     /// -12 to 12; below zero for tens, hundreds, ...
@@ -264,7 +268,7 @@ pub struct RoundUnitsDocument {
     pub mode: Rounding,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolDocument {
     /// `account`, `group`, `payer`, `root`, `region`, `service`, `sku`, `attribute:<name>`. If none of the first four
@@ -274,7 +278,7 @@ pub struct PoolDocument {
 }
 
 /// How a shared slice is divided among the accounts that used it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Attribution {
     /// Each account gets its share of every slice.
@@ -285,7 +289,7 @@ pub enum Attribution {
 }
 
 /// Free units shared by several SKUs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FreePoolDocument {
     pub id: String,

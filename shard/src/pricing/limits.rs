@@ -14,6 +14,8 @@ pub const BOUND_MAX: Quantity = Quantity(power_of_ten(16 + SCALE));
 pub const TIERS_MAX: usize = 1_000;
 /// Meters, SKUs, prices or pools of a catalogue, each: the largest public price list has about 10^6 SKUs.
 pub const ITEMS_MAX: usize = 2_000_000;
+/// Price lists that a catalogue names as its sources: a provider has a few hundred services, one list each.
+pub const SOURCES_MAX: usize = 1_000;
 /// Clauses of a contract: the largest known have hundreds; each costs a pass over a bill's lines.
 pub const CLAUSES_MAX: usize = 2_000;
 /// Patterns in one list of a selector.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use reckoner_bench::scenario::ingest;
+use reckoner_bench::scenario::{ingest, read};
 use reckoner_bench::workload::Shape;
 use reckoner_bench::{report, server};
 
@@ -53,6 +53,21 @@ enum Scenario {
         #[arg(short = 'o', long, value_enum, default_value = "table")]
         output: Form,
     },
+    /// Time of an estimate, for hierarchies of different size under 20 clauses
+    Read {
+        /// Cluster sizes to run, one after the other
+        #[arg(long, value_delimiter = ',', default_value = "1,3")]
+        nodes: Vec<u64>,
+        /// Linked accounts of the hierarchies
+        #[arg(long, value_delimiter = ',', default_value = "1,100,10000")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        accounts: Vec<u32>,
+        /// Seconds of asking for each hierarchy
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+        #[arg(short = 'o', long, value_enum, default_value = "table")]
+        output: Form,
+    },
     /// The measured server; started by the bench itself
     #[command(name = server::SERVER, hide = true)]
     Server {
@@ -69,6 +84,21 @@ enum Scenario {
 async fn main() -> Result<()> {
     match Arguments::parse().scenario {
         Scenario::Server { nodes, shards, folder } => server::serve(nodes, shards, &folder).await,
+        Scenario::Read { nodes, accounts, seconds, output } => {
+            let mut runs = Vec::new();
+            for nodes in nodes {
+                runs.extend(read::run(&read::Options { nodes, accounts: accounts.clone(), seconds }).await?);
+            }
+            match output {
+                Form::Table => report::read_table(&runs),
+                Form::Json => {
+                    for run in &runs {
+                        println!("{}", serde_json::to_string(run)?);
+                    }
+                }
+            }
+            Ok(())
+        }
         Scenario::Ingest { nodes, seconds, repeat, producers, shards, batch, small, seed, output } => {
             let shape = if small { Shape::small() } else { Shape::w() };
             let options = ingest::Options { nodes: 1, shards, seconds, producers, batch_records: batch, shape, seed };

@@ -33,7 +33,70 @@ pub struct IngestRun {
     pub commit: String,
 }
 
-/// Prints runs as a table on standard output.
+/// One hierarchy of the read scenario.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReadRun {
+    pub scenario: String,
+    pub nodes: u32,
+    /// Linked accounts of the hierarchy.
+    pub accounts: u32,
+    pub clauses: u32,
+    /// Lines of the bill.
+    pub lines: u32,
+    /// Of the bill's canonical form.
+    pub body_bytes: u64,
+    /// Calls that were measured.
+    pub estimates: u64,
+    /// From the call to the whole bill in the client.
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+    /// Of the server process, all replicas.
+    pub server_cpu_ms_per_estimate: f64,
+    /// Share of the machine's CPU time that neither server nor client used; a run with more than a tenth is void.
+    pub foreign_cpu_share: f64,
+    pub machine: String,
+    pub commit: String,
+}
+
+/// Prints runs of the read scenario as a table on standard output.
+pub fn read_table(runs: &[ReadRun]) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "nodes",
+        "accounts",
+        "clauses",
+        "lines",
+        "KiB",
+        "estimates",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "server CPU ms",
+        "foreign CPU",
+    ]);
+    for run in runs {
+        table.add_row([
+            run.nodes.to_string(),
+            run.accounts.to_string(),
+            run.clauses.to_string(),
+            run.lines.to_string(),
+            (run.body_bytes >> 10).to_string(),
+            run.estimates.to_string(),
+            format!("{:.2}", run.p50_ms),
+            format!("{:.2}", run.p99_ms),
+            format!("{:.2}", run.max_ms),
+            format!("{:.2}", run.server_cpu_ms_per_estimate),
+            format!("{:.0} %", run.foreign_cpu_share * 100.0),
+        ]);
+    }
+    println!("{table}");
+    if let Some(run) = runs.first() {
+        println!("{} · commit {}", run.machine, run.commit);
+    }
+}
+
+/// Prints runs of the ingest scenario as a table on standard output.
 pub fn table(runs: &[IngestRun]) {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([

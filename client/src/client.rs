@@ -190,6 +190,13 @@ impl Client {
         self.ask(Target::Any, request, |channel, request| async move { accounts_of(channel).show(request).await }).await
     }
 
+    /// A hierarchy and its contracts as documents: what a cycle's bills are made of, or everything as it stands.
+    pub async fn documents(&self, root: &AccountId, cycle: Option<CycleId>) -> Result<proto::DocumentsReply, Error> {
+        let request = proto::DocumentsRequest { root: root.to_string(), cycle: text(cycle), freshness: None };
+        self.ask(at(root), request, |channel, request| async move { accounts_of(channel).documents(request).await })
+            .await
+    }
+
     // ---- bills ----
 
     /// The bills that will be issued if no more usage arrives; all payers unless one is named.

@@ -2,6 +2,7 @@
 
 mod bills;
 mod examples;
+mod exports;
 mod failover;
 mod folds;
 mod histories;

@@ -165,7 +165,8 @@ async fn set_up(client: &Client, shape: &Shape) -> Result<()> {
     Ok(())
 }
 
-async fn apply(client: &Client, job: &str, text: String) -> Result<()> {
+/// Applies documents and waits for the job.
+pub(super) async fn apply(client: &Client, job: &str, text: String) -> Result<()> {
     let source = Arc::new(Source { name: job.to_owned(), text });
     let (placed, findings) = read_source(&source);
     if let Some(finding) = findings.first() {

@@ -1,3 +1,4 @@
 //! One scenario a file; the claim that it measures stands on top.
 
 pub mod ingest;
+pub mod read;

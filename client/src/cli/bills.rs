@@ -1,6 +1,4 @@
-//! `bills estimate`, `close`, `show`, `list` and `explain`.
-
-use std::path::Path;
+//! `bills estimate`, `close`, `show`, `list` and `explain`; `bills export` and `bills verify` have a file of their own.
 
 use clap::{ArgGroup, Args, Subcommand};
 use reckoner_shard::base::id::AccountId;
@@ -9,13 +7,13 @@ use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
 use reckoner_shard::billing::explain::{Explanation, explain};
 use reckoner_shard::billing::view::{BillView, LineView, MadeBy};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::catalogue::hex;
 use super::output::Out;
-use super::{Exit, Globals};
+use super::{Exit, Globals, export};
 use crate::client::Client;
 use crate::error::Error;
+use crate::files::bundle::hex;
 use crate::proto;
 use crate::wire::bills::body_of;
 
@@ -32,6 +30,10 @@ pub enum BillsCommand {
     List(ListArguments),
     /// Explain a bill, or one line of it, down to prices, clauses and counters
     Explain(ExplainArguments),
+    /// Write a cycle's bills and all that they are made of to one file
+    Export(export::ExportArguments),
+    /// Compute the bills of an exported file again, without a server; exit 2 where they differ
+    Verify(export::VerifyArguments),
 }
 
 /// Whose bill of which cycle.
@@ -89,16 +91,19 @@ pub struct ExplainArguments {
 
 /// Runs `bills ...`.
 pub async fn run(command: BillsCommand, globals: &Globals, out: &Out) -> Result<Exit, Error> {
-    let client = globals.connect().await?;
+    // All but one of them ask the cluster.
+    let client = async || globals.connect().await;
     match command {
-        BillsCommand::Estimate(which) => estimate(&which, &client, out).await,
+        BillsCommand::Estimate(which) => estimate(&which, &client().await?, out).await,
         BillsCommand::Close(arguments) => match &arguments.root {
-            Some(root) => close(root, arguments.cycle, &client, out).await,
-            None => close_all(arguments.cycle, &client, out).await,
+            Some(root) => close(root, arguments.cycle, &client().await?, out).await,
+            None => close_all(arguments.cycle, &client().await?, out).await,
         },
-        BillsCommand::Show(which) => show(&which, &client, out).await,
-        BillsCommand::List(arguments) => list(&arguments, &client, out).await,
-        BillsCommand::Explain(arguments) => explain_bill(&arguments, &client, out).await,
+        BillsCommand::Show(which) => show(&which, &client().await?, out).await,
+        BillsCommand::List(arguments) => list(&arguments, &client().await?, out).await,
+        BillsCommand::Explain(arguments) => explain_bill(&arguments, &client().await?, out).await,
+        BillsCommand::Export(arguments) => export::export(&arguments, &client().await?, out).await,
+        BillsCommand::Verify(arguments) => export::verify(&arguments, out),
     }
 }
 
@@ -159,47 +164,6 @@ impl BillRow {
 #[derive(Serialize)]
 struct Bills {
     bills: Vec<BillRow>,
-}
-
-/// What `read_billed` needs of a printed bill.
-#[derive(Deserialize)]
-struct PrintedBill {
-    body: String,
-}
-
-#[derive(Deserialize)]
-struct PrintedBills {
-    bills: Vec<PrintedBill>,
-}
-
-/// Bills that `-o json` printed, back from their canonical bodies.
-pub fn read_billed(path: &Path) -> Result<Vec<BillBody>, Error> {
-    let failed = |why: String| {
-        Error::invalid(format!(
-            "{}: {why}; give what 'bills show -o json' or 'simulate -o json' printed",
-            path.display()
-        ))
-    };
-    let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let bills = match serde_json::from_slice::<PrintedBills>(&text) {
-        Ok(printed) => printed.bills,
-        Err(error) => vec![serde_json::from_slice::<PrintedBill>(&text).map_err(|_| failed(error.to_string()))?],
-    };
-    bills
-        .iter()
-        .map(|bill| {
-            let bytes = unhex(&bill.body).ok_or_else(|| failed("a body is not hexadecimal".to_owned()))?;
-            codec::decode(&bytes).map_err(|error| failed(error.to_string()))
-        })
-        .collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
 async fn estimate(which: &Which, client: &Client, out: &Out) -> Result<Exit, Error> {
@@ -563,6 +527,7 @@ mod tests {
     use reckoner_shard::billing::simulate::{Simulation, simulate};
 
     use super::*;
+    use crate::cli::printed::read_billed;
 
     fn body() -> BillBody {
         let catalogue = r#"{"kind":"Catalogue","name":"demo","currency":"USD","effective":"2024-09",

@@ -1,4 +1,4 @@
-//! `catalogue list` and `catalogue show`.
+//! `catalogue list` and `catalogue show`; `catalogue import` has a file of its own.
 
 use clap::{Args, Subcommand};
 use reckoner_shard::base::id::CatalogueName;
@@ -6,8 +6,9 @@ use reckoner_shard::pricing::document::CatalogueDocument;
 use serde::Serialize;
 
 use super::output::Out;
-use super::{Exit, Globals};
+use super::{Exit, Globals, import};
 use crate::error::Error;
+use crate::files::bundle::hex;
 use crate::proto;
 
 /// `catalogue ...`
@@ -17,6 +18,8 @@ pub enum CatalogueCommand {
     List(ListArguments),
     /// Show one version as it can be applied again
     Show(ShowArguments),
+    /// Make a catalogue of a provider's price list; what cannot be in it is told with its place
+    Import(import::ImportArguments),
 }
 
 /// Arguments of `catalogue list`.
@@ -41,6 +44,7 @@ pub async fn run(command: CatalogueCommand, globals: &Globals, out: &Out) -> Res
     match command {
         CatalogueCommand::List(arguments) => list(&arguments, globals, out).await,
         CatalogueCommand::Show(arguments) => show(&arguments, globals, out).await,
+        CatalogueCommand::Import(arguments) => import::run(&arguments, globals, out).await,
     }
 }
 
@@ -78,11 +82,6 @@ fn row(version: &proto::CatalogueVersion) -> VersionRow {
         prices: version.prices,
         shards: version.shards.clone(),
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn list(arguments: &ListArguments, globals: &Globals, out: &Out) -> Result<Exit, Error> {

@@ -77,7 +77,7 @@ pub fn validate(files: &Files, out: &Out) -> Result<Exit, Error> {
 
 /// What `apply -o json` prints.
 #[derive(Serialize)]
-struct Applied {
+pub(super) struct Applied {
     job: String,
     state: String,
     steps: Vec<StepRow>,
@@ -109,6 +109,13 @@ pub async fn apply(files: &Files, globals: &Globals, out: &Out) -> Result<Exit, 
         Document::Hierarchy(_) => 1,
         Document::Contract(_) => 2,
     });
+    let applied = submit(&documents, globals).await?;
+    applied.show(out);
+    Ok(applied.ended(globals, out))
+}
+
+/// Applies checked documents as a job and waits for it.
+pub(super) async fn submit(documents: &[Placed], globals: &Globals) -> Result<Applied, Error> {
     let client = globals.connect().await?;
     let job = uuid::Uuid::now_v7().to_string();
     let wire = documents.iter().map(|placed| placed.document.wire(&placed.source.name)).collect();
@@ -121,51 +128,61 @@ pub async fn apply(files: &Files, globals: &Globals, out: &Out) -> Result<Exit, 
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    show_job(job, &reply, &documents, out);
-    match reply.state.as_str() {
-        "done" => {
-            out.next("reckoner usage push -f usage.jsonl   (or 'reckoner accounts list' to see what is there)");
-            Ok(Exit::Ok)
-        }
-        "running" => {
-            out.say(&format!(
-                "the job goes on by itself; {} s are over and the steps above that wait are not done yet",
-                globals.timeout
-            ));
-            Ok(Exit::Unavailable)
-        }
-        _ => {
-            out.next("correct what was refused and apply the files again; steps that are done change nothing");
-            Ok(Exit::Failed)
-        }
-    }
+    Ok(Applied::new(job, &reply, documents))
 }
 
-fn show_job(job: String, reply: &proto::JobReply, documents: &[Placed], out: &Out) {
-    let rows: Vec<StepRow> = reply
-        .steps
-        .iter()
-        .map(|step| StepRow {
+impl Applied {
+    fn new(job: String, reply: &proto::JobReply, documents: &[Placed]) -> Applied {
+        let steps = reply.steps.iter().map(|step| StepRow {
             step: step.name.clone(),
             state: step.state.clone(),
             detail: step.refusal.as_ref().map_or_else(|| step.detail.clone(), |refusal| refusal.detail.clone()),
             reason: step.refusal.as_ref().map(|refusal| refusal.reason.clone()),
             shard: step.shard,
             file: step.document.and_then(|at| documents.get(at as usize)).map(|placed| placed.source.name.clone()),
-        })
-        .collect();
-    if out.is_json() {
-        out.json(&Applied { job, state: reply.state.clone(), steps: rows });
-        return;
+        });
+        Applied { job, state: reply.state.clone(), steps: steps.collect() }
     }
-    let rows = rows.into_iter().map(|row| {
-        let why = match row.reason {
-            Some(reason) => format!("{reason}: {}", row.detail),
-            None => row.detail,
-        };
-        vec![row.step, row.state, why]
-    });
-    out.table(&["step", "state", "detail"], &[], rows.collect());
+
+    fn show(&self, out: &Out) {
+        if out.is_json() {
+            return out.json(self);
+        }
+        self.table(out);
+    }
+
+    /// The steps for people.
+    pub(super) fn table(&self, out: &Out) {
+        let rows = self.steps.iter().map(|row| {
+            let why = match &row.reason {
+                Some(reason) => format!("{reason}: {}", row.detail),
+                None => row.detail.clone(),
+            };
+            vec![row.step.clone(), row.state.clone(), why]
+        });
+        out.table(&["step", "state", "detail"], &[], rows.collect());
+    }
+
+    /// How it ended, and what to do next.
+    pub(super) fn ended(&self, globals: &Globals, out: &Out) -> Exit {
+        match self.state.as_str() {
+            "done" => {
+                out.next("reckoner usage push -f usage.jsonl   (or 'reckoner accounts list' to see what is there)");
+                Exit::Ok
+            }
+            "running" => {
+                out.say(&format!(
+                    "the job goes on by itself; {} s are over and the steps above that wait are not done yet",
+                    globals.timeout
+                ));
+                Exit::Unavailable
+            }
+            _ => {
+                out.next("correct what was refused and apply the files again; steps that are done change nothing");
+                Exit::Failed
+            }
+        }
+    }
 }
 
 /// `1 error`, `2 errors`.

@@ -32,12 +32,18 @@
 //! ```
 
 pub mod accounts;
+pub mod against;
 pub mod bills;
 pub mod catalogue;
 pub mod cluster;
+pub mod diff;
 pub mod documents;
+pub mod export;
+pub mod import;
 pub mod output;
+pub mod printed;
 pub mod push;
+pub mod schema;
 pub mod simulate;
 pub mod usage;
 
@@ -107,6 +113,10 @@ pub enum Command {
     Validate(documents::Files),
     /// Apply catalogues, hierarchies and contracts to the cluster
     Apply(documents::Files),
+    /// Tell what applying files would change in the cluster; exit 2 where they differ from it
+    Diff(documents::Files),
+    /// Print the JSON Schema of a kind of document
+    Schema(schema::SchemaArguments),
     /// Push usage and read counters
     #[command(subcommand)]
     Usage(usage::UsageCommand),
@@ -122,7 +132,8 @@ pub enum Command {
     /// The state of nodes and shards
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
-    /// Compute bills from files alone, with the function that computes them in the cluster
+    /// Compute bills from files, with the function that computes them in the cluster: of usage in a file, or of what a cycle
+    /// really counted
     Simulate(simulate::Simulate),
 }
 
@@ -151,12 +162,14 @@ pub async fn run(command: Command, globals: &Globals) -> Exit {
     let result = match command {
         Command::Validate(files) => documents::validate(&files, &out),
         Command::Apply(files) => documents::apply(&files, globals, &out).await,
+        Command::Diff(files) => diff::run(&files, globals, &out).await,
+        Command::Schema(arguments) => schema::run(&arguments, &out),
         Command::Usage(command) => usage::run(command, globals, &out).await,
         Command::Bills(command) => bills::run(command, globals, &out).await,
         Command::Accounts(command) => accounts::run(command, globals, &out).await,
         Command::Catalogue(command) => catalogue::run(command, globals, &out).await,
         Command::Cluster(command) => cluster::run(command, globals, &out).await,
-        Command::Simulate(arguments) => simulate::run(&arguments, &out),
+        Command::Simulate(arguments) => simulate::run(&arguments, globals, &out).await,
     };
     result.unwrap_or_else(|error| {
         out.error(&error);
@@ -199,6 +212,15 @@ mod tests {
             "reckoner usage push -f usage.csv --producer meter-7",
             "reckoner usage get --root acme --cycle 2024-09",
             "reckoner usage get --root acme",
+            "reckoner catalogue import --from oci -f prices.json --name oci --effective 2026-09",
+            "reckoner catalogue import --from aws-offer -f a.json b.json --name aws --effective 2026-09 --currency USD \
+             --after old.yaml --out aws.yaml --apply",
+            "reckoner diff -f examples/quickstart -o json",
+            "reckoner schema Contract",
+            "reckoner simulate --against 2024-09 --root acme -f contract.yaml",
+            "reckoner bills export --root acme --cycle 2024-09 --out acme.json",
+            "reckoner bills export --root acme --payer p --cycle 2024-09 --out acme.json",
+            "reckoner bills verify acme.json -o json",
             "reckoner bills estimate --root acme --cycle 2024-09",
             "reckoner bills estimate --root acme --payer p --cycle 2024-09",
             "reckoner bills close --root acme --cycle 2024-09",

@@ -1,6 +1,7 @@
-//! `simulate`: bills from files alone, by the function that computes them in the cluster. No server is asked.
+//! `simulate`: bills from files alone, by the function that computes them in the cluster. No server is asked, unless the
+//! usage is what a cycle really counted, which `against` fetches.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use reckoner_shard::base::id::AccountId;
@@ -11,9 +12,10 @@ use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::pricing::document::CatalogueDocument;
 use serde::Serialize;
 
-use super::bills::{BillRow, read_billed, show_bill};
+use super::bills::{BillRow, show_bill};
 use super::output::Out;
-use super::{Exit, bills};
+use super::printed::read_billed;
+use super::{Exit, Globals, against, bills};
 use crate::error::Error;
 use crate::files::documents::{Document, Placed, expand, read_files};
 use crate::files::usage::UsageReader;
@@ -21,21 +23,28 @@ use crate::files::usage::UsageReader;
 /// Arguments of `simulate`.
 #[derive(Args, Clone, Debug)]
 pub struct Simulate {
-    /// YAML files with one catalogue, one hierarchy and at most one contract (of several versions, the one in force)
+    /// YAML files with one catalogue, one hierarchy and at most one contract (of several versions, the one in force); with
+    /// --against only what is to be different
     #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "PATH")]
     pub files: Vec<PathBuf>,
     /// Usage, JSON lines or CSV
-    #[arg(long, value_name = "FILE")]
-    pub usage: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "against", conflicts_with = "against")]
+    pub usage: Option<PathBuf>,
     /// Cycle, like 2024-09
-    #[arg(long)]
-    pub cycle: CycleId,
+    #[arg(long, required_unless_present = "against", conflicts_with = "against")]
+    pub cycle: Option<CycleId>,
+    /// Price what this cycle of the cluster really counted, and compare with its bills
+    #[arg(long, value_name = "CYCLE", requires = "root")]
+    pub against: Option<CycleId>,
+    /// With --against: root of the hierarchy
+    #[arg(long, value_name = "ACCOUNT", requires = "against")]
+    pub root: Option<AccountId>,
     /// Bills that were issued before, as 'bills show -o json' or 'simulate -o json' printed them, oldest first: the result
     /// is the difference to those of the cycle; those of earlier cycles say what was used of balances
-    #[arg(long, value_name = "BILL.json")]
+    #[arg(long, value_name = "BILL.json", conflicts_with = "against")]
     pub billed: Vec<PathBuf>,
     /// The cycle still counts: minima and shortfalls wait for its last bill
-    #[arg(long)]
+    #[arg(long, conflicts_with = "against")]
     pub interim: bool,
 }
 
@@ -62,19 +71,27 @@ struct RefusedRow {
 }
 
 /// Runs `simulate`. Exit 1 where a line of usage was refused; the bills of the rest are printed all the same.
-pub fn run(arguments: &Simulate, out: &Out) -> Result<Exit, Error> {
+pub async fn run(arguments: &Simulate, globals: &Globals, out: &Out) -> Result<Exit, Error> {
+    match (arguments.against, &arguments.root, arguments.cycle, &arguments.usage) {
+        (Some(cycle), Some(root), ..) => against::run(&arguments.files, root, cycle, globals, out).await,
+        (_, _, Some(cycle), Some(usage)) => of_files(arguments, cycle, usage, out),
+        _ => Err(Error::invalid("simulate needs --usage and --cycle, or --against and --root")),
+    }
+}
+
+fn of_files(arguments: &Simulate, cycle: CycleId, usage: &Path, out: &Out) -> Result<Exit, Error> {
     let (documents, findings) = read_files(&expand(&arguments.files)?)?;
     out.findings(&findings);
     if findings.iter().any(|finding| finding.is_error()) {
         return Err(Error::invalid("the files above have errors; nothing was simulated"));
     }
-    let chosen = choose(&documents, arguments.cycle)?;
+    let chosen = choose(&documents, cycle)?;
     let mut billed: Vec<BillBody> = Vec::new();
     for file in &arguments.billed {
         billed.extend(read_billed(file)?);
     }
     let (mut records, mut lines, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-    for row in UsageReader::open(&arguments.usage)? {
+    for row in UsageReader::open(usage)? {
         let row = row?;
         match row.record {
             Ok(record) => {
@@ -89,7 +106,7 @@ pub fn run(arguments: &Simulate, out: &Out) -> Result<Exit, Error> {
         contract: chosen.contract,
         hierarchy: chosen.hierarchy,
         records: &records,
-        cycle: arguments.cycle,
+        cycle,
         billed: &billed,
         interim: arguments.interim,
     };
@@ -106,7 +123,7 @@ pub fn run(arguments: &Simulate, out: &Out) -> Result<Exit, Error> {
     if out.is_json() {
         out.json(&Simulated {
             root: chosen.hierarchy.root.clone(),
-            cycle: arguments.cycle,
+            cycle,
             counted: simulated.counted,
             duplicates: simulated.duplicates,
             other_cycles: simulated.elsewhere,

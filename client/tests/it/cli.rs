@@ -4,6 +4,10 @@ use std::path::Path;
 
 use clap::Parser;
 use reckoner_client::cli::{Command, Exit, Globals, parse_from, run};
+use reckoner_client::files::documents::{Document, read_files};
+use reckoner_client::files::usage::UsageReader;
+use reckoner_shard::billing::simulate::{Simulation, simulate};
+use reckoner_shard::usage::record::UsageRecord;
 
 use crate::fake::{Fake, Faults};
 
@@ -70,6 +74,44 @@ async fn bills_are_simulated_from_files() {
 }
 
 #[tokio::test]
+async fn price_lists_are_imported_and_schemas_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let lists = format!("{}/../examples/price-lists", env!("CARGO_MANIFEST_DIR"));
+    let (oci, out) = (format!("{lists}/oci-prices-usd.json"), folder.path().join("oci.yaml").display().to_string());
+    let import =
+        ["catalogue", "import", "--from", "oci", "-f", &oci, "--name", "oci", "--effective", "2026-09", "--out", &out];
+    assert_eq!(reckoner(&import).await, Exit::Ok);
+    let first = std::fs::read(&out).unwrap();
+    let json: Vec<&str> = import.into_iter().chain(["-o", "json", "--after", &out]).collect();
+    assert_eq!(reckoner(&json).await, Exit::Ok);
+    assert_eq!(std::fs::read(&out).unwrap(), first);
+    assert_eq!(reckoner(&["validate", "-f", &out]).await, Exit::Ok);
+    assert_eq!(reckoner(&import[..8]).await, Exit::Usage, "no cycle is named");
+    // The list begins later than the cycle: nothing is left, and nothing is written.
+    let (list, none) = (format!("{lists}/aws/AmazonS3.json"), folder.path().join("none.yaml").display().to_string());
+    let early = [
+        "catalogue",
+        "import",
+        "--from",
+        "aws-offer",
+        "-f",
+        &list,
+        "--name",
+        "s3",
+        "--effective",
+        "2026-07",
+        "--out",
+        &none,
+    ];
+    assert_eq!(reckoner(&early).await, Exit::Failed);
+    assert!(!Path::new(&none).exists());
+    for kind in ["Catalogue", "hierarchy", "Contract"] {
+        assert_eq!(reckoner(&["schema", kind]).await, Exit::Ok);
+    }
+    assert_eq!(reckoner(&["schema", "Bill"]).await, Exit::Usage);
+}
+
+#[tokio::test]
 async fn the_examples_are_valid_and_make_bills() {
     let check = async |folder: &str, usage: &str, cycle: &str| {
         let folder = format!("{}/../examples/{folder}", env!("CARGO_MANIFEST_DIR"));
@@ -80,6 +122,54 @@ async fn the_examples_are_valid_and_make_bills() {
     };
     check("quickstart", "usage.jsonl", "2026-09").await;
     check("llm-tokens", "usage.csv", "2023-11").await;
+}
+
+#[test]
+fn every_contract_of_the_examples_comes_to_its_readme() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/contracts");
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let records: Vec<UsageRecord> =
+        UsageReader::open(&folder.join("usage.jsonl")).unwrap().map(|row| row.unwrap().record.unwrap()).collect();
+    let payable = |contract: Option<&str>| {
+        let files = ["catalogue.yaml", "hierarchy.yaml"].into_iter().chain(contract).map(|file| folder.join(file));
+        let (placed, findings) = read_files(&files.collect::<Vec<_>>()).unwrap();
+        assert!(findings.is_empty(), "{contract:?}: {findings:?}");
+        let mut documents = placed.into_iter().map(|placed| placed.document);
+        let (Some(Document::Catalogue(catalogue)), Some(Document::Hierarchy(hierarchy))) =
+            (documents.next(), documents.next())
+        else {
+            panic!("a catalogue and a hierarchy come first")
+        };
+        let contract = documents.next().map(|document| match document {
+            Document::Contract(document) => document,
+            other => panic!("{}", other.kind()),
+        });
+        let simulation = Simulation {
+            catalogue: &catalogue,
+            contract: contract.as_deref(),
+            hierarchy: &hierarchy,
+            records: &records,
+            cycle: "2026-09".parse().unwrap(),
+            billed: &[],
+            interim: false,
+        };
+        let simulated = simulate(&simulation).unwrap();
+        assert_eq!((simulated.counted, simulated.bodies.len()), (6, 1));
+        simulated.bodies[0].payable
+    };
+    assert_eq!(payable(None).to_string(), "1740.2");
+    let mut contracts = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        if !file.ends_with(".yaml") || ["catalogue.yaml", "hierarchy.yaml"].contains(&file.as_str()) {
+            continue;
+        }
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `{file}` |")));
+        let stated = row.and_then(|row| row.trim_end_matches(" |").rsplit(' ').next()).expect("a row of the README");
+        assert_eq!(payable(Some(&file)), stated.replace(',', "").parse().unwrap(), "{file}");
+        contracts += 1;
+    }
+    assert!(contracts >= 6, "only {contracts} contracts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

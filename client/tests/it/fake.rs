@@ -448,6 +448,10 @@ impl Accounts for Door {
         let detail = format!("account '{account}' is in no hierarchy; apply one that lists it");
         Err(refused(DomainRefusal::new(Reason::UnknownAccount, detail)))
     }
+
+    async fn documents(&self, _: Request<DocumentsRequest>) -> Result<Response<DocumentsReply>, Status> {
+        Err(absent())
+    }
 }
 
 #[tonic::async_trait]

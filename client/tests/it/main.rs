@@ -4,4 +4,6 @@
 mod cli;
 mod counted_once;
 mod fake;
+mod price_lists;
 mod rows;
+mod schemas;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use reckoner_client::proto::accounts_server::Accounts;
 use reckoner_client::proto::{
-    Account, AccountMembership, Cycle, Hierarchy, ListAccountsReply, ListAccountsRequest, Membership, ResolveReply,
-    ResolveRequest, Resolved, ShowAccountReply, ShowAccountRequest, Version,
+    Account, AccountMembership, BalanceBefore, ContractText, Cycle, DocumentsReply, DocumentsRequest, Hierarchy,
+    ListAccountsReply, ListAccountsRequest, Membership, ResolveReply, ResolveRequest, Resolved, ShowAccountReply,
+    ShowAccountRequest, Version,
 };
 use reckoner_shard::account::tree::{self, Hierarchy as Tree};
 use reckoner_shard::base::id::{AccountId, ShardId};
@@ -14,14 +15,16 @@ use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::{CycleId, Period, Timestamp};
 use reckoner_shard::billing::cycle::{Cycles, Phase, Status as CycleStatus};
 use reckoner_shard::machine::query::View;
-use reckoner_shard::machine::state::Blobs as _;
+use reckoner_shard::machine::state::{Blobs as _, ContractVersion};
 use reckoner_shard::placement::slot_of;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::counters;
 use super::status::Trouble;
 use super::wire;
 use crate::context::Context;
 use crate::data::reach::{self, Freshness};
+use crate::workers;
 
 /// Accounts of one question.
 const RESOLVE_ACCOUNTS_MAX: usize = 1_000;
@@ -116,6 +119,64 @@ impl Door {
             accounts: Vec::new(),
             next_page_token: wire::next_page(first, rows, all.len()),
             positions,
+        })
+    }
+
+    async fn documents_of(&self, request: DocumentsRequest) -> Result<DocumentsReply, Trouble> {
+        let root = wire::account_in(&request.root)?;
+        let cycle = wire::cycle_in(&request.cycle)?;
+        let (shard, read) = wire::read_of(&self.0, &root, request.freshness).await?;
+        let tree = read.view.hierarchy(&root)?;
+        let (catalogue, contracts) = match cycle {
+            Some(cycle) => {
+                let (catalogue, contract) = read.view.versions_of(&root, cycle)?;
+                (Some(catalogue), contract.into_iter().collect())
+            }
+            None => {
+                let open = read.view.cycles(&root)?.open;
+                let catalogue = read.view.versions_of(&root, open).ok().map(|(catalogue, _)| catalogue);
+                (catalogue, read.view.contracts(&root)?.to_vec())
+            }
+        };
+        let contract_out = |contract: &ContractVersion| ContractText {
+            version: Some(Version {
+                name: root.to_string(),
+                version: contract.version,
+                hash: contract.hash.to_vec().into(),
+            }),
+            effective: contract.effective.to_string(),
+            until: contract.until.map_or_else(String::new, |until| until.to_string()),
+            json: contract.document.to_vec().into(),
+        };
+        let archived =
+            cycle.map(|cycle| counters::archive_of(&self.0, &read.view, &root, cycle)).transpose()?.flatten();
+        let cycles = read.view.cycles(&root)?;
+        let balances = cycle.map(|cycle| cycles.balances_before(cycle)).unwrap_or_default();
+        let (view, own, name) = (read.view.clone(), tree.clone(), root.clone());
+        let (hierarchy, counters) = workers::run(self.0.workers.as_ref(), move || {
+            let counters = match (archived, cycle) {
+                (Some((bytes, _)), _) => bytes,
+                (None, Some(cycle)) => view.packed(&name, cycle)?.into(),
+                (None, None) => bytes::Bytes::new(),
+            };
+            Ok::<_, Trouble>((own.document(cycle).canonical(), counters))
+        })
+        .await
+        .map_err(|lost| Trouble::unavailable(lost.to_string()))??;
+        Ok(DocumentsReply {
+            hierarchy: hierarchy.into(),
+            counters,
+            contracts: contracts.iter().map(contract_out).collect(),
+            catalogue: catalogue.map(|version| Version {
+                name: tree.catalogue.to_string(),
+                version: u32::try_from(version.version).unwrap_or(u32::MAX),
+                hash: version.hash.to_vec().into(),
+            }),
+            position: Some(wire::position_out(shard, read.position, self.0.meta.state().epoch())),
+            balances: balances
+                .iter()
+                .map(|(name, used)| BalanceBefore { name: name.clone(), used: used.to_string() })
+                .collect(),
         })
     }
 
@@ -261,5 +322,9 @@ impl Accounts for Door {
             );
         }
         Ok(Response::new(ShowAccountReply { memberships, positions }))
+    }
+
+    async fn documents(&self, request: Request<DocumentsRequest>) -> Result<Response<DocumentsReply>, Status> {
+        Ok(Response::new(self.documents_of(request.into_inner()).await?))
     }
 }

@@ -52,7 +52,7 @@ pub async fn get(context: &Arc<Context>, request: GetUsageRequest) -> Result<Get
 }
 
 /// The counters of a billed cycle, which have left memory for the store beside its bills, and the catalogue to read them.
-fn archive_of(
+pub(super) fn archive_of(
     context: &Context,
     view: &View,
     root: &AccountId,

@@ -1,10 +1,12 @@
 //! The hierarchy document as a person writes it, and its checks. How it becomes a tree, and what a second document may
 //! change in one, lives in [`super::tree`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::id::{AccountId, BadId, CatalogueName, Currency, GroupName};
@@ -23,14 +25,14 @@ pub const PERIODS_PER_ACCOUNT_MAX: usize = 64;
 pub const GRACE_HOURS_MAX: u32 = 90 * 24;
 
 /// The only value of `kind` in a hierarchy document.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum HierarchyKind {
     #[default]
     Hierarchy,
 }
 
 /// A hierarchy: accounts billed together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HierarchyDocument {
     pub kind: HierarchyKind,
@@ -55,7 +57,7 @@ pub struct HierarchyDocument {
 }
 
 /// One account, or one period of its membership.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccountDocument {
     pub id: AccountId,
@@ -83,7 +85,7 @@ impl AccountDocument {
 }
 
 /// When cycles begin and how they end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CyclesDocument {
     /// The hierarchy's first cycle; earlier usage is refused.
@@ -95,7 +97,7 @@ pub struct CyclesDocument {
 }
 
 /// What ends the grace of a cycle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Close {
     /// `bills close` and nothing else.
@@ -149,6 +151,20 @@ impl FromStr for Grace {
         let count: u32 = digits.parse().map_err(|_| bad())?;
         let hours = count.checked_mul(hours).filter(|hours| *hours <= GRACE_HOURS_MAX).ok_or_else(bad)?;
         Ok(Grace { hours })
+    }
+}
+
+impl JsonSchema for Grace {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "grace".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^[0-9]+[dh]$"})
     }
 }
 

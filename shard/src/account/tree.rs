@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::document::{AccountDocument, Close, Grace, HierarchyDocument};
+use super::document::{AccountDocument, Close, CyclesDocument, Grace, HierarchyDocument, HierarchyKind};
 use crate::base::id::{AccountId, CatalogueName, Currency, GroupName};
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Period, Timestamp};
@@ -277,6 +277,58 @@ impl Hierarchy {
     }
 }
 
+impl Hierarchy {
+    /// The tree as a document that can be applied again: payers and groups as of a cycle, or as they were last set.
+    /// Payers and groups that nobody has any more are left out, and so is what goes without saying.
+    pub fn document(&self, cycle: Option<CycleId>) -> HierarchyDocument {
+        let term_of = |account: &Account| match cycle {
+            Some(cycle) => account.terms.at(cycle),
+            None => *account.terms.as_slice().last().expect("an account has a term"),
+        };
+        let payer_of = |account: &Account| &self.payers[usize::from(term_of(account).payer)];
+        let group_of = |account: &Account| self.groups.get(usize::from(term_of(account).group));
+        let payers: Vec<AccountId> =
+            self.accounts.iter().filter(|own| *payer_of(own) == own.id).map(|own| own.id.clone()).collect();
+        let default = if payers.contains(&self.root) { Some(&self.root) } else { payers.first() };
+        let mut groups: Vec<GroupName> = self.accounts.iter().filter_map(group_of).cloned().collect();
+        groups.sort();
+        groups.dedup();
+        let mut accounts = Vec::with_capacity(self.accounts.len());
+        for account in &self.accounts {
+            let (payer, group) = (payer_of(account), group_of(account));
+            let implied = *payer == account.id || account.id == self.root && Some(payer) == default;
+            if implied && group.is_none() && account.periods.is_none() {
+                continue;
+            }
+            let row = |from, until| AccountDocument {
+                id: account.id.clone(),
+                payer: (*payer != account.id && Some(payer) != default).then(|| payer.clone()),
+                group: group.cloned(),
+                from,
+                until,
+                since: None,
+            };
+            let bound = |at: Timestamp, open: i64| (at.0 != open).then_some(at);
+            match account.periods() {
+                None => accounts.push(row(None, None)),
+                Some(periods) => accounts.extend(
+                    periods.iter().map(|period| row(bound(period.from, i64::MIN), bound(period.until, i64::MAX))),
+                ),
+            }
+        }
+        HierarchyDocument {
+            kind: HierarchyKind::Hierarchy,
+            root: self.root.clone(),
+            catalogue: self.catalogue.clone(),
+            currency: self.currency,
+            payers: if payers == [self.root.clone()] { Vec::new() } else { payers },
+            groups,
+            accounts,
+            cycles: CyclesDocument { first: self.first, close: self.close, grace: self.grace },
+        }
+    }
+}
+
 /// A hierarchy taken apart, for durable bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parts {
@@ -478,6 +530,32 @@ mod tests {
         assert_eq!(next.payer_of(&account("stranger"), cycle("2024-09")), None);
         assert_eq!(next.amend(&second, &counted).unwrap(), next);
         assert_eq!(Hierarchy::from_parts(next.parts()), Some(next));
+    }
+
+    #[test]
+    fn a_tree_is_a_document_again() {
+        fn check(rest: &str, expected: &str) {
+            let tree = Hierarchy::create(&document(rest));
+            let again = tree.document(None);
+            assert_eq!(again, document(expected), "{rest}");
+            assert!(again.check().is_empty());
+            assert_eq!(Hierarchy::create(&again).accounts().len(), tree.accounts().len());
+            assert_eq!(Hierarchy::create(&again).document(None), again);
+        }
+        check("", "");
+        check(r#","payers":["acme"],"groups":["unused"],"accounts":[{"id":"acme"}]"#, "");
+        check(r#","accounts":[{"id":"b"},{"id":"a","payer":"acme"}]"#, r#","accounts":[{"id":"a"},{"id":"b"}]"#);
+        check(
+            r#","payers":["p","acme"],"groups":["g"],"accounts":[{"id":"a","payer":"p","group":"g"},{"id":"p","group":"g"}]"#,
+            r#","payers":["acme","p"],"groups":["g"],"accounts":[{"id":"a","payer":"p","group":"g"},{"id":"p","group":"g"}]"#,
+        );
+        let periods = r#","payers":["p"],"accounts":[{"id":"a","until":"2024-10-01"},{"id":"a","from":"2024-11-01"}]"#;
+        check(periods, periods);
+        let first = Hierarchy::create(&document(r#","payers":["acme","p"],"accounts":[{"id":"a","payer":"p"}]"#));
+        let counted = Counted { open: cycle("2024-09"), running: cycle("2024-10"), free_from: &|_| None };
+        let next = first.amend(&document(r#","accounts":[{"id":"a"},{"id":"p"}]"#), &counted).unwrap();
+        assert_eq!(next.document(Some(cycle("2024-09"))), first.document(None), "as of the cycle before");
+        assert_eq!(next.document(None), document(r#","accounts":[{"id":"a"},{"id":"p"}]"#));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Identifiers: a newtype each, checked when parsed, so that two plain strings or integers never stand side by side.
 //! What an id points at lives elsewhere.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Longest name in bytes that any id may have: it bounds what one series or one account costs in memory.
@@ -84,6 +86,20 @@ macro_rules! name_id {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let value = String::deserialize(deserializer)?;
                 Self::new(&value).map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                $kind.into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": "string", "minLength": 1, "maxLength": NAME_BYTES_MAX})
             }
         }
     };
@@ -190,6 +206,20 @@ impl FromStr for Currency {
     type Err = BadId;
     fn from_str(value: &str) -> Result<Self, BadId> {
         Self::new(value)
+    }
+}
+
+impl JsonSchema for Currency {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "currency".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^[A-Z]{3}$"})
     }
 }
 

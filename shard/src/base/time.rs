@@ -1,10 +1,12 @@
 //! Time as the domain sees it: UTC instants, calendar months as cycles, half-open periods. Nobody here asks a clock.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::id::BadId;
@@ -173,7 +175,18 @@ impl Period {
 }
 
 macro_rules! as_text {
-    ($name:ident) => {
+    ($name:ident, $kind:literal, $schema:tt) => {
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                $kind.into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -187,8 +200,9 @@ macro_rules! as_text {
         }
     };
 }
-as_text!(Timestamp);
-as_text!(CycleId);
+// A date alone is its first instant.
+as_text!(Timestamp, "time", {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}"});
+as_text!(CycleId, "cycle", {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$"});
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,11 @@
 //! 256-bit integers for products and quotients that 128 bits cannot hold, and the one place where rounding happens.
 
 use ethnum::I256;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a number between two steps goes to one of them (BILLING.md decision 8).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rounding {
     /// To the nearest; ties away from zero, also below zero.

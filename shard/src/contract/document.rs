@@ -2,6 +2,7 @@
 //! and scopes; checking and compiling live in `compile.rs` and its kin. The canonical form, for hashes and storage,
 //! is the compact JSON of these types.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document_clause::{
@@ -14,14 +15,14 @@ use crate::base::time::{CycleId, Timestamp};
 use crate::pricing::order::Stage;
 
 /// The word `Contract` in the field `kind`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ContractKind {
     #[default]
     Contract,
 }
 
 /// One version of a hierarchy's contract.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContractDocument {
     pub kind: ContractKind,
@@ -50,7 +51,7 @@ pub struct ContractDocument {
 }
 
 /// Someone takes a fee of the catalogue, or one of its prices, for a time. A change is an end and another subscription.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubscriptionDocument {
     /// Each its own within the contract.
@@ -81,7 +82,7 @@ pub struct SubscriptionDocument {
 }
 
 /// What credits are sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CreditKey {
     /// Lower `priority` first.
@@ -96,7 +97,7 @@ pub enum CreditKey {
 
 /// One rule. Within a stage percentages come before fixed amounts, whatever the file's order; else clauses apply in file
 /// order, each on what the ones before left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "mechanism", rename_all = "snake_case")]
 pub enum ClauseDocument {
     PrivateRate(PrivateRateDocument),

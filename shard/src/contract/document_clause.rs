@@ -1,6 +1,7 @@
 //! The clauses of a contract as people write them, one type a mechanism. Amounts are in the catalogue's currency with at
 //! most 12 decimals, 0 to 10^15; percentages are 0 to 100 with at most 16 decimals (`"12"` is 12 percent).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document_scope::{BandDocument, Climb, Per, PrivateTierDocument, ScopeDocument, TriggerDocument, lower};
@@ -12,7 +13,7 @@ use crate::pricing::document::Bound;
 macro_rules! clause {
     ($(#[$about:meta])* $name:ident { $($(#[$field_about:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$about])*
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
             pub id: String,
@@ -383,7 +384,7 @@ clause!(
 );
 
 /// One row of a tax table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaxRateDocument {
     /// What the bill's reader sees: `VAT 19%`.
@@ -398,7 +399,7 @@ pub struct TaxRateDocument {
 }
 
 /// Which of the percent stages a clause belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PercentKind {
     /// Lines chosen by sku, usage type, operation, region or attributes.
@@ -410,7 +411,7 @@ pub enum PercentKind {
 }
 
 /// What chooses a band.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     #[default]
@@ -419,7 +420,7 @@ pub enum Measure {
 }
 
 /// When a credit is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CreditStage {
     /// Before discounts over several services.
@@ -430,7 +431,7 @@ pub enum CreditStage {
 }
 
 /// What a percent fee is taken of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeeBase {
     #[default]
@@ -439,7 +440,7 @@ pub enum FeeBase {
 }
 
 /// Whose spend is one base of a percent fee.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeePer {
     #[default]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::pricing::document::Bound;
@@ -11,7 +12,7 @@ use crate::pricing::selector::PatternTexts;
 /// `*` stands for any run of characters. No field at all matches every line. What a clause itself charges (a fee, a
 /// true-up, a tax) has the clause's id as `sku` and `usage_type`, the clause's `service`, and no operation, region or
 /// attribute.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScopeDocument {
     #[serde(default, skip_serializing_if = "PatternTexts::is_empty")]
@@ -35,7 +36,7 @@ pub struct ScopeDocument {
 }
 
 /// Whose lines count together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Per {
     /// Each payer's own.
@@ -46,7 +47,7 @@ pub enum Per {
 }
 
 /// A threshold in another service, or in any scope.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TriggerDocument {
     pub scope: ScopeDocument,
@@ -65,7 +66,7 @@ pub struct TriggerDocument {
 }
 
 /// How a ladder of a contract is climbed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Climb {
     /// Each tier or band counts for what lies in it.
@@ -75,7 +76,7 @@ pub enum Climb {
 }
 
 /// A tier of private rates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrivateTierDocument {
     /// Where the tier ends, in priced units of the clause's pool; on all but the last.
@@ -86,7 +87,7 @@ pub struct PrivateTierDocument {
 }
 
 /// A band of percentages.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BandDocument {
     /// Where the band ends: an amount, or a quantity where quantity is measured; on all but the last.

@@ -22,14 +22,24 @@ pub const ARCHIVE_FORMAT: u32 = 1;
 impl View {
     /// The counters of a cut cycle as bytes, to be kept beside its bills; the hash is blake3 of them.
     pub fn archive(&self, root: &AccountId, cycle: CycleId) -> Result<Vec<u8>, Refusal> {
-        let slot = self.slot_of_root(root)?;
-        let row = slot.root_row(root)?;
-        match row.cycles.status(cycle, self.stamp) {
-            Status::Closing | Status::Closed | Status::Issued => {}
+        match self.cycle_status(root, cycle)? {
+            Status::Closing | Status::Closed | Status::Issued => self.packed(root, cycle),
             status => {
                 let detail = format!("cycle {cycle} of '{root}' is {status:?}, only a cut cycle is archived");
-                return Err(Refusal::new(Reason::CycleNotOpen, detail));
+                Err(Refusal::new(Reason::CycleNotOpen, detail))
             }
+        }
+    }
+
+    /// What a cycle that is in memory counted on time so far, as an archive keeps it.
+    pub fn packed(&self, root: &AccountId, cycle: CycleId) -> Result<Vec<u8>, Refusal> {
+        let slot = self.slot_of_root(root)?;
+        let row = slot.root_row(root)?;
+        let status = row.cycles.status(cycle, self.stamp);
+        if matches!(status, Status::Never | Status::Ahead | Status::Archived) {
+            let open = row.cycles.open;
+            let detail = format!("counters of cycle {cycle} of '{root}' are not in memory; {open} and the next are");
+            return Err(Refusal::new(Reason::CycleNotOpen, detail));
         }
         let mut archive = wire::Archive {
             format: ARCHIVE_FORMAT,

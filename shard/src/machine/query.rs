@@ -366,6 +366,17 @@ impl View {
         Ok(FoldSource { hierarchy, cycle, version, catalogue, contract, counters, balances })
     }
 
+    /// The catalogue and contract versions that a cycle is priced by: of a cut cycle those that the cut fixed, else those
+    /// that govern now.
+    pub fn versions_of(
+        &self,
+        root: &AccountId,
+        cycle: CycleId,
+    ) -> Result<(CatalogueVersion, Option<ContractVersion>), Refusal> {
+        let (catalogue, contract) = self.inputs(self.slot_of_root(root)?.root_row(root)?, cycle)?;
+        Ok((catalogue, contract.cloned()))
+    }
+
     /// Catalogue and contract versions of a cycle.
     fn inputs<'a>(
         &self,

@@ -15,6 +15,7 @@ use super::document::{
 use super::ladders::{self, units};
 use super::limits::{
     ATTRIBUTES_MAX, CAP_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LEVEL_MAX, MINIMUM_MAX, PER_RECORD_MAX,
+    SOURCES_MAX,
 };
 use super::order::{DEFAULT_ORDER, check_order};
 use super::pool::{FreePool, SplitBy};
@@ -138,6 +139,14 @@ impl Compiler<'_> {
                     "split the catalogue by service",
                 );
             }
+        }
+        let place = self.top.key("source");
+        if document.source.len() > SOURCES_MAX {
+            let message = format!("{} sources, at most {SOURCES_MAX}", document.source.len());
+            self.problems.error(&place, message, "name the lists that it is made of, not their parts");
+        }
+        for (index, source) in document.source.iter().enumerate() {
+            self.read(check_name("source", source), &place.index(index));
         }
     }
 

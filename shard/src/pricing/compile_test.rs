@@ -73,6 +73,18 @@ fn ceilings_follow_from_rates() {
 }
 
 #[test]
+fn sources_are_names() {
+    let sources = |sources: Value| move |value: &mut Value| value["source"] = sources;
+    check(sources(json!(["AmazonS3 20260801000000", "oci-price-list 70af"])), &[]);
+    check(sources(json!(["a", ""])), &["source[1]: source is empty"]);
+    check(sources(json!(vec!["a"; 1_001])), &["source: 1001 sources, at most 1000"]);
+    let before = Catalogue::compile(&document(|_| {})).unwrap();
+    let after = Catalogue::compile(&document(sources(json!(["list 2"])))).unwrap();
+    assert_eq!(before.check_successor(&document(sources(json!(["list 2"])))), []);
+    assert_ne!(before.hash, after.hash, "another source is another version");
+}
+
+#[test]
 fn ladders_are_checked() {
     let tiers = |tiers: Value| move |value: &mut Value| value["prices"][0]["tiers"] = tiers;
     check(

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::order::Stage;
@@ -11,14 +12,14 @@ use crate::base::time::CycleId;
 use crate::base::wide::Rounding;
 
 /// The word `Catalogue` in the field `kind`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CatalogueKind {
     #[default]
     Catalogue,
 }
 
 /// One version of a catalogue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CatalogueDocument {
     pub kind: CatalogueKind,
@@ -27,6 +28,9 @@ pub struct CatalogueDocument {
     pub currency: Currency,
     /// First cycle of this version, `2024-09`.
     pub effective: CycleId,
+    /// Where it was taken from, for people: code and version of each price list. It changes no bill.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub rounding: RoundingDocument,
     /// The order of stages; those left out are off. Default: all, in the order of `pricing::order::DEFAULT_ORDER`.
@@ -46,7 +50,7 @@ pub struct CatalogueDocument {
 }
 
 /// When and how amounts are rounded to what can be paid.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoundingDocument {
     #[serde(default)]
@@ -58,7 +62,7 @@ pub struct RoundingDocument {
     pub decimals: Option<i32>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoundingAt {
     /// Lines keep 12 decimals; the payable is rounded once.
@@ -69,7 +73,7 @@ pub enum RoundingAt {
 }
 
 /// What is measured. Nothing of a meter may change in a later version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeterDocument {
     pub id: String,
@@ -109,7 +113,7 @@ pub struct MeterDocument {
 
 /// What a counter makes of its records. A series is priced by what comes of all its buckets in the cycle, a pool by
 /// what comes of all its series.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregation {
     /// The sum of their quantities.
@@ -137,7 +141,7 @@ pub enum Aggregation {
 }
 
 /// What of a record a meter counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CountedOf {
     /// Its quantity; of `unique` a number that names something: a user, a device. A correction takes one record of its
@@ -148,7 +152,7 @@ pub enum CountedOf {
 }
 
 /// How the records of a `level` meter are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LevelDocument {
     #[serde(default)]
@@ -160,7 +164,7 @@ pub struct LevelDocument {
     pub carry: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LevelRecords {
     /// The quantity is the level from the record's `start` on; of two at one instant the one with the greater id counts.
@@ -170,7 +174,7 @@ pub enum LevelRecords {
     Change,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LevelWeigh {
     /// By exact time.
@@ -181,7 +185,7 @@ pub enum LevelWeigh {
 }
 
 /// The period of one counter within a cycle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bucket {
     #[default]
@@ -193,7 +197,7 @@ pub enum Bucket {
 }
 
 /// What is priced: a selector over series, a unit and a price.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SkuDocument {
     pub id: String,
@@ -214,7 +218,7 @@ pub struct SkuDocument {
 }
 
 /// Which series a SKU prices: `*` stands for any run of characters, at the start, the end or between.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MatchDocument {
     #[serde(default = "any", skip_serializing_if = "is_any")]
@@ -231,7 +235,7 @@ pub struct MatchDocument {
 }
 
 /// From the meter's unit to the priced unit: the pool's total is divided once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConvertDocument {
     /// `1073741824` makes GB of bytes; default 1.
@@ -243,7 +247,7 @@ pub struct ConvertDocument {
 }
 
 /// A price, for one SKU or for several.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PriceDocument {
     pub id: String,
@@ -307,7 +311,7 @@ pub struct PriceDocument {
 /// What a percentage does with records one by one: a pool's in order of time, then id (that of the producer, or
 /// `producer/number`), then account. A wholly free record costs nothing, and one that is free in part pays the percentage
 /// on the rest and `per_record` in full.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecordsDocument {
     /// Records that are free.
@@ -326,7 +330,7 @@ pub struct RecordsDocument {
 
 /// A meter that chooses a price's tier by what the pool's owner (account, group, payer or root, as the pool is split)
 /// used of it in the cycle, in the meter's own unit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReachedByDocument {
     /// Id of a meter.
@@ -336,7 +340,7 @@ pub struct ReachedByDocument {
 }
 
 /// How a quantity becomes an amount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Model {
     /// Every unit at one rate.
@@ -358,7 +362,7 @@ pub enum Model {
 }
 
 /// One step of a ladder: from the tier before up to `up_to`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TierDocument {
     /// Where the tier ends, in priced units; absent only on the last.
@@ -381,7 +385,7 @@ pub struct TierDocument {
     pub cap: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PackageDocument {
     /// Units in a package.
@@ -391,7 +395,7 @@ pub struct PackageDocument {
     pub round: PackageRounding,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PackageRounding {
     #[default]
@@ -400,7 +404,7 @@ pub enum PackageRounding {
 }
 
 /// Which tier holds a quantity that is exactly at a bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
     /// The tier that ends there: a tier holds (begin, end].
@@ -410,7 +414,7 @@ pub enum Bound {
     Lower,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoundUnitsDocument {
     /// -12 to 12; below zero for tens, hundreds, ...
@@ -419,7 +423,7 @@ pub struct RoundUnitsDocument {
     pub mode: Rounding,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolDocument {
     /// `account`, `group`, `payer`, `root`, `region`, `service`, `sku`, `attribute:<name>`. If none of the first four
@@ -432,7 +436,7 @@ pub struct PoolDocument {
 }
 
 /// How long a pool of a price lasts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolPeriod {
     /// The whole cycle.
@@ -445,7 +449,7 @@ pub enum PoolPeriod {
 }
 
 /// How a shared slice is divided among the accounts that used it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Attribution {
     /// Each account gets its share of every slice.
@@ -456,7 +460,7 @@ pub enum Attribution {
 }
 
 /// Free units shared by several SKUs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FreePoolDocument {
     pub id: String,
@@ -476,7 +480,7 @@ pub struct FreePoolDocument {
 }
 
 /// An amount that is due without any usage, from whom a contract subscribes to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeeDocument {
     /// No SKU has the same: a bill shows the fee under it as it shows a SKU.
@@ -503,7 +507,7 @@ pub struct FeeDocument {
 }
 
 /// What a fee's amount is for: a part of the UTC calendar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeePeriod {
     /// Due once, in the cycle that holds the subscription's first day; never prorated.
@@ -517,7 +521,7 @@ pub enum FeePeriod {
 }
 
 /// In which cycle a period's fee is due.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeeDue {
     /// In the cycle in which the period, or the subscription within it, ends.
@@ -529,7 +533,7 @@ pub enum FeeDue {
 }
 
 /// What of a fee is due for a period that a subscription does not fill.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Prorate {
     /// All of it, and nothing comes back.

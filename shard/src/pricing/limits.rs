@@ -31,6 +31,8 @@ pub const FEE_MAX: Money = FLAT_MAX;
 pub const FEE_QUANTITY_MAX: Quantity = Quantity(power_of_ten(9 + SCALE));
 /// Subscriptions of a contract: each is a line a month or a few; 10^4 of them stay below 10^23 currency units.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// Price lists that a catalogue names as its sources: a provider has a few hundred services, one list each.
+pub const SOURCES_MAX: usize = 1_000;
 /// Clauses of a contract: the largest known have hundreds; each costs a pass over a bill's lines.
 pub const CLAUSES_MAX: usize = 2_000;
 /// Patterns in one list of a selector.

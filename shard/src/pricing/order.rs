@@ -1,12 +1,13 @@
 //! The stages of a bill by name, and the order that a catalogue or contract may give them (BILLING.md decision 12).
 //! What a stage does lives in `billing/stage.rs`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::problem::{Place, Problems};
 
 /// A step of the fold. Each derives lines from the lines before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Free pools, then public ladders: usage lines. Always first, since it makes what the others read.

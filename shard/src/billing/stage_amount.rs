@@ -12,7 +12,7 @@ use crate::contract::commitment::Commitment;
 use crate::contract::credit::{Credit, Eligible, FixedDiscount};
 use crate::contract::document_scope::Per;
 use crate::contract::prepayment::Prepayment;
-use crate::contract::terms::Clause;
+use crate::contract::terms::{Clause, payer_balance};
 use crate::contract::volume::{Banded, Volume};
 
 impl Terms<'_> {
@@ -69,7 +69,7 @@ impl Terms<'_> {
         let overflow = || overflow(clause);
         for group in self.together(fixed.per, drafts) {
             let balance = match (fixed.per, group.first()) {
-                (Per::Payer, Some(place)) => format!("{}/{}", clause.id, drafts[*place].payer),
+                (Per::Payer, Some(place)) => payer_balance(&clause.id, drafts[*place].payer),
                 _ => clause.id.to_string(),
             };
             let before = if fixed.lasting { self.used_of(&balance) } else { Money::ZERO };

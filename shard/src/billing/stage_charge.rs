@@ -13,7 +13,7 @@ use crate::contract::document_clause::{FeeBase, FeePer};
 use crate::contract::document_scope::Per;
 use crate::contract::fee::{Custom, CustomLine, Fee, Limit, PercentFee};
 use crate::contract::tax::Tax;
-use crate::contract::terms::Clause;
+use crate::contract::terms::{Clause, year_balances};
 use crate::pricing::order::Stage;
 
 impl<'a> Terms<'a> {
@@ -212,8 +212,7 @@ impl<'a> Terms<'a> {
         let last = place_of(Stage::CrossServicePercent);
         let counts =
             |stage: Stage| place_of(stage) <= last && (stage != Stage::CreditsBefore || commitment.credits_reduce);
-        let own = format!("{}/{}", clause.id, year.begins);
-        let market = format!("{own}/marketplace");
+        let [own, market] = year_balances(&clause.id, year.begins);
         let before = (self.used_of(&own), self.used_of(&market));
         let (mut retired, mut marketplace) = before;
         for draft in drafts.iter_mut() {

@@ -1,11 +1,13 @@
 //! A contract ready for use: its clauses with their spans and scopes. It holds no index of a catalogue, since it outlives
 //! versions of it. How a document becomes one lives in `compile.rs`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::commitment::Commitment;
+use super::commitment::{Commitment, YEAR};
 use super::credit::{Credit, FixedDiscount};
 use super::document::CreditKey;
+use super::document_scope::Per;
 use super::fee::{CustomLine, Fee, Limit, PercentFee};
 use super::percent::Percent;
 use super::prepayment::Prepayment;
@@ -148,6 +150,33 @@ impl Contract {
         clauses
     }
 
+    /// Names of the balances that its clauses may use on the bills of these payers.
+    pub fn balances(&self, payers: &[AccountId]) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for Clause { id, mechanism, .. } in &self.clauses {
+            match mechanism {
+                Mechanism::FixedDiscount(fixed) if fixed.lasting && fixed.per == Per::Payer => {
+                    names.extend(payers.iter().map(|payer| payer_balance(id, payer)));
+                }
+                Mechanism::FixedDiscount(FixedDiscount { lasting: true, .. })
+                | Mechanism::Credit(_)
+                | Mechanism::Prepayment(_) => {
+                    names.insert(id.to_string());
+                }
+                Mechanism::Commitment(commitment) => {
+                    for year in 0..commitment.years.len() as u32 {
+                        let begins = CycleId::from_ordinal(commitment.starts.ordinal() + year * YEAR);
+                        let [own, marketplace] = year_balances(id, begins.unwrap_or(commitment.starts));
+                        names.insert(own);
+                        names.extend(Some(marketplace).filter(|_| commitment.marketplace.is_some()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        names
+    }
+
     /// The clauses of a line's exclusive group that are in force and narrower than `clause`.
     pub fn narrower<'c>(&'c self, clause: &'c Clause, cycle: CycleId) -> impl Iterator<Item = &'c Clause> {
         let rivals = self.clauses.iter().filter(move |other| {
@@ -157,4 +186,14 @@ impl Contract {
         });
         rivals.filter(|other| other.scope.granularity() > clause.scope.granularity())
     }
+}
+
+/// The balance of a payer's own part of a clause.
+pub fn payer_balance(clause: &ClauseId, payer: &AccountId) -> String {
+    format!("{clause}/{payer}")
+}
+
+/// The balances of a commitment's contract year: what was retired, and what the marketplace brought.
+pub fn year_balances(clause: &ClauseId, begins: CycleId) -> [String; 2] {
+    [format!("{clause}/{begins}"), format!("{clause}/{begins}/marketplace")]
 }

@@ -277,3 +277,17 @@ fn credits_are_used_in_the_order_that_is_set() {
     check(Some(json!([])), &["old", "soon", "narrow", "first", "last"]);
     check(Some(json!(["expiry", "priority"])), &["soon", "last", "old", "narrow", "first"]);
 }
+
+#[test]
+fn a_contract_names_its_balances() {
+    let own = document(json!([
+        {"id": "edp", "mechanism": "commitment", "years": ["1", "2"], "marketplace": {"service": "AmazonEC2"}},
+        {"id": "off", "mechanism": "fixed_discount", "amount": "1"},
+        {"id": "each", "mechanism": "fixed_discount", "amount": "1", "lasting": true, "per": "payer"},
+        {"id": "promo", "mechanism": "credit", "amount": "1"},
+    ]));
+    let payers = ["a", "b"].map(|id| crate::base::id::AccountId::new(id).unwrap());
+    let names: Vec<String> = Contract::compile(&own, None).unwrap().balances(&payers).into_iter().collect();
+    let edp = ["edp/2024-09", "edp/2024-09/marketplace", "edp/2025-09", "edp/2025-09/marketplace"];
+    assert_eq!(names, [&["each/a", "each/b"][..], &edp, &["promo"]].concat());
+}

@@ -1,6 +1,6 @@
 //! Hierarchies, their contracts, and the directory: what a document becomes in the slot of its root.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::command::{DOCUMENT_BYTES_MAX, Done};
@@ -13,7 +13,7 @@ use crate::base::id::AccountId;
 use crate::base::problem::Problem;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Period, Timestamp};
-use crate::billing::cycle::Cycles;
+use crate::billing::cycle::{BALANCES_MAX, Cycles};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
 use crate::placement::slot_of;
@@ -160,6 +160,7 @@ impl State {
         let contract = Contract::compile(&document, compiled.as_deref()).map_err(|problems| refusal_of(&problems))?;
         let row = &self.root_mut(&document.root)?.0.data.roots[number as usize];
         refuse_problems(document.check_accounts(|account| row.hierarchy.account(account).is_some()))?;
+        check_balances(row, &contract)?;
         let (live, number) = self.root_mut(&document.root)?;
         let row = &mut live.data.roots[number as usize];
         check_subscribers(&contract, &row.hierarchy)?;
@@ -183,6 +184,31 @@ fn check_subscribers(contract: &Contract, hierarchy: &Hierarchy) -> Result<(), R
     let Some(account) = subscribers.find(is_unknown) else { return Ok(()) };
     let detail = format!("'{account}' subscribes, but hierarchy '{}' does not have it; add it first", hierarchy.root);
     Err(Refusal::new(Reason::UnknownAccount, detail))
+}
+
+/// A close must never find more balances than are kept, so they are counted when a contract comes in: those that there
+/// are, and those that it and the versions that still govern may use.
+fn check_balances(row: &RootRow, contract: &Contract) -> Result<(), Refusal> {
+    let payers = row.hierarchy.payers();
+    let mut names: BTreeSet<String> = row.cycles.balances.keys().cloned().collect();
+    names.extend(contract.balances(payers));
+    let governs = row.contracts.iter().rposition(|version| version.effective <= row.cycles.open).unwrap_or_default();
+    for version in &row.contracts[governs.min(row.contracts.len())..] {
+        // What was checked when it came in can be read; if it could not, no bill would come of it.
+        let document = serde_json::from_slice::<ContractDocument>(&version.document).ok();
+        if let Some(Ok(earlier)) = document.map(|document| Contract::compile(&document, None)) {
+            names.extend(earlier.balances(payers));
+        }
+    }
+    if names.len() > BALANCES_MAX {
+        let detail = format!(
+            "the contract would bring '{}' to {} lasting balances, at most {BALANCES_MAX} are kept; merge some clauses",
+            row.hierarchy.root,
+            names.len()
+        );
+        return Err(Refusal::new(Reason::LimitReached, detail));
+    }
+    Ok(())
 }
 
 fn read_document<D: serde::de::DeserializeOwned>(bytes: &[u8], max: usize) -> Result<D, Refusal> {

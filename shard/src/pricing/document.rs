@@ -103,7 +103,8 @@ pub struct MeterDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<CountedOf>,
     /// Of a `sum` of months: keeps each record's amount, for prices that look at records one by one. No record of such a
-    /// meter may correct another, and a pool with more than 1,000,000 records has no charge.
+    /// meter may correct another, a series has at most 4,096 of one instant, and a pool with more than 1,000,000 has no
+    /// charge.
     #[serde(default, skip_serializing_if = "is_default")]
     pub keep_records: bool,
     /// Of `level` alone: how its records are read.

@@ -12,6 +12,8 @@ use crate::base::time::{DAY, Period};
 
 /// Entries of one slot: at about 100 bytes each, 800 MiB; a slot with more wants fewer such meters.
 pub const KEPT_MAX: usize = 8_000_000;
+/// Records of one series and instant where each is kept: a list of that length is moved to let one in.
+pub const AT_ONCE_MAX: usize = 4_096;
 /// Records that one pool may have where a price looks at each: they are sorted in a fold.
 pub const RECORDS_MAX: usize = 1_000_000;
 /// Different values that one pool may have where they are counted: its union is built in a fold.
@@ -50,11 +52,14 @@ impl Kept {
             Join::Latest if (other.end, &other.id, other.value) > (self.end, &self.id, self.value) => *self = other,
             Join::Latest => {}
             Join::Collect => {
-                let own = (std::mem::take(&mut self.id), self.value);
-                self.more.extend([own, (other.id, other.value)]);
-                self.more.extend(other.more);
-                self.more.sort();
-                (self.id, self.value) = self.more.remove(0);
+                for mut next in std::iter::once((other.id, other.value)).chain(other.more) {
+                    if (&next.0, next.1) < (&self.id, self.value) {
+                        std::mem::swap(&mut next.0, &mut self.id);
+                        std::mem::swap(&mut next.1, &mut self.value);
+                    }
+                    let place = self.more.partition_point(|known| *known < next);
+                    self.more.insert(place, next);
+                }
             }
         }
     }
@@ -94,6 +99,13 @@ fn group_of(key: &KeptKey) -> (u32, u8) {
 impl KeptTable {
     /// Whether an entry of the key would be one more than may be; LIMIT_REACHED then.
     pub fn check_room(&self, key: &KeptKey, join: Join) -> Result<(), Refusal> {
+        let known = if join == Join::Collect { self.get(key).map_or(0, Kept::len) } else { 0 };
+        if known >= AT_ONCE_MAX {
+            let detail = format!(
+                "{known} records of this series and instant are kept, at most {AT_ONCE_MAX} are; give them times of their own"
+            );
+            return Err(Refusal::new(Reason::LimitReached, detail));
+        }
         if self.len >= KEPT_MAX && (join == Join::Collect || self.get(key).is_none()) {
             let detail = format!(
                 "the slot keeps {KEPT_MAX} times and values of such meters, which is all it may; use fewer of them"

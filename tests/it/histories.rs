@@ -87,7 +87,11 @@ impl History {
     fn new(seed: u64) -> History {
         let mut rng = SmallRng::seed_from_u64(seed);
         // Mostly no id is forgotten; in some histories there is room for a few hours of them, or for next to none.
-        let ids = if chance(&mut rng, 65) { 1_000_000 } else { rng.random_range(1..=100) };
+        let ids = match rng.random_range(0..100) {
+            0..15 => rng.random_range(1..=3),
+            15..35 => rng.random_range(10..=100),
+            _ => 1_000_000,
+        };
         let mut pair = Pair::new(start_of(FIRST) + HOUR, ids);
         let first = cycle_name(FIRST);
         let catalogue = catalogue::catalogue(&mut rng, &first);
@@ -111,12 +115,12 @@ impl History {
     fn run(mut self) -> BTreeMap<String, u64> {
         for _ in 0..self.rng.random_range(10..=30) {
             match self.rng.random_range(0..100) {
-                0..42 => self.send(),
-                42..48 => self.together(),
-                48..60 => self.resend(),
-                60..66 => self.stray(),
-                66..69 => self.skip(),
-                69..72 => self.open(),
+                0..39 => self.send(),
+                39..45 => self.together(),
+                45..57 => self.resend(),
+                57..62 => self.stray(),
+                62..65 => self.skip(),
+                65..72 => self.open(),
                 72..74 => self.directory(),
                 74..77 => self.reopen(),
                 77..78 => self.mistake(),
@@ -215,7 +219,7 @@ impl History {
 
     /// Draws an epoch or records progress of a file, rightly or wrongly.
     fn open(&mut self) {
-        let producer = format!("p{}", self.rng.random_range(0..4));
+        let producer = one(&mut self.rng, &self.senders).producer.clone();
         let file = chance(&mut self.rng, 70).then(|| (self.rng.random_range(1..4) * 10, self.rng.random_range(0..2)));
         let sender = self.senders.iter().position(|sender| sender.producer == producer && sender.epoch.is_some());
         if let Some(at) = sender.filter(|_| chance(&mut self.rng, 60)) {

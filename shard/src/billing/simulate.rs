@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::bill::BillBody;
+use super::bill::{BillBody, CatalogueVersion, ContractVersion};
 use super::difference::difference;
 use super::fold::fold;
 use super::input::{Counter, FoldError, FoldInput};
@@ -111,7 +111,14 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         balances: used_before(simulation).map_err(SimulateError::Fold)?,
         interim: simulation.interim,
     };
-    for body in fold(&input)? {
+    let mut bodies = fold(&input)?;
+    // Usage that was billed and then taken back altogether leaves no bill, but what was booked has to be taken back.
+    for billed in simulation.billed.iter().filter(|billed| billed.cycle == simulation.cycle) {
+        if let Err(place) = bodies.binary_search_by(|body| body.payer.cmp(&billed.payer)) {
+            bodies.insert(place, nothing_left(billed, &catalogue, contract.as_ref()));
+        }
+    }
+    for body in bodies {
         let same = |billed: &&BillBody| billed.payer == body.payer && billed.cycle == body.cycle;
         let earlier: Vec<BillBody> = simulation.billed.iter().filter(same).cloned().collect();
         simulated.bodies.push(match earlier.as_slice() {
@@ -120,6 +127,32 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         });
     }
     Ok(simulated)
+}
+
+/// The bill of a payer that nothing is left to be billed to.
+fn nothing_left(billed: &BillBody, catalogue: &Catalogue, contract: Option<&Contract>) -> BillBody {
+    let contract = contract.filter(|contract| contract.is_in_force(billed.cycle));
+    BillBody {
+        root: billed.root.clone(),
+        payer: billed.payer.clone(),
+        currency: catalogue.currency,
+        cycle: billed.cycle,
+        catalogue: CatalogueVersion {
+            name: catalogue.name.clone(),
+            effective: catalogue.effective,
+            hash: catalogue.hash,
+        },
+        contract: contract.map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
+        stages: contract.and_then(|contract| contract.stages.as_ref()).unwrap_or(&catalogue.stages).clone(),
+        difference: None,
+        balances: Vec::new(),
+        items: Vec::new(),
+        pools: Vec::new(),
+        lines: Vec::new(),
+        unpriced: Vec::new(),
+        total: Money::ZERO,
+        payable: Money::ZERO,
+    }
 }
 
 /// What earlier cycles' bills used of balances.

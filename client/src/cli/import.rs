@@ -1,6 +1,6 @@
 //! `catalogue import`: a provider's price list in, a catalogue out, and a report of what was read, closed and refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -191,9 +191,9 @@ fn written(arguments: &ImportArguments, yaml: String) -> Arc<Source> {
 }
 
 /// The newest version of the catalogue among the documents of a file.
-fn catalogue_in(path: &PathBuf, name: &CatalogueName) -> Result<CatalogueDocument, Error> {
+fn catalogue_in(path: &Path, name: &CatalogueName) -> Result<CatalogueDocument, Error> {
     let mut newest: Option<CatalogueDocument> = None;
-    for file in expand(std::slice::from_ref(path))? {
+    for file in expand(&[path.to_owned()])? {
         let (placed, findings) = read_source(&load(&file)?);
         if let Some(finding) = findings.first() {
             return Err(Error::invalid(finding.to_string()));

@@ -192,6 +192,23 @@ fn a_bill_in_steps_sums_to_the_bill_at_once() {
 }
 
 #[test]
+fn what_is_taken_back_altogether_is_billed_back() {
+    let documents = documents("total");
+    let mut all = vec![record("5", "a", "box", "eu", "40", 5)];
+    let first = documents.bodies(&all, &[]);
+    assert!(first[0].payable > Money::ZERO);
+    all.push(with(record("6", "a", "box", "eu", "-40", 5), |record| record.corrects = Some("5".to_owned())));
+    assert!(documents.bodies(&all, &[]).is_empty(), "nothing is left to bill");
+    let second = documents.bodies(&all, &first);
+    assert_eq!(second.len(), 1);
+    assert_eq!(checked_sum([first[0].payable, second[0].payable]), Some(Money::ZERO));
+    assert_eq!(checked_sum([first[0].total, second[0].total]), Some(Money::ZERO));
+    // And by the one after, nothing more.
+    let both: Vec<BillBody> = first.iter().chain(&second).cloned().collect();
+    assert_eq!(documents.bodies(&all, &both)[0].payable, Money::ZERO);
+}
+
+#[test]
 fn a_line_is_explained_down_to_the_counter() {
     let bodies = documents("total").bodies(&usage(), &[]);
     let body = &bodies[1];

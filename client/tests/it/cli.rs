@@ -154,10 +154,10 @@ fn every_contract_of_the_examples_comes_to_its_readme() {
             interim: false,
         };
         let simulated = simulate(&simulation).unwrap();
-        assert_eq!((simulated.counted, simulated.bodies.len()), (6, 1));
+        assert_eq!((simulated.counted, simulated.bodies.len()), (7, 1));
         simulated.bodies[0].payable
     };
-    assert_eq!(payable(None).to_string(), "1740.2");
+    assert_eq!(payable(None).to_string(), "1940.2");
     let mut contracts = 0;
     for entry in std::fs::read_dir(&folder).unwrap() {
         let file = entry.unwrap().file_name().into_string().unwrap();
@@ -169,7 +169,7 @@ fn every_contract_of_the_examples_comes_to_its_readme() {
         assert_eq!(payable(Some(&file)), stated.replace(',', "").parse().unwrap(), "{file}");
         contracts += 1;
     }
-    assert!(contracts >= 6, "only {contracts} contracts");
+    assert!(contracts >= 7, "only {contracts} contracts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,7 +30,7 @@ pub struct Options {
     pub nodes: u64,
     /// Accounts of each hierarchy that is asked for, linked ones.
     pub accounts: Vec<u32>,
-    /// Seconds of asking for each, and at least [`ESTIMATES_MIN`] estimates.
+    /// Seconds of asking for each, and at least `ESTIMATES_MIN` estimates.
     pub seconds: f64,
 }
 

@@ -266,6 +266,12 @@ impl<'a> Terms<'a> {
         }
     }
 
+    /// A line that changes what is `left` of an item: rounded as every derived line, and no more off than there is.
+    /// `None` on overflow.
+    pub fn line_of(&self, exact: Money, left: Money) -> Option<Money> {
+        self.round(exact).map(|amount| amount.max(-left))
+    }
+
     /// The amounts of one derived charge, rounded together where lines are rounded. `None` on overflow.
     pub fn rounded(&self, exact: &[Money]) -> Option<Vec<Money>> {
         let total = checked_sum(exact.iter().copied())?;

@@ -46,44 +46,21 @@ impl<'a> Terms<'a> {
     /// Replaces the amounts of paid slices by the private rate's, slice by slice.
     fn private_rate(&self, clause: &Clause, rate: &PrivateRate, draft: &mut Draft<'_>) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
-        for base in self.bases(draft, self.usage_items(clause, draft)) {
-            let mut slices = Vec::new();
-            for item in base {
-                // Where percentages came first, no more than what they left is taken off.
-                let mut left = draft.net[item];
-                for (line, quantity) in draft.paid_slices(item) {
-                    let current = draft.current(item, line).ok_or_else(overflow)?;
-                    let difference = rate.difference(quantity, current).ok_or_else(overflow)?.max(-left);
-                    left = left.checked_add(difference).ok_or_else(overflow)?;
-                    if !difference.is_zero() {
-                        let line = Derived {
-                            base: current,
-                            quantity: Some(quantity),
-                            rate: Some(rate.rate),
-                            amount: difference,
-                            from: vec![line.id],
-                            ..Derived::default()
-                        };
-                        slices.push((item, line));
-                    }
-                }
+        for item in self.usage_items(clause, draft) {
+            // Where percentages came first, no more than what they left is taken off.
+            let mut left = draft.net[item];
+            let mut made = Vec::new();
+            for (line, quantity) in draft.paid_slices(item) {
+                let base = draft.current(item, line).ok_or_else(overflow)?;
+                let exact = rate.difference(quantity, base).ok_or_else(overflow)?;
+                let amount = self.line_of(exact, left).ok_or_else(overflow)?;
+                left = left.checked_add(amount).ok_or_else(overflow)?;
+                let (quantity, rate, from) = (Some(quantity), Some(rate.rate), vec![line.id]);
+                made.push(Derived { base, quantity, rate, amount, from, ..Derived::default() });
             }
-            self.add_rounded(clause, slices, draft)?;
-        }
-        Ok(())
-    }
-
-    /// Adds the lines of one derived charge, rounded together; what rounds to nothing is left out.
-    pub(super) fn add_rounded(
-        &self,
-        clause: &Clause,
-        lines: Vec<(usize, Derived)>,
-        draft: &mut Draft<'_>,
-    ) -> Result<(), FoldError> {
-        let exact: Vec<Money> = lines.iter().map(|(_, line)| line.amount).collect();
-        let parts = self.rounded(&exact).ok_or_else(|| overflow(clause))?;
-        for ((item, line), amount) in lines.into_iter().zip(parts).filter(|(_, amount)| !amount.is_zero()) {
-            draft.add(item, derived(clause, Derived { amount, ..line }))?;
+            for line in made.into_iter().filter(|line| !line.amount.is_zero()) {
+                draft.add(item, derived(clause, line))?;
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::attribute::prorata;
 use super::bill::Source;
-use super::draft::{Derived, Draft, Place, Terms, overflow, tier_of};
+use super::draft::{Derived, Draft, Place, Terms, derived, overflow, tier_of};
 use super::input::FoldError;
 use crate::base::money::{Money, Quantity};
 use crate::contract::terms::Clause;
@@ -107,7 +107,8 @@ impl Terms<'_> {
                     None if rate.may_raise => return Err(overflow()),
                     _ => base,
                 };
-                let amount = contracted.checked_sub(base).ok_or_else(overflow)?.max(-*left);
+                let amount = contracted.checked_sub(base).and_then(|exact| self.line_of(exact, *left));
+                let amount = amount.ok_or_else(overflow)?;
                 *left = left.checked_add(amount).ok_or_else(overflow)?;
                 if !amount.is_zero() {
                     lines.entry(paid.place).or_default().push(Derived {
@@ -122,12 +123,9 @@ impl Terms<'_> {
                 }
             }
         }
-        for (place, draft) in drafts.iter_mut().enumerate() {
-            let items: Vec<usize> = lines.keys().filter(|(own, _)| *own == place).map(|(_, item)| *item).collect();
-            for base in self.bases(draft, items) {
-                let own = |item: usize| lines.get(&(place, item)).cloned().unwrap_or_default();
-                let base = base.into_iter().flat_map(|item| own(item).into_iter().map(move |line| (item, line)));
-                self.add_rounded(clause, base.collect(), draft)?;
+        for ((draft, item), lines) in lines {
+            for line in lines {
+                drafts[draft].add(item, derived(clause, line))?;
             }
         }
         Ok(())

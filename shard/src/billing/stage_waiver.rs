@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attribute::{netted, prorata};
-use super::draft::{Derived, Draft, Place, Terms, overflow};
+use super::draft::{Derived, Draft, Place, Terms, derived, overflow};
 use super::input::FoldError;
 use crate::base::id::AccountId;
-use crate::base::money::{Money, Quantity, checked_sum};
+use crate::base::money::{Money, Quantity};
 use crate::base::wide::{Rounding, multiply_divide};
 use crate::contract::terms::Clause;
 use crate::contract::waiver::{Lot, Waiver};
@@ -120,31 +120,18 @@ impl Terms<'_> {
         drafts: &mut [Draft<'_>],
     ) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
-        let mut lines: BTreeMap<Place, Vec<Derived>> = BTreeMap::new();
         for (index, units) in taken {
-            let Slice { place, line, price: (current, quantity), .. } = slices[*index];
+            let Slice { place: (draft, item), line, price: (current, quantity), .. } = slices[*index];
+            let draft = &mut drafts[draft];
             let base = multiply_divide(current.0, *units, quantity.0, Rounding::HalfUp).map(Money);
             let base = base.ok_or_else(overflow)?;
-            let of_item = lines.entry(place).or_default();
             // Where percentages came first, no more than what they left is taken off.
-            let before = checked_sum(of_item.iter().map(|line| line.amount)).ok_or_else(overflow)?;
-            let left = drafts[place.0].net[place.1].checked_add(before).ok_or_else(overflow)?;
-            let off = base.share(waiver.share).ok_or_else(overflow)?.min(left);
-            of_item.push(Derived {
-                base,
-                quantity: Some(Quantity(*units)),
-                rate: Some(waiver.share),
-                amount: -off,
-                from: vec![line],
-                ..Derived::default()
-            });
-        }
-        for (place, draft) in drafts.iter_mut().enumerate() {
-            let items: Vec<usize> = lines.keys().filter(|(own, _)| *own == place).map(|(_, item)| *item).collect();
-            for base in self.bases(draft, items) {
-                let own = |item: usize| lines.get(&(place, item)).cloned().unwrap_or_default();
-                let base = base.into_iter().flat_map(|item| own(item).into_iter().map(move |line| (item, line)));
-                self.add_rounded(clause, base.collect(), draft)?;
+            let amount = base.share(waiver.share).and_then(|off| self.line_of(-off, draft.net[item]));
+            let amount = amount.ok_or_else(overflow)?;
+            if !amount.is_zero() {
+                let (quantity, rate, from) = (Some(Quantity(*units)), Some(waiver.share), vec![line]);
+                let line = Derived { base, quantity, rate, amount, from, ..Derived::default() };
+                draft.add(item, derived(clause, line))?;
             }
         }
         Ok(())

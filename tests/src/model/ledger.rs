@@ -243,6 +243,13 @@ impl Root {
         fold(catalogue, contract, (&name, hours_of(cycle)), &counters, &|account| self.member(account))
     }
 
+    /// The bills of a cycle over everything that was counted, late or not.
+    pub fn whole_bills(&self, cycle: Cycle) -> Bills {
+        let mut whole = self.clone();
+        whole.counted.iter_mut().for_each(|counted| counted.late = false);
+        whole.bills(cycle)
+    }
+
     /// How many records were accepted, late ones included.
     pub fn accepted(&self) -> usize {
         self.counted.len()

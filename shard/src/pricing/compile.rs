@@ -12,6 +12,7 @@ use super::document::{
     Aggregation, Bucket, CatalogueDocument, ConvertDocument, CountedOf, LevelDocument, MatchDocument, MeterDocument,
     PoolPeriod, PriceDocument, RecordsDocument,
 };
+use super::hours::WeekHours;
 use super::ladders::{self, units};
 use super::limits::{
     ATTRIBUTES_MAX, CAP_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LEVEL_MAX, MINIMUM_MAX, PER_RECORD_MAX,
@@ -98,6 +99,7 @@ impl Compiler<'_> {
         self.sku_overlaps(&meters, &skus);
         catalogue.pools = self.pools(&mut skus, &catalogue.sku_ids);
         self.shared_ladders(&meters, &skus, &catalogue.prices);
+        self.named_hours(&mut meters, &skus);
         self.sequences(&meters, &skus, &catalogue);
         self.periods(&meters, &skus, &catalogue.prices);
         self.looked_at(&meters, &skus, &catalogue.prices);
@@ -217,6 +219,7 @@ impl Compiler<'_> {
                     ceiling: if meter.aggregation == Aggregation::Level { LEVEL_MAX } else { COUNTER_MAX },
                     chooses_tiers: false,
                     skus: Vec::new(),
+                    names_hours: false,
                     skus_by_region: Lookup::default(),
                     skus_of_any_region: Vec::new(),
                 })
@@ -423,7 +426,7 @@ impl Compiler<'_> {
             let place = self.top.key("skus").index(index);
             self.unique("sku", "skus", &sku.id, index, &mut seen);
             let id = self.read(SkuId::new(&sku.id), &place.key("id"));
-            let matches = self.series_pattern(&sku.matches, &place.key("match"));
+            let matches = self.series_pattern(&sku.id, &sku.matches, &place.key("match"));
             self.read(check_name("unit", &sku.unit), &place.key("unit"));
             let convert = self.convert(sku.convert.as_ref(), &sku.id, &place.key("convert"));
             let price = match (&sku.price, &sku.rate) {
@@ -472,7 +475,9 @@ impl Compiler<'_> {
         skus.into_iter().collect()
     }
 
-    fn series_pattern(&mut self, matches: &MatchDocument, place: &Place) -> Option<SeriesPattern> {
+    fn series_pattern(&mut self, sku: &str, matches: &MatchDocument, place: &Place) -> Option<SeriesPattern> {
+        let hours = matches.hours.as_ref();
+        let hours = hours.map(|hours| WeekHours::compile(hours, sku, &place.key("hours"), &mut self.problems));
         let service = self.read(Pattern::new("service", &matches.service), &place.key("service"));
         let usage_type = self.read(Pattern::new("usage_type", &matches.usage_type), &place.key("usage_type"));
         let operation = self.read(Pattern::new("operation", &matches.operation), &place.key("operation"));
@@ -517,6 +522,7 @@ impl Compiler<'_> {
             let id = self.read(PriceId::new(&pool.id), &place.key("id"));
             let units = units(&pool.units, "units", &place.key("units"), &mut self.problems);
             let split_by = SplitBy::compile(&pool.split_by, &place.key("split_by"), &mut self.problems);
+            hours,
             let mut members = BTreeSet::new();
             for (number, text) in pool.skus.iter().enumerate() {
                 let place = place.key("skus").index(number);

@@ -102,6 +102,28 @@ impl Compiler<'_> {
         }
     }
 
+    /// Hours of the week need meters that tell hours apart.
+    pub(super) fn named_hours(&mut self, meters: &mut [Meter], skus: &[Sku]) {
+        let mut told = BTreeSet::new();
+        for meter in meters {
+            for index in &meter.skus {
+                let sku = &skus[index.0 as usize];
+                if sku.matches.hours.is_none() {
+                    continue;
+                }
+                meter.names_hours = true;
+                let adds_up = matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count | Aggregation::Maximum);
+                if (meter.bucket != Bucket::Hour || !adds_up) && told.insert(*index) {
+                    self.problems.error(
+                        &self.top.key("skus").index(index.0 as usize).key("match").key("hours"),
+                        format!("sku {} names hours, which meter {} does not tell apart", sku.id, meter.id),
+                        "drop hours, or use a meter of aggregation sum, count or maximum with bucket: hour",
+                    );
+                }
+            }
+        }
+    }
+
     /// Pools of a day or an hour need meters that tell days or hours apart.
     pub(super) fn periods(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
         let mut told = BTreeSet::new();

@@ -151,6 +151,7 @@ impl Entry {
             id: item.sku.clone(),
             name: item.name.clone().filter(|name| *name != item.sku),
             matches: MatchDocument {
+                hours: None,
                 service: item.service.clone(),
                 usage_type: item.usage_type.clone(),
                 operation: item.operation.clone().unwrap_or_else(any),

@@ -444,6 +444,33 @@ proptest! {
         }
     }
 
+    /// A level that walks a ladder costs what the ladder costs hour by hour, on average.
+    #[test]
+    fn a_prorated_ladder_is_the_mean_of_its_hours(
+        changes in prop::collection::vec((0usize..2, -3i128..9, 0usize..720), 1..12),
+    ) {
+        let mut levels = [[0i128; 720]; 2];
+        let mut rows = Vec::new();
+        // Each begins with what can be taken away.
+        for (who, by, from) in [(0, 40, 0), (1, 36, 0)].into_iter().chain(changes) {
+            rows.push(format!("{} {by} 2026-09-{:02}T{:02}:00:00Z", ["a", "b"][who], from / 24 + 1, from % 24));
+            levels[who][from..].iter_mut().for_each(|level| *level += by);
+        }
+        let tiers = json!([{"up_to": "75", "rate": "5"}, {"up_to": "90", "rate": "3"}, {"rate": "1"}]);
+        let price = json!({"model": "graduated", "prorate": "ladder", "tiers": tiers});
+        let shop = Shop::new(json!({"aggregation": "level", "level": {"records": "change"}}), price);
+        let (bodies, refused) = shop.run(&records(&rows.iter().map(String::as_str).collect::<Vec<_>>()));
+        prop_assert_eq!(refused, vec![]);
+        let at = |hour: usize| levels[0][hour] + levels[1][hour];
+        let cost = |level: i128| 5 * level.min(75) + 3 * (level - 75).clamp(0, 15) + (level - 90).max(0);
+        let (units, cost): (i128, i128) = ((0..720).map(at).sum(), (0..720).map(|hour| cost(at(hour))).sum());
+        let quantity: i128 = bodies[0].lines.iter().filter_map(|line| line.quantity).map(|own| own.0).sum();
+        let one = 1_000_000_000_000;
+        // Rounded once as a whole; each tier's part to a step, which its rate multiplies.
+        prop_assert!((quantity * 720 - units * one).abs() <= 360, "{quantity} {units}");
+        prop_assert!((bodies[0].total.0 * 720 - cost * one).abs() <= 720 * 10, "{} {cost}", bodies[0].total);
+    }
+
     /// The same for every aggregation.
     #[test]
     fn nothing_kept_depends_on_the_order(meter in meters(), rows in usage(), turn in 0usize..12) {

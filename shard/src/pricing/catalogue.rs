@@ -215,6 +215,8 @@ pub struct Price {
     pub maximum: Option<Money>,
     /// Whether a pool of nothing pays the first tier's flat part.
     pub flat_when_zero: bool,
+    /// Whether a level climbs the ladder at every instant.
+    pub prorates: bool,
     /// What chooses the tier in place of the pool's quantity; empty for that.
     pub reached_by: Vec<ReachedBy>,
     /// Where each record is charged by itself.
@@ -248,6 +250,7 @@ impl Price {
             minimum: Money::ZERO,
             maximum: None,
             flat_when_zero: false,
+            prorates: false,
             reached_by: Vec::new(),
             records: None,
         }
@@ -386,9 +389,6 @@ impl Catalogue {
         candidates.find(|index| self.sku(*index).matches.matches_rest(operation, region, attributes))
     }
 
-    /// The SKUs that can price a series of `meter`.
-    pub fn skus_of(&self, meter: MeterIndex) -> &[SkuIndex] {
-        &self.meter(meter).skus
     /// The SKUs that price a series of `meter`, each in hours of the week that no other has.
     pub fn skus_by_hours<N: AsRef<str>, V: AsRef<str>>(
         &self,
@@ -401,6 +401,9 @@ impl Catalogue {
         self.meter(meter).skus.iter().copied().filter(matches).collect()
     }
 
+    /// The SKUs that can price a series of `meter`.
+    pub fn skus_of(&self, meter: MeterIndex) -> &[SkuIndex] {
+        &self.meter(meter).skus
     }
 
     pub fn sku(&self, index: SkuIndex) -> &Sku {

@@ -10,7 +10,7 @@ use super::catalogue::{
 };
 use super::document::{
     Aggregation, Bucket, CatalogueDocument, ConvertDocument, CountedOf, LevelDocument, MatchDocument, MeterDocument,
-    PoolPeriod, PriceDocument, RecordsDocument,
+    Model, PoolPeriod, PriceDocument, PriceProrate, RecordsDocument,
 };
 use super::hours::WeekHours;
 use super::ladders::{self, units};
@@ -103,6 +103,7 @@ impl Compiler<'_> {
         self.sequences(&meters, &skus, &catalogue);
         self.periods(&meters, &skus, &catalogue.prices);
         self.looked_at(&meters, &skus, &catalogue.prices);
+        self.prorated(&meters, &skus, &catalogue.prices);
         self.reached_by(&mut catalogue.prices, &mut meters, &catalogue.meter_ids);
         self.ceilings(&mut meters, &skus, &catalogue.prices);
         (catalogue.fees, catalogue.fee_ids) = self.fees(&mut meters, &mut skus, &mut catalogue.prices);
@@ -218,8 +219,8 @@ impl Compiler<'_> {
                     attributes,
                     ceiling: if meter.aggregation == Aggregation::Level { LEVEL_MAX } else { COUNTER_MAX },
                     chooses_tiers: false,
-                    skus: Vec::new(),
                     names_hours: false,
+                    skus: Vec::new(),
                     skus_by_region: Lookup::default(),
                     skus_of_any_region: Vec::new(),
                 })
@@ -374,6 +375,7 @@ impl Compiler<'_> {
                 "give the first tier a flat part, or use minimum and a subscription",
             );
         }
+        self.prorate(price, place);
         Price {
             ladder,
             free_units,
@@ -385,9 +387,34 @@ impl Compiler<'_> {
             minimum,
             maximum,
             flat_when_zero: price.flat_when_zero,
+            prorates: price.prorate == PriceProrate::Ladder,
             records,
             name: price.name.as_deref().map(Arc::from),
             ..Price::per_unit(id.unwrap_or_else(unnamed), Rate::ZERO)
+        }
+    }
+
+    /// What a ladder that a level walks cannot have.
+    fn prorate(&mut self, price: &PriceDocument, place: &Place) {
+        if price.prorate == PriceProrate::None {
+            return;
+        }
+        let (id, place) = (&price.id, place.key("prorate"));
+        if price.model != Model::Graduated {
+            let message = format!("price {id} prorates its ladder and is not graduated");
+            self.problems.error(&place, message, "use model: graduated, or drop prorate");
+        }
+        let is_whole = price.pool.as_ref().is_none_or(|pool| pool.period == PoolPeriod::Cycle);
+        let has = [
+            ("blocks", price.tiers.iter().any(|tier| tier.block.is_some())),
+            ("caps", price.tiers.iter().any(|tier| tier.cap.is_some())),
+            ("free_units", price.free_units.is_some()),
+            ("round_units", price.round_units.is_some()),
+            ("a period", !is_whole),
+        ];
+        for (what, _) in has.iter().filter(|(_, has)| *has) {
+            let message = format!("price {id} prorates its ladder and has {what}");
+            self.problems.error(&place, message, format!("drop {what}; a tier of rate 0 is free"));
         }
     }
 
@@ -495,6 +522,7 @@ impl Compiler<'_> {
             operation: operation?,
             region: region?,
             attributes,
+            hours,
         })
     }
 
@@ -522,7 +550,6 @@ impl Compiler<'_> {
             let id = self.read(PriceId::new(&pool.id), &place.key("id"));
             let units = units(&pool.units, "units", &place.key("units"), &mut self.problems);
             let split_by = SplitBy::compile(&pool.split_by, &place.key("split_by"), &mut self.problems);
-            hours,
             let mut members = BTreeSet::new();
             for (number, text) in pool.skus.iter().enumerate() {
                 let place = place.key("skus").index(number);

@@ -347,10 +347,27 @@ pub struct PriceDocument {
     /// payer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub flat_when_zero: bool,
+    /// Of `graduated`, on meters of levels.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prorate: PriceProrate,
     /// Of `volume` and `stairstep`: what chooses the tier in place of the pool's own quantity, the highest that any of
     /// these reaches. The tiers then have no `up_to`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reached_by: Vec<ReachedByDocument>,
+}
+
+/// How a ladder is climbed by a level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PriceProrate {
+    /// By what the meter makes of the cycle.
+    #[default]
+    None,
+    /// By the pool's level at every instant: what is added goes up, what is taken away comes off the top, and each unit pays
+    /// its tier's rate for the share of the cycle in which it was there. The flat part of each tier that the pool's highest
+    /// level reaches is due in full; a level that lasted no time is none. Changes of one instant are one, as the meter has
+    /// it. Tiers have no blocks and caps; there are no free units, the first tier may be free.
+    Ladder,
 }
 
 /// What a percentage does with records one by one: a pool's in order of time, then id (that of the producer, or

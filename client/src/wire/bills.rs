@@ -62,6 +62,12 @@ pub fn detail(body: &BillBody) -> proto::BillDetail {
             .collect(),
         total: body.total.to_string(),
         payable: body.payable.to_string(),
+        earlier: body
+            .difference
+            .iter()
+            .flat_map(|difference| &difference.earlier)
+            .map(|hash| hash.to_vec().into())
+            .collect(),
     }
 }
 

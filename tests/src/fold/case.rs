@@ -89,7 +89,16 @@ impl Case {
         let cycle = cycle_name(self.cycle).parse().expect("a cycle");
         let (contract, hierarchy, catalogue) = (contract.as_ref(), &hierarchy, &catalogue);
         let (balances, interim) = (BTreeMap::new(), false);
-        let input = FoldInput { hierarchy, cycle, catalogue, contract, counters, balances, interim };
+        let input = FoldInput {
+            hierarchy,
+            cycle,
+            catalogue,
+            contract,
+            counters,
+            balances,
+            drawn_later: BTreeMap::new(),
+            interim,
+        };
         fold(&input).map_err(|error| error.to_string())
     }
 

@@ -23,3 +23,4 @@ pub mod terms;
 pub mod tiered_rate;
 pub mod volume;
 pub mod waiver;
+pub mod year;

@@ -98,6 +98,7 @@ impl Case {
             counters: counters.collect(),
             balances: self.balances.clone(),
             interim: self.interim,
+            settled: BTreeMap::new(),
         };
         fold(&input).unwrap()
     }

@@ -66,6 +66,9 @@ pub fn difference(now: &BillBody, earlier: &[BillBody], interim: bool) -> Result
         if !add {
             total = total.checked_sub(body.total).ok_or_else(overflow)?;
             payable = payable.checked_sub(body.payable).ok_or_else(overflow)?;
+            if body.exchange != now.exchange || body.currency != now.currency {
+                return Err(FoldError::OtherCurrency { payer: now.payer.clone() });
+            }
         }
     }
     // Stable: within a stage the new bill's order, then what only earlier bills had.
@@ -134,7 +137,8 @@ pub fn difference(now: &BillBody, earlier: &[BillBody], interim: bool) -> Result
         ..now.clone()
     };
     let whole = crate::base::money::checked_sum(body.lines.iter().map(|line| line.amount)).ok_or_else(overflow)?;
-    assert!(whole == payable, "all lines of a difference sum to its payable");
+    let due = if body.exchange.is_some() { total } else { payable };
+    assert!(whole == due, "all lines of a difference sum to its payable, or to what is converted");
     Ok(body)
 }
 

@@ -7,12 +7,15 @@ use super::bill::{BillBody, CatalogueVersion, ContractVersion};
 use super::difference::difference;
 use super::fold::fold;
 use super::input::{Counter, FoldError, FoldInput};
+use super::pro_forma::pro_forma;
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::Hierarchy;
+use crate::base::id::AccountId;
 use crate::base::money::{Money, Quantity, print_scaled};
 use crate::base::problem::Problem;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, DAY, HOUR};
+use crate::contract::currency::Exchange;
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
 use crate::pricing::catalogue::{Catalogue, MeterError, MeterIndex, check_correction, counted_of};
@@ -41,6 +44,8 @@ pub struct Simulation<'a> {
 pub struct Simulated {
     /// One for each payer with usage, by payer.
     pub bodies: Vec<BillBody>,
+    /// One for each billing group that the contract prices and that has anything on it; nobody owes them.
+    pub pro_forma: Vec<BillBody>,
     pub counted: usize,
     /// Rows that repeat an earlier one word for word.
     pub duplicates: usize,
@@ -74,6 +79,10 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
     let contract = contract.transpose().map_err(SimulateError::Contract)?;
     let hierarchy = Hierarchy::create(simulation.hierarchy);
     let named = simulation.contract.map(|document| document.check_accounts(|id| hierarchy.account(id).is_some()));
+    let groups = simulation.contract.map(|document| document.check_groups(|group| hierarchy.groups().contains(group)));
+    if let Some(problems) = groups.filter(|problems| !problems.is_empty()) {
+        return Err(SimulateError::Contract(problems));
+    }
     if let Some(problems) = named.filter(|problems| !problems.is_empty()) {
         return Err(SimulateError::Contract(problems));
     }
@@ -84,7 +93,14 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         seen: BTreeMap::new(),
         counters: BTreeMap::new(),
     };
-    let mut simulated = Simulated { bodies: Vec::new(), counted: 0, duplicates: 0, elsewhere: 0, refused: Vec::new() };
+    let mut simulated = Simulated {
+        bodies: Vec::new(),
+        pro_forma: Vec::new(),
+        counted: 0,
+        duplicates: 0,
+        elsewhere: 0,
+        refused: Vec::new(),
+    };
     for (index, record) in simulation.records.iter().enumerate() {
         match counting.count(record) {
             Ok(Row::Counted) => simulated.counted += 1,
@@ -110,7 +126,9 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         counters: counters.collect(),
         balances: used_before(simulation).map_err(SimulateError::Fold)?,
         interim: simulation.interim,
+        settled: settled(simulation.billed, simulation.cycle),
     };
+    simulated.pro_forma = pro_forma(&input)?;
     let mut bodies = fold(&input)?;
     // Usage that was billed and then taken back altogether leaves no bill, but what was booked has to be taken back.
     for billed in simulation.billed.iter().filter(|billed| billed.cycle == simulation.cycle) {
@@ -129,13 +147,21 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
     Ok(simulated)
 }
 
+/// How the first bills of a cycle were converted, by payer.
+pub fn settled(billed: &[BillBody], cycle: CycleId) -> BTreeMap<AccountId, Option<Exchange>> {
+    let of_cycle = billed.iter().rev().filter(|billed| billed.cycle == cycle);
+    of_cycle.map(|billed| (billed.payer.clone(), billed.exchange.clone())).collect()
+}
+
 /// The bill of a payer that nothing is left to be billed to.
 fn nothing_left(billed: &BillBody, catalogue: &Catalogue, contract: Option<&Contract>) -> BillBody {
     let contract = contract.filter(|contract| contract.is_in_force(billed.cycle));
     BillBody {
         root: billed.root.clone(),
         payer: billed.payer.clone(),
-        currency: catalogue.currency,
+        pro_forma: None,
+        currency: billed.currency,
+        exchange: billed.exchange.clone(),
         cycle: billed.cycle,
         catalogue: CatalogueVersion {
             name: catalogue.name.clone(),

@@ -104,6 +104,7 @@ impl FoldSource {
                 .collect(),
             balances: self.balances.clone(),
             interim: false,
+            settled: BTreeMap::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ use reckoner_shard::billing::bill::{BillBody, postings};
 use reckoner_shard::billing::codec::{body_hash, encode};
 use reckoner_shard::billing::cycle::BillHash;
 use reckoner_shard::billing::fold::fold;
+use reckoner_shard::billing::pro_forma::pro_forma;
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::machine::codec::{decode_outcome, encode_commands, encode_usage_entry};
 use reckoner_shard::machine::command::{BatchVerdict, BilledRoot, Command, CommandOutcome, Done, Outcome, Verdict};
@@ -116,6 +117,12 @@ impl Machine {
     pub fn bills(&mut self, root: &AccountId, cycle: CycleId) -> Vec<BillBody> {
         let source = self.state.view().fold_source(root, cycle, &self.store).expect("a cycle in memory");
         fold(&source.input()).expect("nothing here overflows")
+    }
+
+    /// The pro forma bills of a cycle as they stand, of all billing groups that the contract prices.
+    pub fn pro_forma(&mut self, root: &AccountId, cycle: CycleId) -> Vec<BillBody> {
+        let source = self.state.view().fold_source(root, cycle, &self.store).expect("a cycle in memory");
+        pro_forma(&source.input()).expect("nothing here overflows")
     }
 
     /// Cuts, bills, issues and archives the oldest cycle of a root, once it has ended.

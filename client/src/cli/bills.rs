@@ -1,7 +1,7 @@
 //! `bills estimate`, `close`, `show`, `list` and `explain`; `bills export` and `bills verify` have a file of their own.
 
 use clap::{ArgGroup, Args, Subcommand};
-use reckoner_shard::base::id::AccountId;
+use reckoner_shard::base::id::{AccountId, GroupName};
 use reckoner_shard::base::time::{CycleId, Timestamp};
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
@@ -21,7 +21,7 @@ use crate::wire::bills::body_of;
 #[derive(Subcommand, Clone, Debug)]
 pub enum BillsCommand {
     /// What is owed if no more usage arrives: the bill that will be issued
-    Estimate(Which),
+    Estimate(EstimateArguments),
     /// Close a cycle: cut it, compute and issue its bills
     Close(CloseArguments),
     /// Bill now what has no bill yet: an interim bill of an open cycle, a correction of late usage
@@ -50,6 +50,16 @@ pub struct Which {
     /// Cycle, like 2024-09
     #[arg(long)]
     pub cycle: CycleId,
+}
+
+/// Arguments of `bills estimate`.
+#[derive(Args, Clone, Debug)]
+pub struct EstimateArguments {
+    #[command(flatten)]
+    pub which: Which,
+    /// The pro forma bill of this billing group, which nobody owes, in place of the real ones
+    #[arg(long, value_name = "GROUP", conflicts_with = "payer")]
+    pub pro_forma: Option<GroupName>,
 }
 
 /// Arguments of `bills close`.
@@ -110,7 +120,7 @@ pub async fn run(command: BillsCommand, globals: &Globals, out: &Out) -> Result<
     // All but one of them ask the cluster.
     let client = async || globals.connect().await;
     match command {
-        BillsCommand::Estimate(which) => estimate(&which, &client().await?, out).await,
+        BillsCommand::Estimate(arguments) => estimate(&arguments, &client().await?, out).await,
         BillsCommand::Close(arguments) => match &arguments.root {
             Some(root) => close(root, arguments.cycle, &client().await?, out).await,
             None => close_all(arguments.cycle, &client().await?, out).await,
@@ -187,8 +197,16 @@ struct Bills {
     bills: Vec<BillRow>,
 }
 
-async fn estimate(which: &Which, client: &Client, out: &Out) -> Result<Exit, Error> {
-    let form = proto::BillForm::Canonical;
+async fn estimate(arguments: &EstimateArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let (which, form) = (&arguments.which, proto::BillForm::Canonical);
+    if let Some(group) = &arguments.pro_forma {
+        let reply = client.pro_forma(&which.root, group, Some(which.cycle), form).await?;
+        show_bills(&reply.bills, out)?;
+        if reply.bills.is_empty() {
+            out.say(&format!("nothing is on the pro forma bill of {group} for {}: no usage was counted", which.cycle));
+        }
+        return Ok(Exit::Ok);
+    }
     let reply = client.estimate(&which.root, which.payer.as_ref(), Some(which.cycle), form).await?;
     show_bills(&reply.bills, out)?;
     let (root, cycle) = (&which.root, which.cycle);
@@ -256,7 +274,13 @@ fn headline(body: &BillBody, envelope: &Envelope) -> String {
 /// Prints one bill as a table.
 pub fn show_bill(body: &BillBody, envelope: &Envelope, out: &Out) {
     let view = BillView::new(body);
-    out.line(&headline(body, envelope));
+    match &body.pro_forma {
+        Some(group) => out.line(&format!(
+            "{}, pro forma: group {group} comes to {} {} for {} (root {}), owed by nobody",
+            envelope.status, view.payable, view.currency, view.cycle, view.root
+        )),
+        None => out.line(&headline(body, envelope)),
+    }
     let header = ["line", "kind", "account", "sku", "quantity", "unit", "rate", "amount", "by"];
     out.table(&header, &[0, 4, 6, 7], view.lines.iter().map(line_cells).collect());
     for unpriced in &view.unpriced {
@@ -273,7 +297,20 @@ pub fn show_bill(body: &BillBody, envelope: &Envelope, out: &Out) {
     for balance in &view.balances {
         out.line(&format!("balance {}: {} used before, {} by this bill", balance.name, balance.before, balance.change));
     }
-    out.line(&format!("total {}, payable {} {}", view.total, view.payable, view.currency));
+    match &view.exchange {
+        Some(exchange) => out.line(&format!(
+            "total {} {}, at {} since {} (clause {}) {}, payable {} {}",
+            view.total,
+            exchange.from,
+            exchange.rate,
+            exchange.since.date(),
+            exchange.clause,
+            exchange.total,
+            view.payable,
+            view.currency
+        )),
+        None => out.line(&format!("total {}, payable {} {}", view.total, view.payable, view.currency)),
+    }
     out.line("");
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use reckoner_client::proto::{Bill, BillForm, BillSummary};
 use reckoner_client::wire::bills as out;
-use reckoner_shard::base::id::AccountId;
-use reckoner_shard::base::refusal::Refusal;
+use reckoner_shard::base::id::{AccountId, GroupName};
+use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
 use reckoner_shard::billing::cycle::IssuedBill;
-use reckoner_shard::machine::query::{NoSource, View};
+use reckoner_shard::billing::pro_forma::{of_group, terms_of};
+use reckoner_shard::machine::query::{FoldSource, NoSource, View};
 
 use super::status::Trouble;
 use crate::context::Context;
@@ -67,6 +68,31 @@ pub fn issued(view: &View, root: &AccountId) -> Result<Vec<Issued>, Refusal> {
     Ok(issued.collect())
 }
 
+/// The pro forma bill of a billing group as of now.
+pub async fn pro_forma(
+    context: &Arc<Context>,
+    read: &Read,
+    root: &AccountId,
+    group: &GroupName,
+    cycle: Option<CycleId>,
+) -> Result<Vec<BillBody>, Trouble> {
+    let source = source_of(context, read, root, cycle).await?;
+    let (cycle, group) = (source.cycle, group.clone());
+    let name = group.clone();
+    let folded = workers::run(context.workers.as_ref(), move || {
+        let input = source.input();
+        terms_of(&input, &name).map(|terms| of_group(&input, terms))
+    });
+    let folded = folded.await.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
+    let Some(body) = folded else {
+        let detail =
+            format!("the contract of '{root}' does not price group '{group}' in {cycle}; list it under pro_forma");
+        return Err(Refusal::new(Reason::NotFound, detail).into());
+    };
+    let body = body.map_err(|error| Trouble::Broken { message: error.to_string() })?;
+    Ok(body.into_iter().collect())
+}
+
 /// The bodies that would be issued now, of one payer or of all.
 pub async fn estimate(
     context: &Arc<Context>,
@@ -75,19 +101,29 @@ pub async fn estimate(
     payer: &str,
     cycle: Option<CycleId>,
 ) -> Result<Vec<BillBody>, Trouble> {
-    let cycle = match cycle {
-        Some(cycle) => cycle,
-        None => read.view.cycles(root)?.open,
-    };
-    let source = billing::source(context, &read.view, root, cycle, Wanted::Now).await.map_err(|why| match why {
-        NoSource::Refused(refusal) => Trouble::Refused(refusal),
-        NoSource::BlobMissing(_) => Trouble::unavailable(why.to_string()),
-    })?;
+    let source = source_of(context, read, root, cycle).await?;
     let bills = context.bills.clone();
     let folded = workers::run(context.workers.as_ref(), move || billing::bodies(&source, bills.as_ref())).await;
     let folded = folded.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
     let bodies = folded.map_err(|message| Trouble::Broken { message })?;
     Ok(bodies.into_iter().filter(|body| payer.is_empty() || body.payer.as_str() == payer).collect())
+}
+
+/// What the bills of a cycle are folded from; without one, of the oldest that still counts.
+async fn source_of(
+    context: &Arc<Context>,
+    read: &Read,
+    root: &AccountId,
+    cycle: Option<CycleId>,
+) -> Result<FoldSource, Trouble> {
+    let cycle = match cycle {
+        Some(cycle) => cycle,
+        None => read.view.cycles(root)?.open,
+    };
+    billing::source(context, &read.view, root, cycle, Wanted::Now).await.map_err(|why| match why {
+        NoSource::Refused(refusal) => Trouble::Refused(refusal),
+        NoSource::BlobMissing(_) => Trouble::unavailable(why.to_string()),
+    })
 }
 
 /// The body of an issued bill from this node's disk.

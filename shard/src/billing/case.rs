@@ -99,6 +99,7 @@ impl Case {
             balances: self.balances.clone(),
             drawn_later: BTreeMap::new(),
             interim: self.interim,
+            settled: BTreeMap::new(),
         };
         fold(&input).unwrap()
     }

@@ -9,8 +9,10 @@ use super::bill::{
 };
 use super::codec::{body_hash, encode};
 use super::input::{FoldError, FoldInput};
-use crate::base::id::SkuId;
+use crate::base::id::{AccountId, SkuId};
 use crate::base::money::{Money, Quantity, Rate};
+use crate::base::time::CycleId;
+use crate::contract::currency::Exchange;
 use crate::pricing::order::Stage;
 use crate::usage::series::SeriesKey;
 
@@ -55,6 +57,12 @@ pub fn further(
     bodies.into_iter().map(add).collect()
 }
 
+/// How the first bills of a cycle were converted, by payer: later ones are converted alike.
+pub fn settled(billed: &[BillBody], cycle: CycleId) -> BTreeMap<AccountId, Option<Exchange>> {
+    let of_cycle = billed.iter().rev().filter(|billed| billed.cycle == cycle);
+    of_cycle.map(|billed| (billed.payer.clone(), billed.exchange.clone())).collect()
+}
+
 /// The bill of a payer that nothing is left to be billed to.
 fn nothing_left(billed: &BillBody, input: &FoldInput<'_>) -> BillBody {
     let catalogue = input.catalogue;
@@ -62,7 +70,9 @@ fn nothing_left(billed: &BillBody, input: &FoldInput<'_>) -> BillBody {
     BillBody {
         root: billed.root.clone(),
         payer: billed.payer.clone(),
-        currency: catalogue.currency,
+        pro_forma: None,
+        currency: billed.currency,
+        exchange: billed.exchange.clone(),
         cycle: billed.cycle,
         catalogue: CatalogueVersion {
             name: catalogue.name.clone(),
@@ -116,6 +126,9 @@ pub fn difference(now: &BillBody, earlier: &[BillBody], interim: bool) -> Result
         if !add {
             total = total.checked_sub(body.total).ok_or_else(overflow)?;
             payable = payable.checked_sub(body.payable).ok_or_else(overflow)?;
+            if body.exchange != now.exchange || body.currency != now.currency {
+                return Err(FoldError::OtherCurrency { payer: now.payer.clone() });
+            }
         }
     }
     // Stable: within a stage the new bill's order, then what only earlier bills had.
@@ -184,7 +197,8 @@ pub fn difference(now: &BillBody, earlier: &[BillBody], interim: bool) -> Result
         ..now.clone()
     };
     let whole = crate::base::money::checked_sum(body.lines.iter().map(|line| line.amount)).ok_or_else(overflow)?;
-    assert!(whole == payable, "all lines of a difference sum to its payable");
+    let due = if body.exchange.is_some() { total } else { payable };
+    assert!(whole == due, "all lines of a difference sum to its payable, or to what is converted");
     Ok(body)
 }
 

@@ -300,10 +300,19 @@ impl<'a> Terms<'a> {
         let parts: Vec<Money> = self.divided(amount, &nets).into_iter().map(Money).collect();
         for ((draft, item), part) in places.iter().zip(&parts).filter(|(_, part)| !part.is_zero()) {
             let draft = &mut drafts[*draft];
-            let (base, from) = (draft.net[*item], draft.made[*item].clone());
+            let before = if how.of_stage { self.taken(clause, draft, *item) } else { Money::ZERO };
+            let base = draft.net[*item].checked_add(before).ok_or_else(|| overflow(clause))?;
+            let from = draft.made[*item].clone();
             draft.add(*item, derived(clause, Derived { base, amount: -*part, from, ..how.derived() }))?;
         }
         Ok(parts)
+    }
+
+    /// What the clauses before this one took off an item in its stage.
+    pub fn taken(&self, clause: &Clause, draft: &Draft<'_>, item: usize) -> Money {
+        let lines = draft.made[item].iter().map(|id| &draft.lines[*id as usize - 1]);
+        let own = lines.filter(|line| line.stage == clause.stages()[0]).map(|line| line.amount);
+        -checked_sum(own).expect("parts of what the item's net was are no larger than that")
     }
 
     /// What was used of a balance when the cycle began.
@@ -344,6 +353,8 @@ pub struct How {
     pub rate: Option<Rate>,
     pub tier: Option<Tier>,
     pub drawn: bool,
+    /// The base is what the stage began with.
+    pub of_stage: bool,
 }
 
 impl How {

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::bill::BillBody;
-use super::difference::further;
+use super::difference::{further, settled};
 use super::fold::fold;
 use super::input::{Counter, FoldError, FoldInput};
+use super::pro_forma::pro_forma;
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::Hierarchy;
 use crate::base::money::{Money, Quantity, print_scaled};
@@ -41,6 +42,8 @@ pub struct Simulation<'a> {
 pub struct Simulated {
     /// One for each payer with usage, by payer.
     pub bodies: Vec<BillBody>,
+    /// One for each billing group that the contract prices and that has anything on it; nobody owes them.
+    pub pro_forma: Vec<BillBody>,
     pub counted: usize,
     /// Rows that repeat an earlier one word for word.
     pub duplicates: usize,
@@ -74,6 +77,10 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
     let contract = contract.transpose().map_err(SimulateError::Contract)?;
     let hierarchy = Hierarchy::create(simulation.hierarchy);
     let named = simulation.contract.map(|document| document.check_accounts(|id| hierarchy.account(id).is_some()));
+    let groups = simulation.contract.map(|document| document.check_groups(|group| hierarchy.groups().contains(group)));
+    if let Some(problems) = groups.filter(|problems| !problems.is_empty()) {
+        return Err(SimulateError::Contract(problems));
+    }
     if let Some(problems) = named.filter(|problems| !problems.is_empty()) {
         return Err(SimulateError::Contract(problems));
     }
@@ -84,7 +91,14 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         seen: BTreeMap::new(),
         counters: BTreeMap::new(),
     };
-    let mut simulated = Simulated { bodies: Vec::new(), counted: 0, duplicates: 0, elsewhere: 0, refused: Vec::new() };
+    let mut simulated = Simulated {
+        bodies: Vec::new(),
+        pro_forma: Vec::new(),
+        counted: 0,
+        duplicates: 0,
+        elsewhere: 0,
+        refused: Vec::new(),
+    };
     for (index, record) in simulation.records.iter().enumerate() {
         match counting.count(record) {
             Ok(Row::Counted) => simulated.counted += 1,
@@ -111,7 +125,9 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         balances: used(simulation, |cycle| cycle < simulation.cycle).map_err(SimulateError::Fold)?,
         drawn_later: used(simulation, |cycle| cycle > simulation.cycle).map_err(SimulateError::Fold)?,
         interim: simulation.interim,
+        settled: settled(simulation.billed, simulation.cycle),
     };
+    simulated.pro_forma = pro_forma(&input)?;
     let bodies = fold(&input)?;
     let of_cycle = simulation.billed.iter().filter(|billed| billed.cycle == simulation.cycle);
     let earlier: Vec<BillBody> = of_cycle.cloned().collect();

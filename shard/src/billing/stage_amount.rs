@@ -201,7 +201,7 @@ impl Terms<'_> {
             let draft = &drafts[place];
             let is_market = |item: &usize| self.is_market(commitment, draft, *item);
             let items = self.usage_items(clause, draft).into_iter().filter(|item| !is_market(item)).collect();
-            self.share_off(clause, commitment.share, items, place, drafts)?;
+            self.share_off(clause, (commitment.share, commitment.base), items, place, drafts)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::document::{ClauseDocument, ContractDocument, CreditKey};
 use super::document_clause::{
-    Measure, PercentDocument, PercentKind, PrivateRateDocument, VolumeDocument, WaiverDocument,
+    Measure, PercentDocument, PercentKind, PrivateRateDocument, VolumeDocument, WaiverDocument, WaiverPeriod,
 };
 use super::document_scope::{BandDocument, Climb, LadderPeriod, ScopeDocument, TriggerDocument};
 use super::percent::{Percent, Threshold, Trigger};
@@ -24,6 +24,7 @@ use crate::base::problem::{Place, Problem, Problems};
 use crate::base::time::CycleId;
 use crate::base::wide::power_of_ten;
 use crate::pricing::catalogue::{Catalogue, Meter, Sku};
+use crate::pricing::document::{Aggregation, Bucket};
 use crate::pricing::ladders::{number, rate, units};
 use crate::pricing::limits::{BOUND_MAX, CLAUSES_MAX, TIERS_MAX};
 use crate::pricing::order::check_order;
@@ -89,6 +90,8 @@ impl Compiler<'_> {
         }
         let clauses: Vec<Clause> = clauses.into_iter().collect::<Option<_>>()?;
         self.check_conflicts(&clauses);
+        self.check_currencies(&clauses);
+        let hash = *blake3::hash(&document.canonical()).as_bytes();
         Some(Contract {
             root: document.root.clone(),
             name: document.name.as_deref().map(Arc::from),
@@ -98,7 +101,8 @@ impl Compiler<'_> {
             credit_order,
             clauses,
             subscriptions: self.subscriptions().into_iter().collect::<Option<_>>()?,
-            hash: *blake3::hash(&document.canonical()).as_bytes(),
+            pro_forma: self.pro_forma(hash)?,
+            hash,
         })
     }
 
@@ -114,7 +118,7 @@ impl Compiler<'_> {
         order.clone()
     }
 
-    fn check_span(&mut self, from: CycleId, until: Option<CycleId>, what: &str, place: &Place) {
+    pub(super) fn check_span(&mut self, from: CycleId, until: Option<CycleId>, what: &str, place: &Place) {
         if let Some(until) = until.filter(|until| *until <= from) {
             self.problems.error(
                 place,
@@ -144,7 +148,7 @@ impl Compiler<'_> {
             ClauseDocument::Minimum(own) => (Some(&own.scope), &own.exclude[..], &None),
             ClauseDocument::Maximum(own) => (Some(&own.scope), &own.exclude[..], &None),
             ClauseDocument::CustomLine(own) => (Some(&own.scope), &own.exclude[..], &None),
-            ClauseDocument::Fee(_) | ClauseDocument::Tax(_) => (None, &[][..], &None),
+            ClauseDocument::Fee(_) | ClauseDocument::Tax(_) | ClauseDocument::Currency(_) => (None, &[][..], &None),
         };
         let field = if matches!(document, ClauseDocument::Waiver(_)) { "target" } else { "scope" };
         let scope = scope.map_or_else(Scope::default, |scope| self.scope(id, scope, &place.key(field)));
@@ -165,6 +169,7 @@ impl Compiler<'_> {
             ClauseDocument::Minimum(own) => self.minimum(own, place),
             ClauseDocument::Maximum(own) => self.maximum(own, place),
             ClauseDocument::Tax(own) => self.tax(id, own, place),
+            ClauseDocument::Currency(own) => self.currency(own, effective, place),
         };
         let until = self.last_year(id, &mechanism, until, place);
         let (text, exclusive_group) = (heading.text.unwrap_or(id).into(), group.as_deref().map(Arc::from));
@@ -395,7 +400,7 @@ impl Compiler<'_> {
         self.check_kind(id, own.kind, scope, place);
         let trigger = own.trigger.as_ref().map(|trigger| self.trigger(id, trigger, &place.key("trigger")));
         let share = self.share(&own.percent, &place.key("percent"));
-        Mechanism::Percent(Box::new(Percent { stage: own.kind.stage(), share, trigger }))
+        Mechanism::Percent(Box::new(Percent { stage: own.kind.stage(), share, base: own.base, trigger }))
     }
 
     fn waiver(&mut self, id: &str, own: &WaiverDocument, target: &Scope, place: &Place) -> Mechanism {
@@ -422,7 +427,12 @@ impl Compiler<'_> {
         let source_units = positive(&own.source_units, "source_units");
         let target_units = positive(&own.target_units, "target_units");
         let share = self.share(&own.percent, &place.key("percent"));
-        Mechanism::Waiver(Box::new(Waiver { source, source_units, target_units, share, per: own.per }))
+        let hourly = own.period == WaiverPeriod::Hour;
+        if hourly {
+            self.keeps_hours(id, &source, &place.key("source"));
+            self.keeps_hours(id, target, &place.key("target"));
+        }
+        Mechanism::Waiver(Box::new(Waiver { source, source_units, target_units, share, per: own.per, hourly }))
     }
 
     fn volume(
@@ -480,6 +490,22 @@ impl Compiler<'_> {
             }
         };
         Trigger { scope, threshold, bound: document.bound, per: document.per }
+    }
+
+    /// What is used hour by hour must be counted so.
+    fn keeps_hours(&mut self, id: &str, scope: &Scope, place: &Place) {
+        let Some(catalogue) = self.catalogue else { return };
+        let is_coarse = |meter: &Meter| {
+            let sums = matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count);
+            !sums || !matches!(meter.bucket, Bucket::Hour | Bucket::FiveMinutes)
+        };
+        if let Some((meter, _)) = scope.reach(catalogue).find(|(meter, _)| is_coarse(meter)) {
+            self.problems.error(
+                place,
+                format!("clause {id} is used hour by hour, but meter {} does not count a sum by the hour", meter.id),
+                "let the meter keep hours, narrow the scope, or drop period",
+            );
+        }
     }
 
     /// A quantity over several units has no meaning.

@@ -46,6 +46,17 @@ pub enum Per {
     Root,
 }
 
+/// What a percentage is taken of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PercentBase {
+    /// What is left when the clause's turn comes: 10 and 20 percent take off 28.
+    #[default]
+    Left,
+    /// What was left when the stage began: 10 and 20 percent take off 30, all together at most everything.
+    Stage,
+}
+
 /// A threshold in another service, or in any scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

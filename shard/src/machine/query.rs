@@ -15,7 +15,7 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
 use crate::billing::bill::BillBody;
 use crate::billing::cycle::{BillHash, Claim, Cycles, Inputs, Phase, Status};
-use crate::billing::difference::further;
+use crate::billing::difference::{further, settled};
 use crate::billing::fold::fold;
 use crate::billing::input::{Counter, FoldError, FoldInput};
 use crate::contract::document::ContractDocument;
@@ -116,6 +116,7 @@ impl FoldSource {
             balances: self.balances.clone(),
             drawn_later: self.drawn_later.clone(),
             interim: self.interim,
+            settled: BTreeMap::new(),
         }
     }
 }
@@ -124,7 +125,8 @@ impl FoldSource {
     /// The bills of the source: the one function behind estimates, closes, interim bills and corrections. `earlier`: the
     /// bodies of [`FoldSource::earlier`], in any order; a payer to whom nothing new is billed has no bill.
     pub fn bills(&self, earlier: &[BillBody]) -> Result<Vec<BillBody>, FoldError> {
-        let input = self.input();
+        let mut input = self.input();
+        input.settled = settled(earlier, self.cycle);
         let mut bodies = further(&input, fold(&input)?, earlier)?;
         bodies.retain(|body| body.difference.is_none() || !body.lines.is_empty());
         Ok(bodies)

@@ -213,7 +213,7 @@ impl Pair {
         let known = &self.ledger.roots[root];
         let mut expected: BTreeMap<(Series, i64), (String, String)> = BTreeMap::new();
         for late in [false, true] {
-            for Counter { series, bucket, value } in known.counters(cycle, late) {
+            for Counter { series, bucket, value, .. } in known.counters(cycle, late) {
                 let zero = || ("0".to_owned(), "0".to_owned());
                 let both = expected.entry((series, bucket)).or_insert_with(zero);
                 if late { both.1 = text(&value) } else { both.0 = text(&value) }

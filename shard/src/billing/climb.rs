@@ -50,7 +50,7 @@ impl<'a> UsageStage<'a> {
         window: Option<&Window>,
     ) -> Result<(), FoldError> {
         let overflow = || FoldError::Overflow { what: format!("the amount under price {}", price.id) };
-        let brought = self.amounts(members, window);
+        let brought = self.brought(members, window);
         let free = Source::FreeUnits { price: price.id.clone() };
         self.give_free(price.free_units, price.attribution, free, pool, members, window)?;
         let first = self.cells.len();

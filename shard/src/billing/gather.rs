@@ -149,10 +149,10 @@ pub(super) struct Extra<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    /// Series of the payers' own that take what is due for series of zero, where there are none yet.
-    pub fn homes(&self) -> Vec<Extra<'a>> {
+    /// Series of the payers' own that take what is due for pools of zero, where there are none yet.
+    pub fn homes(&self, catalogue: &Catalogue) -> Vec<Extra<'a>> {
         let mut homes: BTreeMap<(SeriesKey, SkuIndex), Extra<'a>> = BTreeMap::new();
-        for used in self.used.iter().filter(|used| !used.measured.is_used() && used.series.account != *used.payer) {
+        for used in self.used.iter().filter(|used| used.can_be_zero(catalogue) && used.series.account != *used.payer) {
             let series = SeriesKey { account: used.payer.clone(), dimensions: used.series.dimensions.clone() };
             let (sku, meter, payer, group) = (used.sku, used.measured.meter, used.payer, used.group);
             homes.entry((series.clone(), sku)).or_insert(Extra {
@@ -198,7 +198,7 @@ impl<'a> Gathered<'a> {
             let by_sku = by_account.then_with(|| sku(a).cmp(sku(b)));
             by_sku.then_with(|| a.series.dimensions.cmp(&b.series.dimensions)).then_with(|| a.group.cmp(&b.group))
         });
-        if used.iter().any(|used| !used.measured.is_used()) {
+        if used.iter().any(|used| used.can_be_zero(catalogue)) {
             let places: BTreeMap<(SeriesKey, SkuIndex), usize> =
                 used.iter().enumerate().map(|(index, used)| ((used.series.clone(), used.sku), index)).collect();
             for (index, own) in used.iter_mut().enumerate() {

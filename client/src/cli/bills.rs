@@ -1,6 +1,6 @@
-//! `bills estimate`, `close`, `show`, `list` and `explain`; `bills export` and `bills verify` have a file of their own.
+//! `bills estimate`, `show`, `list` and `explain`; what makes bills, and what proves them, have files of their own.
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{Args, Subcommand};
 use reckoner_shard::base::id::{AccountId, GroupName};
 use reckoner_shard::base::time::{CycleId, Timestamp};
 use reckoner_shard::billing::bill::BillBody;
@@ -10,7 +10,8 @@ use reckoner_shard::billing::view::{BillView, LineView, MadeBy};
 use serde::Serialize;
 
 use super::output::Out;
-use super::{Exit, Globals, export};
+use super::summary::{SummaryRow, show_summaries, summary};
+use super::{Exit, Globals, close, export};
 use crate::client::Client;
 use crate::error::Error;
 use crate::files::bundle::hex;
@@ -23,9 +24,9 @@ pub enum BillsCommand {
     /// What is owed if no more usage arrives: the bill that will be issued
     Estimate(EstimateArguments),
     /// Close a cycle: cut it, compute and issue its bills
-    Close(CloseArguments),
+    Close(close::CloseArguments),
     /// Bill now what has no bill yet: an interim bill of an open cycle, a correction of late usage
-    Issue(IssueArguments),
+    Issue(close::IssueArguments),
     /// Show issued bills with their lines
     Show(Which),
     /// List bills
@@ -62,32 +63,6 @@ pub struct EstimateArguments {
     pub pro_forma: Option<GroupName>,
 }
 
-/// Arguments of `bills close`.
-#[derive(Args, Clone, Debug)]
-#[command(group = ArgGroup::new("whose").required(true))]
-pub struct CloseArguments {
-    /// Root of the hierarchy
-    #[arg(long, value_name = "ACCOUNT", group = "whose")]
-    pub root: Option<AccountId>,
-    /// All hierarchies; safe to repeat, goes on where it stopped
-    #[arg(long, group = "whose")]
-    pub all: bool,
-    /// Cycle, like 2024-09
-    #[arg(long)]
-    pub cycle: CycleId,
-}
-
-/// Arguments of `bills issue`.
-#[derive(Args, Clone, Debug)]
-pub struct IssueArguments {
-    /// Root of the hierarchy
-    #[arg(long, value_name = "ACCOUNT")]
-    pub root: AccountId,
-    /// Cycle, like 2024-09: the one that is open, or a closed one with late usage
-    #[arg(long)]
-    pub cycle: CycleId,
-}
-
 /// Arguments of `bills list`.
 #[derive(Args, Clone, Debug)]
 pub struct ListArguments {
@@ -122,10 +97,10 @@ pub async fn run(command: BillsCommand, globals: &Globals, out: &Out) -> Result<
     match command {
         BillsCommand::Estimate(arguments) => estimate(&arguments, &client().await?, out).await,
         BillsCommand::Close(arguments) => match &arguments.root {
-            Some(root) => close(root, arguments.cycle, &client().await?, out).await,
-            None => close_all(arguments.cycle, &client().await?, out).await,
+            Some(root) => close::close(root, arguments.cycle, &client().await?, out).await,
+            None => close::close_all(arguments.cycle, &client().await?, out).await,
         },
-        BillsCommand::Issue(arguments) => issue(&arguments, &client().await?, out).await,
+        BillsCommand::Issue(arguments) => close::issue(&arguments, &client().await?, out).await,
         BillsCommand::Show(which) => show(&which, &client().await?, out).await,
         BillsCommand::List(arguments) => list(&arguments, &client().await?, out).await,
         BillsCommand::Explain(arguments) => explain_bill(&arguments, &client().await?, out).await,
@@ -350,58 +325,6 @@ fn made_by(line: &LineView) -> String {
     }
 }
 
-#[derive(Serialize)]
-struct SummaryRow {
-    number: String,
-    root: String,
-    payer: String,
-    currency: String,
-    cycle: String,
-    /// anniversary, interim or correction.
-    kind: String,
-    status: String,
-    payable: String,
-    lines: u32,
-    body_hash: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    issued_at: Option<String>,
-}
-
-fn summary(bill: &proto::BillSummary) -> SummaryRow {
-    SummaryRow {
-        number: bill.number.clone(),
-        root: bill.root.clone(),
-        payer: bill.payer.clone(),
-        currency: bill.currency.clone(),
-        cycle: bill.cycle.clone(),
-        kind: bill.kind.clone(),
-        status: bill.status.clone(),
-        payable: bill.payable.clone(),
-        lines: bill.lines,
-        body_hash: hex(&bill.body_hash),
-        issued_at: bill.issued_at_ns.map(|ns| Timestamp(ns).to_string()),
-    }
-}
-
-fn show_summaries(bills: &[proto::BillSummary], out: &Out) {
-    let rows = bills.iter().map(|bill| {
-        let row = summary(bill);
-        vec![
-            row.number,
-            row.payer,
-            row.cycle,
-            row.kind,
-            row.status,
-            row.payable,
-            row.currency,
-            row.lines.to_string(),
-            row.issued_at.unwrap_or_default(),
-        ]
-    });
-    let header = ["number", "payer", "cycle", "kind", "status", "payable", "", "lines", "issued"];
-    out.table(&header, &[5, 7], rows.collect());
-}
-
 async fn list(arguments: &ListArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
     let reply = client.list_bills(&arguments.root, arguments.payer.as_ref(), arguments.cycle).await?;
     if out.is_json() {
@@ -423,134 +346,6 @@ async fn list(arguments: &ListArguments, client: &Client, out: &Out) -> Result<E
         }
     }
     Ok(Exit::Ok)
-}
-
-#[derive(Serialize)]
-struct Closed {
-    root: String,
-    cycle: CycleId,
-    state: String,
-    bills: Vec<SummaryRow>,
-    /// End of the grace that this close cut short.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended_grace: Option<String>,
-}
-
-async fn close(root: &AccountId, cycle: CycleId, client: &Client, out: &Out) -> Result<Exit, Error> {
-    let reply = client.close(root, cycle).await?;
-    let ended_grace = reply.grace_until_ns.map(|ns| Timestamp(ns).to_string());
-    if out.is_json() {
-        let bills = reply.bills.iter().map(summary).collect();
-        out.json(&Closed { root: root.to_string(), cycle, state: reply.state.clone(), bills, ended_grace });
-    } else {
-        show_summaries(&reply.bills, out);
-        if let Some(until) = ended_grace {
-            out.say(&format!(
-                "grace until {until} was ended by this close; later usage of {cycle} becomes corrections"
-            ));
-        }
-    }
-    if reply.state == "issued" {
-        out.next(&format!("reckoner bills show --root {root} --cycle {cycle}"));
-        return Ok(Exit::Ok);
-    }
-    out.say(&format!("the cycle is {}: its bills are being computed", reply.state));
-    out.next("give the same command again; it goes on and changes nothing that is done");
-    Ok(Exit::Unavailable)
-}
-
-async fn issue(arguments: &IssueArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
-    let IssueArguments { root, cycle } = arguments;
-    let reply = client.issue(root, *cycle).await?;
-    if out.is_json() {
-        let bills = reply.bills.iter().map(summary).collect();
-        let (root, state) = (root.to_string(), reply.state.clone());
-        out.json(&Closed { root, cycle: *cycle, state, bills, ended_grace: None });
-    } else if !reply.bills.is_empty() {
-        show_summaries(&reply.bills, out);
-    }
-    match (reply.state.as_str(), reply.bills.first()) {
-        ("issued", Some(bill)) => {
-            out.next(&format!("reckoner bills explain --root {root} --cycle {cycle} --number {}", bill.number));
-            Ok(Exit::Ok)
-        }
-        ("issued", None) => {
-            out.say(&format!("everything that {root} used in {cycle} is billed already"));
-            Ok(Exit::Ok)
-        }
-        (state, _) => {
-            out.say(&format!("the bills are {state}: they are being computed"));
-            out.next("give the same command again; it goes on and bills nothing twice");
-            Ok(Exit::Unavailable)
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ClosedAll {
-    cycle: CycleId,
-    roots: u64,
-    issued: u64,
-    bills: u64,
-    left: Vec<LeftRow>,
-    done: bool,
-}
-
-#[derive(Serialize)]
-struct LeftRow {
-    root: String,
-    reason: String,
-    detail: String,
-}
-
-async fn close_all(cycle: CycleId, client: &Client, out: &Out) -> Result<Exit, Error> {
-    let mut progress = client.close_all(cycle).await?;
-    let bar = out.progress(0, "hierarchies");
-    let mut last = proto::CloseProgress::default();
-    let mut broken = None;
-    while !last.done {
-        match progress.message().await {
-            Ok(Some(message)) => {
-                bar.set_length(message.roots);
-                bar.set_position(message.issued);
-                last = message;
-            }
-            Ok(None) => break,
-            Err(status) => {
-                broken = Some(Error::from_status(&status));
-                break;
-            }
-        }
-    }
-    bar.finish_and_clear();
-    let left = last.left.iter().map(|left| {
-        let (reason, detail) = match &left.refusal {
-            Some(refusal) => (refusal.reason.clone(), refusal.detail.clone()),
-            None => Default::default(),
-        };
-        LeftRow { root: left.root.clone(), reason, detail }
-    });
-    let left: Vec<LeftRow> = left.collect();
-    for row in &left {
-        out.warn(&format!("{}: {}: {}", row.root, row.reason, row.detail));
-    }
-    let (roots, issued, bills, done) = (last.roots, last.issued, last.bills, last.done);
-    if out.is_json() {
-        out.json(&ClosedAll { cycle, roots, issued, bills, left, done });
-    } else {
-        out.line(&format!("{cycle}: {issued} of {roots} hierarchies issued, {bills} bills"));
-    }
-    match broken {
-        Some(error) => {
-            out.next("give the same command again; it goes on where it stopped");
-            Err(error)
-        }
-        None if issued == roots && done => Ok(Exit::Ok),
-        None => {
-            out.next("give the same command again once what is named above is settled");
-            Ok(Exit::Failed)
-        }
-    }
 }
 
 #[derive(Serialize)]

@@ -35,6 +35,7 @@ pub mod accounts;
 pub mod against;
 pub mod bills;
 pub mod catalogue;
+pub mod close;
 pub mod cluster;
 pub mod diff;
 pub mod documents;
@@ -45,6 +46,7 @@ pub mod printed;
 pub mod push;
 pub mod schema;
 pub mod simulate;
+mod summary;
 pub mod usage;
 
 use std::process::ExitCode;

@@ -8,9 +8,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::document::{
-    Aggregation, Attribution, Bucket, CatalogueDocument, CountedOf, LevelDocument, PoolPeriod, RoundingAt,
+    Aggregation, Attribution, Bucket, CatalogueDocument, CountedOf, FeeDue, FeePeriod, LevelDocument, PoolPeriod,
+    Prorate, RoundingAt,
 };
-use super::document_fee::{FeeDue, FeePeriod, Prorate};
 use super::hours::WeekHours;
 use super::ladders;
 use super::limits::{COUNTER_MAX, CYCLE_HOURS_MIN, LOT_COST_MAX, LOT_UNITS_MAX};

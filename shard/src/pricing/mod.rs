@@ -5,7 +5,6 @@ pub mod catalogue;
 pub mod compile;
 mod cross;
 pub mod document;
-pub mod document_fee;
 pub mod fee;
 pub mod hours;
 pub mod ladders;

@@ -444,6 +444,48 @@ proptest! {
         }
     }
 
+    /// A change to the very same ladder changes nothing; and whatever changes, the order of rows does not matter.
+    #[test]
+    fn a_change_of_price_goes_on_where_the_pool_was(
+        model in prop::sample::select(vec!["per_unit", "graduated", "volume", "stairstep", "package"]),
+        rows in prop::collection::vec((0usize..2, 1u32..60, 1u32..31), 1..10),
+        day in 1u32..31, free in 0u32..30, flat in 0u32..9, rates in (0u32..5, 0u32..5),
+    ) {
+        let rows: Vec<String> = rows
+            .iter()
+            .map(|(who, units, day)| format!("{} {units} 2026-09-{day:02}T07:00:00Z", ["a", "b"][*who]))
+            .collect();
+        let rows = records(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+        let (one, other) = (rates.0.to_string(), rates.1.to_string());
+        let tiers = match model {
+            "stairstep" => json!([{"up_to": "40", "flat": one}, {"up_to": "90", "flat": other}, {"flat": "7"}]),
+            _ => json!([{"up_to": "40", "rate": one, "flat": flat.to_string()},
+                {"up_to": "90", "rate": other, "block": "7"}, {"rate": "1"}]),
+        };
+        let ladder = match model {
+            "per_unit" | "package" => json!({"rate": one}),
+            _ => json!({"tiers": tiers}),
+        };
+        let mut price = json!({"model": model, "free_units": free.to_string(), "pool": {"split_by": ["payer"]}});
+        if model == "package" {
+            price["package"] = json!({"size": "9"});
+        }
+        merge(&mut price, ladder.clone());
+        let mut shop = Shop::new(json!({"bucket": "day"}), price);
+        let total = |shop: &Shop, rows: &[UsageRecord]| shop.run(rows).0.iter().map(|body| body.total.0).sum::<i128>();
+        let before = total(&shop, &rows);
+        let mut change = json!({"from": format!("2026-09-{day:02}")});
+        merge(&mut change, ladder);
+        shop.catalogue["prices"][0]["changes"] = json!([change]);
+        prop_assert_eq!(total(&shop, &rows), before);
+        if model == "per_unit" || model == "package" {
+            shop.catalogue["prices"][0]["changes"][0]["rate"] = json!("3");
+        }
+        let mut turned = rows.clone();
+        turned.reverse();
+        prop_assert_eq!(shop.run(&rows).0, shop.run(&turned).0);
+    }
+
     /// A level that walks a ladder costs what the ladder costs hour by hour, on average.
     #[test]
     fn a_prorated_ladder_is_the_mean_of_its_hours(

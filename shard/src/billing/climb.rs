@@ -16,7 +16,7 @@ use crate::base::wide::power_of_ten;
 use crate::pricing::catalogue::{Price, PriceIndex, ReachedBy};
 use crate::pricing::document::{Attribution, Bound, RoundingAt};
 use crate::pricing::pool::{SplitBy, SplitKey};
-use crate::pricing::rate::Slice;
+use crate::pricing::rate::{Ladder, Slice};
 
 impl<'a> UsageStage<'a> {
     /// Charges one pool of a price.
@@ -50,6 +50,11 @@ impl<'a> UsageStage<'a> {
         window: Option<&Window>,
     ) -> Result<(), FoldError> {
         let overflow = || FoldError::Overflow { what: format!("the amount under price {}", price.id) };
+        let changed = (!price.changes.is_empty()).then(|| price.ladders(self.measure.cycle));
+        if let Some(ladders) = changed.as_ref().filter(|ladders| ladders.len() > 1) {
+            return self.climb_parts(price, ladders, pool, members);
+        }
+        let ladder = changed.as_ref().map_or(&price.ladder, |ladders| ladders[0].1);
         let brought = self.brought(members, window);
         let free = Source::FreeUnits { price: price.id.clone() };
         self.give_free(price.free_units, price.attribution, free, pool, members, window)?;
@@ -57,29 +62,44 @@ impl<'a> UsageStage<'a> {
         let weights = self.amounts(members, window);
         let total = sum(&weights).ok_or_else(overflow)?;
         let slices = match reached.filter(|_| total != 0) {
-            Some(tier) => price.ladder.charge_at(Quantity(total), tier),
+            Some(tier) => ladder.charge_at(Quantity(total), tier),
             None if price.prorates && total != 0 => self.walk(price, members),
-            None => price.ladder.charge(Quantity(total)),
+            None => ladder.charge(Quantity(total)),
         };
         for slice in slices.ok_or_else(overflow)? {
-            self.divide(price, &slice, pool, members, &weights, window);
+            self.divide((price, ladder), &slice, pool, members, &weights, window);
         }
+        self.add_rest((price, ladder), pool, first, members, (&brought, &weights), window)
+    }
+
+    /// What a price adds to what its ladder made of what members brought and what of it was not free.
+    pub(super) fn add_rest(
+        &mut self,
+        (price, ladder): (&Price, &Ladder),
+        pool: Option<u32>,
+        first: usize,
+        members: &Members,
+        (brought, weights): (&[i128], &[i128]),
+        window: Option<&Window>,
+    ) -> Result<(), FoldError> {
+        let overflow = || FoldError::Overflow { what: format!("the amount under price {}", price.id) };
+        let total = sum(weights).ok_or_else(overflow)?;
         let is_subscribed = self.is_subscribed(members);
         let is_used = brought.iter().any(|amount| *amount != 0);
         if price.flat_when_zero && total == 0 {
-            let slice = price.ladder.charge_zero().ok_or_else(overflow)?;
+            let slice = ladder.charge_zero().ok_or_else(overflow)?;
             let records = members.iter().map(|index| self.measure.records(&self.used[*index].measured, window));
             let is_due = is_subscribed || records.fold(0, u64::saturating_add) > 0;
             if is_used {
-                self.divide(price, &slice, pool, members, &brought, window);
+                self.divide((price, ladder), &slice, pool, members, brought, window);
             } else if is_due && !slice.amount.is_zero() {
-                let (source, rate) = self.priced(price, &slice, pool);
+                let (source, rate) = self.priced((price, ladder), &slice, pool);
                 let (item, quantity) = (self.home(members), Some(0));
                 self.cells.push(Cell { item, source, quantity, rate: Some(rate), amount: slice.amount.0, pool });
             }
         }
         self.per_record(price, pool, members, window).ok_or_else(overflow)?;
-        self.bound(price, pool, first, members, &brought, &weights)
+        self.bound(price, pool, first, members, brought, weights)
     }
 
     /// The lines of a minimum that the cells from `first` on fall short of, or of a maximum that they pass; `brought` is
@@ -129,9 +149,14 @@ impl<'a> UsageStage<'a> {
     }
 
     /// A slice's source and rate; noted down with its pool.
-    pub(super) fn priced(&mut self, price: &Price, slice: &Slice, pool: Option<u32>) -> (Source, Rate) {
-        let tier = &price.ladder.tiers[slice.tier];
-        let package = tier.block.or(price.ladder.package.map(|package| package.size));
+    pub(super) fn priced(
+        &mut self,
+        (price, ladder): (&Price, &Ladder),
+        slice: &Slice,
+        pool: Option<u32>,
+    ) -> (Source, Rate) {
+        let tier = &ladder.tiers[slice.tier];
+        let package = tier.block.or(ladder.package.map(|package| package.size));
         let (rate, tier) = (tier.rate, Tier { index: slice.tier as u32 + 1, begin: tier.begin, end: tier.end });
         if let Some(pool) = pool {
             let slice = PoolSlice { tier, quantity: slice.quantity, rate, amount: slice.amount };
@@ -141,16 +166,16 @@ impl<'a> UsageStage<'a> {
     }
 
     /// Divides a slice over the members.
-    fn divide(
+    pub(super) fn divide(
         &mut self,
-        price: &Price,
+        (price, ladder): (&Price, &Ladder),
         slice: &Slice,
         pool: Option<u32>,
         members: &Members,
         weights: &[i128],
         window: Option<&Window>,
     ) {
-        let (source, rate) = self.priced(price, slice, pool);
+        let (source, rate) = self.priced((price, ladder), slice, pool);
         let quantities = match price.attribution {
             Attribution::Prorata => prorata(slice.quantity.0, weights),
             Attribution::Sequence => self.take(slice.quantity.0, members, window),
@@ -210,7 +235,7 @@ impl<'a> UsageStage<'a> {
     }
 
     /// Adds up the cells of one source and item, and the slices of one tier, that several periods made.
-    fn merge(&mut self, first: usize, pool: Option<u32>, price: &PriceId) -> Result<(), FoldError> {
+    pub(super) fn merge(&mut self, first: usize, pool: Option<u32>, price: &PriceId) -> Result<(), FoldError> {
         let overflow = || FoldError::Overflow { what: format!("the amount under price {price}") };
         let mut cells: BTreeMap<(usize, Source), Cell> = BTreeMap::new();
         for cell in self.cells.drain(first..) {

@@ -156,13 +156,16 @@ impl UsageStage<'_> {
         prorata(total, &alone)
     }
 
-    /// Cuts the series that any sequence will ask for into lots of their buckets.
+    /// Cuts the series that any sequence or change of price will ask for into lots of their buckets.
     pub(super) fn cut_lots(&mut self) {
         for (index, used) in self.used.iter().enumerate() {
             let sku = self.catalogue.sku(used.sku);
             let by_pool = sku.pools.iter().any(|pool| self.catalogue.pool(*pool).share == Attribution::Sequence);
             let by_price = self.catalogue.price(sku.price).attribution == Attribution::Sequence;
-            if !by_pool && !by_price || self.lots.contains_key(&index) {
+            let changes = &self.catalogue.price(sku.price).changes;
+            let by_change =
+                !changes.is_empty() && self.catalogue.price(sku.price).ladders(self.measure.cycle).len() > 1;
+            if !by_pool && !by_price && !by_change || self.lots.contains_key(&index) {
                 continue;
             }
             let (times, values): (Vec<u32>, Vec<i128>) = self.measure.lots(&used.measured).into_iter().unzip();

@@ -317,7 +317,7 @@ fn pool_sentence(body: &BillBody, pool: &SharedPool, line: &Line) -> String {
         pool.quantity
     );
     if let Source::Price { tier, .. } = &line.source
-        && let Some(slice) = pool.slices.iter().find(|slice| slice.tier == *tier)
+        && let Some(slice) = pool.slices.iter().find(|slice| slice.tier == *tier && Some(slice.rate) == line.rate)
     {
         let (currency, amount): (_, Money) = (body.priced_in(), slice.amount);
         text += &format!("; tier {} holds {} of them for {currency} {amount}", tier.index, slice.quantity);

@@ -17,6 +17,7 @@ pub mod fold;
 mod gather;
 pub mod input;
 pub mod measure;
+mod part;
 pub mod pro_forma;
 mod records;
 pub mod simulate;

@@ -5,7 +5,7 @@ use super::bill::BillBody;
 use super::fold::fold;
 use super::input::{Counter, FoldError, FoldInput};
 use crate::base::id::GroupName;
-use crate::contract::pro_forma::ProForma;
+use crate::contract::terms::ProForma;
 
 /// The pro forma bills of all billing groups that the contract prices, in its order; a group without usage and lines has
 /// none.

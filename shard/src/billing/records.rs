@@ -84,7 +84,7 @@ impl UsageStage<'_> {
             slice.amount = slice.amount.checked_add(amount).ok_or_else(overflow)?;
             amounts.push(amount);
         }
-        let (source, rate) = self.priced(price, &slice, pool);
+        let (source, rate) = self.priced((price, &price.ladder), &slice, pool);
         for ((item, own), amount) in members.iter().copied().zip(&sums).zip(amounts) {
             if own.free != 0 {
                 let (source, quantity) = (Source::FreeUnits { price: price.id.clone() }, Some(own.free));

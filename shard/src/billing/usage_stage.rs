@@ -155,7 +155,7 @@ pub(super) struct UsageStage<'a> {
     /// What of each series no free units have taken.
     pub(super) left: Vec<i128>,
     /// The same as (hour of the cycle, quantity), in order of time, of series that are attributed by sequence or whose
-    /// price begins anew within the cycle.
+    /// price changes or begins anew within the cycle.
     pub(super) lots: BTreeMap<usize, Vec<(u32, i128)>>,
     quantities: Vec<i128>,
     /// The lots before free pools took from them, of series whose price begins anew within the cycle.

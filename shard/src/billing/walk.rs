@@ -47,9 +47,9 @@ impl UsageStage<'_> {
         let mut beyond: I256 = times.iter().copied().sum();
         let (mut within, mut before) = (I256::ZERO, 0i128);
         let mut quantities = Vec::with_capacity(reached + 1);
-        for tier in 0..=reached {
-            within += integrals[tier];
-            beyond -= times[tier];
+        for (tier, (integral, time)) in integrals.iter().zip(&times).enumerate().take(reached + 1) {
+            within += *integral;
+            beyond -= *time;
             // All below the tier's end. Each is rounded once, so that the slices sum to the whole measure.
             let below = match ends.get(tier) {
                 Some(end) if beyond > I256::ZERO => within + beyond * *end,

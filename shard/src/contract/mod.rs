@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod commitment;
 pub mod compile;
 pub mod compile_charges;
+pub mod compile_currency;
 pub mod conflicts;
 pub mod credit;
 pub mod currency;

@@ -11,7 +11,7 @@ use super::document_clause::CustomLineDocument;
 use super::document_scope::PercentBase;
 use super::percent::Percent;
 use super::scope::Scope;
-use super::terms::{Clause, Contract, Mechanism};
+use super::terms::{Clause, Contract, Mechanism, ProForma};
 use crate::base::id::{AccountId, ClauseId, GroupName};
 use crate::base::money::{RATE_SCALE, Rate, parse_scaled};
 use crate::base::problem::{Place, Problem, Problems};
@@ -24,16 +24,6 @@ const GROUPS_MAX: usize = 1_000;
 const MARKUP_MAX: Rate = Rate(10 * Rate::ONE.0);
 /// What a pro forma bill goes through: rules on the public charges, lines by agreement, rounding.
 const STAGES: [Stage; 4] = [Stage::Usage, Stage::AttributePercent, Stage::Fees, Stage::Rounding];
-
-/// A billing group's terms.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProForma {
-    pub group: GroupName,
-    /// Stands for the payer on the group's bill.
-    pub account: AccountId,
-    /// Its rules and lines; nothing else of the real contract applies.
-    pub terms: Contract,
-}
 
 impl Compiler<'_> {
     /// The terms of billing groups, under the name, times and hash of the contract that holds them.

@@ -13,14 +13,13 @@ use super::fee::{CustomLine, Fee, Limit, PercentFee};
 use super::percent::Percent;
 use super::prepayment::Prepayment;
 use super::private_rate::PrivateRate;
-use super::pro_forma::ProForma;
 use super::scope::{Scope, Subject};
 use super::subscription::Subscription;
 use super::tax::Tax;
 use super::tiered_rate::TieredRate;
 use super::volume::Volume;
 use super::waiver::Waiver;
-use crate::base::id::{AccountId, ClauseId};
+use crate::base::id::{AccountId, ClauseId, GroupName};
 use crate::base::time::CycleId;
 use crate::pricing::order::Stage;
 
@@ -45,6 +44,16 @@ pub struct Contract {
     pub pro_forma: Vec<ProForma>,
     /// blake3 of the document's canonical form.
     pub hash: [u8; 32],
+}
+
+/// A billing group's terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProForma {
+    pub group: GroupName,
+    /// Stands for the payer on the group's bill.
+    pub account: AccountId,
+    /// Its rules and lines; nothing else of the real contract applies.
+    pub terms: Contract,
 }
 
 /// One rule.

@@ -8,9 +8,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::document::{
-    Aggregation, Attribution, Bucket, CatalogueDocument, CountedOf, FeeDue, FeePeriod, LevelDocument, PoolPeriod,
-    Prorate, RoundingAt,
+    Aggregation, Attribution, Bucket, CatalogueDocument, CountedOf, LevelDocument, PoolPeriod, RoundingAt,
 };
+use super::document_fee::{FeeDue, FeePeriod, Prorate};
 use super::hours::WeekHours;
 use super::ladders;
 use super::limits::{COUNTER_MAX, CYCLE_HOURS_MIN, LOT_COST_MAX, LOT_UNITS_MAX};
@@ -22,7 +22,7 @@ use crate::base::id::{AccountId, CatalogueName, Currency, MeterId, PriceId, SkuI
 use crate::base::money::{Money, Quantity, Rate, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::refusal::{Reason, Refusal};
-use crate::base::time::CycleId;
+use crate::base::time::{CycleId, HOUR, Timestamp};
 use crate::base::wide::{Rounding, power_of_ten};
 use crate::usage::series::SeriesKey;
 
@@ -215,6 +215,8 @@ pub struct Price {
     pub maximum: Option<Money>,
     /// Whether a pool of nothing pays the first tier's flat part.
     pub flat_when_zero: bool,
+    /// The ladders that follow each other, oldest first, with the first instant of each.
+    pub changes: Vec<(Timestamp, Ladder)>,
     /// Whether a level climbs the ladder at every instant.
     pub prorates: bool,
     /// What chooses the tier in place of the pool's quantity; empty for that.
@@ -251,9 +253,25 @@ impl Price {
             maximum: None,
             flat_when_zero: false,
             prorates: false,
+            changes: Vec::new(),
             reached_by: Vec::new(),
             records: None,
         }
+    }
+
+    /// The ladders that hold in a cycle, with the hour of the cycle from which on each does; the first from its beginning.
+    pub fn ladders(&self, cycle: CycleId) -> Vec<(u32, &Ladder)> {
+        let (start, end) = (cycle.start(), cycle.end());
+        let mut ladders = vec![(0, &self.ladder)];
+        for (from, ladder) in self.changes.iter().take_while(|(from, _)| *from < end) {
+            // At most 744 hours.
+            let hour = (from.0.saturating_sub(start.0).max(0) / HOUR) as u32;
+            if hour == 0 {
+                ladders.clear();
+            }
+            ladders.push((hour, ladder));
+        }
+        ladders
     }
 
     /// Whether a series of quantity zero can cost something.

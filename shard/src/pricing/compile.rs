@@ -1,28 +1,24 @@
 //! From a catalogue document to a catalogue: every reference resolved. Collects all problems before it gives up. Ladders
-//! are read in `ladders.rs`; overlaps are found in `overlap.rs`, contradictions and ceilings in `cross.rs`.
+//! are read in `ladders.rs`, prices in `compile_price.rs`; overlaps are found in `overlap.rs`, contradictions and ceilings in `cross.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::catalogue::{
-    Catalogue, Convert, Lookup, Meter, MeterIndex, PoolIndex, Price, PriceIndex, RecordRule, RoundingRule,
-    SeriesPattern, Sku, SkuIndex,
+    Catalogue, Convert, Lookup, Meter, MeterIndex, PoolIndex, Price, PriceIndex, RoundingRule, SeriesPattern, Sku,
+    SkuIndex,
 };
 use super::document::{
     Aggregation, Bucket, CatalogueDocument, ConvertDocument, CountedOf, LevelDocument, MatchDocument, MeterDocument,
-    Model, PoolPeriod, PriceDocument, PriceProrate, RecordsDocument,
 };
 use super::hours::WeekHours;
 use super::ladders::{self, units};
-use super::limits::{
-    ATTRIBUTES_MAX, CAP_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LEVEL_MAX, MINIMUM_MAX, PER_RECORD_MAX,
-    SOURCES_MAX,
-};
+use super::limits::{ATTRIBUTES_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LEVEL_MAX, SOURCES_MAX};
 use super::order::{DEFAULT_ORDER, check_order};
 use super::pool::{FreePool, SplitBy};
 use super::selector::Pattern;
 use crate::base::id::{BadId, MeterId, PriceId, SkuId, check_name};
-use crate::base::money::{Money, Quantity, Rate, SCALE};
+use crate::base::money::{Quantity, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
 
 /// The scale that a meter's document means: a number of things has no decimals.
@@ -103,6 +99,7 @@ impl Compiler<'_> {
         self.sequences(&meters, &skus, &catalogue);
         self.periods(&meters, &skus, &catalogue.prices);
         self.looked_at(&meters, &skus, &catalogue.prices);
+        self.changing(&meters, &skus, &catalogue.prices);
         self.prorated(&meters, &skus, &catalogue.prices);
         self.reached_by(&mut catalogue.prices, &mut meters, &catalogue.meter_ids);
         self.ceilings(&mut meters, &skus, &catalogue.prices);
@@ -334,115 +331,6 @@ impl Compiler<'_> {
             prices.push(compiled);
         }
         (prices, ids)
-    }
-
-    fn price(&mut self, price: &PriceDocument, place: &Place) -> Price {
-        let id = self.read(PriceId::new(&price.id), &place.key("id"));
-        let ladder = ladders::compile(price, place, &mut self.problems);
-        let free_units = price
-            .free_units
-            .as_ref()
-            .map_or(Quantity::ZERO, |text| units(text, "free_units", &place.key("free_units"), &mut self.problems));
-        if let Some(round) = &price.round_units
-            && !(-12..=12).contains(&round.decimals)
-        {
-            self.problems.error(
-                &place.key("round_units").key("decimals"),
-                format!("rounding units to {} decimals is outside -12 to 12", round.decimals),
-                "state -12 to 12",
-            );
-        }
-        let split_by = match &price.pool {
-            None => SplitBy::payer_and_sku(),
-            Some(pool) => SplitBy::compile(&pool.split_by, &place.key("pool").key("split_by"), &mut self.problems),
-        };
-        let problems = &mut self.problems;
-        let mut money = |text: &Option<String>, field: &str, max: Money| {
-            text.as_ref().map(|text| ladders::number(text, field, max, &place.key(field), problems))
-        };
-        let per_record = money(&price.per_record, "per_record", PER_RECORD_MAX).unwrap_or_default();
-        let minimum = money(&price.minimum, "minimum", MINIMUM_MAX).unwrap_or_default();
-        let maximum = money(&price.maximum, "maximum", CAP_MAX);
-        if let Some(maximum) = maximum.filter(|maximum| *maximum < minimum) {
-            let message = format!("price {} has maximum {maximum} below its minimum {minimum}", price.id);
-            self.problems.error(&place.key("maximum"), message, "raise it, or lower the minimum");
-        }
-        let records = price.records.as_ref().map(|records| self.records(price, records, &place.key("records")));
-        if price.flat_when_zero && price.tiers.first().is_none_or(|tier| tier.flat.is_none()) {
-            self.problems.error(
-                &place.key("flat_when_zero"),
-                format!("price {} has no flat part in its first tier to be due when nothing is used", price.id),
-                "give the first tier a flat part, or use minimum and a subscription",
-            );
-        }
-        self.prorate(price, place);
-        Price {
-            ladder,
-            free_units,
-            round_units: price.round_units.as_ref().map(|round| (round.decimals.clamp(-12, 12), round.mode)),
-            split_by,
-            period: price.pool.as_ref().map_or(PoolPeriod::Cycle, |pool| pool.period),
-            attribution: price.attribution,
-            per_record,
-            minimum,
-            maximum,
-            flat_when_zero: price.flat_when_zero,
-            prorates: price.prorate == PriceProrate::Ladder,
-            records,
-            name: price.name.as_deref().map(Arc::from),
-            ..Price::per_unit(id.unwrap_or_else(unnamed), Rate::ZERO)
-        }
-    }
-
-    /// What a ladder that a level walks cannot have.
-    fn prorate(&mut self, price: &PriceDocument, place: &Place) {
-        if price.prorate == PriceProrate::None {
-            return;
-        }
-        let (id, place) = (&price.id, place.key("prorate"));
-        if price.model != Model::Graduated {
-            let message = format!("price {id} prorates its ladder and is not graduated");
-            self.problems.error(&place, message, "use model: graduated, or drop prorate");
-        }
-        let is_whole = price.pool.as_ref().is_none_or(|pool| pool.period == PoolPeriod::Cycle);
-        let has = [
-            ("blocks", price.tiers.iter().any(|tier| tier.block.is_some())),
-            ("caps", price.tiers.iter().any(|tier| tier.cap.is_some())),
-            ("free_units", price.free_units.is_some()),
-            ("round_units", price.round_units.is_some()),
-            ("a period", !is_whole),
-        ];
-        for (what, _) in has.iter().filter(|(_, has)| *has) {
-            let message = format!("price {id} prorates its ladder and has {what}");
-            self.problems.error(&place, message, format!("drop {what}; a tier of rate 0 is free"));
-        }
-    }
-
-    fn records(&mut self, price: &PriceDocument, records: &RecordsDocument, place: &Place) -> RecordRule {
-        let problems = &mut self.problems;
-        let free_amount = records.free_amount.as_ref();
-        let free_amount = free_amount.map(|text| units(text, "free_amount", &place.key("free_amount"), problems));
-        let mut money = |text: &Option<String>, field: &str, max: Money| {
-            text.as_ref().map(|text| ladders::number(text, field, max, &place.key(field), problems))
-        };
-        let minimum = money(&records.minimum, "minimum", PER_RECORD_MAX).unwrap_or_default();
-        let maximum = money(&records.maximum, "maximum", CAP_MAX);
-        if let Some(maximum) = maximum.filter(|maximum| *maximum < minimum) {
-            let message = format!("price {} has records of at most {maximum}, below their minimum {minimum}", price.id);
-            self.problems.error(&place.key("maximum"), message, "raise it, or lower the minimum");
-        }
-        let is_whole = price.pool.as_ref().is_none_or(|pool| pool.period == PoolPeriod::Cycle);
-        if price.free_units.is_some() || price.round_units.is_some() || !is_whole || price.flat_when_zero {
-            self.problems.error(
-                place,
-                format!(
-                    "price {} looks at records, and has free_units, round_units, a period or flat_when_zero",
-                    price.id
-                ),
-                "use records: {free, free_amount}, or drop records",
-            );
-        }
-        RecordRule { free: records.free, free_amount, minimum, maximum }
     }
 
     fn skus(&mut self, prices: &mut Vec<Price>, ids: &BTreeMap<String, PriceIndex>) -> Option<Vec<Sku>> {

@@ -339,3 +339,54 @@ fn prorated_ladders_need_levels_of_one_kind() {
         &["prices[0].prorate: price s3 prorates its ladder over series of different scale or convert, as sku s3-cold"],
     );
 }
+
+#[test]
+fn changes_of_a_price_are_on_days_and_need_days() {
+    let changing = |changes: Value| {
+        move |value: &mut Value| {
+            value["skus"][1].as_object_mut().unwrap().remove("rate");
+            value["skus"][1]["price"] = json!("box");
+            let price = json!({"id": "box", "model": "per_unit", "rate": "1", "changes": changes});
+            value["prices"].as_array_mut().unwrap().push(price);
+        }
+    };
+    check(changing(json!([{"from": "2024-09-16", "rate": "2"}, {"from": "2024-10-01", "rate": "3"}])), &[]);
+    check(
+        changing(json!([{"from": "2024-09-16T12:00:00Z", "rate": "2"}, {"from": "2024-09-16", "rate": "3"}])),
+        &[
+            "prices[1].changes[0].from: price box changes at 2024-09-16T12:00:00Z, within a day; name the first day",
+            "prices[1].changes[1].from: price box changes on 2024-09-16, not after 2024-09-16; sort the changes",
+        ],
+    );
+    check(
+        changing(json!([{"from": "2024-09-16"}])),
+        &["prices[1].changes[0]: price box is per_unit and has no rate; state rate"],
+    );
+    check(
+        changing(json!([{"from": "2024-09-16", "tiers": [{"rate": "1"}], "rate": "1"}])),
+        &["prices[1].changes[0].tiers: price box is per_unit, which has no tiers; use model"],
+    );
+    check(
+        |value| {
+            let tiers = json!([{"rate": "1"}]);
+            value["prices"][0]["changes"] = json!([{"from": "2024-09-16", "tiers": tiers}]);
+            value["prices"][0]["pool"] = json!({"period": "day"});
+        },
+        &[
+            "prices[0].changes: price s3 changes within a cycle and has a period; drop a period, or change it with",
+            "prices[0].pool.period: price s3 begins anew each day, but meter s3-storage keeps longer times; use",
+            "prices[0].changes: price s3 changes on a day, which meter s3-storage does not tell apart; use a meter of",
+        ],
+    );
+    check(
+        |value| {
+            value["prices"][0] = json!({"id": "s3", "model": "percentage", "percent": "1",
+                "changes": [{"from": "2024-09-16", "rate": "1"}]});
+        },
+        &["prices[0].changes: price s3 is of money, which changes only with a version of the catalogue; drop changes"],
+    );
+    // A dearer ladder to come leaves less room in the counters now.
+    let dear = document(changing(json!([{"from": "2030-01-01", "rate": "4000"}])));
+    let catalogue = Catalogue::compile(&dear).unwrap();
+    assert_eq!(catalogue.meter(catalogue.meter_by_id("ec2-box").unwrap()).ceiling, 25 * power_of_ten(10 + 12));
+}

@@ -9,7 +9,7 @@ use super::document::{Aggregation, Attribution, Bucket, Model, PoolPeriod};
 use super::ladders::{highest_rate, units};
 use super::limits::{CEILING_UNITS_MIN, REACHED_BY_MAX};
 use super::pool::SplitKey;
-use crate::base::money::{Quantity, print_scaled};
+use crate::base::money::{Quantity, Rate, print_scaled};
 use crate::base::problem::Place;
 use crate::base::wide::power_of_ten;
 
@@ -193,6 +193,28 @@ impl Compiler<'_> {
         }
     }
 
+    /// A change within a cycle needs meters that tell days apart.
+    pub(super) fn changing(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
+        let mut told = BTreeSet::new();
+        for meter in meters {
+            let tells = matches!(meter.bucket, Bucket::Day | Bucket::Hour)
+                && matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count);
+            for index in meter.skus.iter().filter(|_| !tells) {
+                let number = skus[index.0 as usize].price.0 as usize;
+                if !prices[number].changes.is_empty() && told.insert((number, meter.id.clone())) {
+                    self.problems.error(
+                        &self.top.key("prices").index(number).key("changes"),
+                        format!(
+                            "price {} changes on a day, which meter {} does not tell apart",
+                            prices[number].id, meter.id
+                        ),
+                        "use a meter of sums or counts with bucket: day or hour, or a version of the catalogue",
+                    );
+                }
+            }
+        }
+    }
+
     /// Ladders that are walked need levels, and members of a pool that can be added before they are converted.
     pub(super) fn prorated(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
         let mut told = BTreeSet::new();
@@ -310,7 +332,9 @@ impl Compiler<'_> {
         for meter in meters {
             for index in &meter.skus {
                 let sku = &skus[index.0 as usize];
-                let rate = highest_rate(&prices[sku.price.0 as usize].ladder);
+                let price = &prices[sku.price.0 as usize];
+                let changed = price.changes.iter().map(|(_, ladder)| highest_rate(ladder));
+                let rate = changed.fold(highest_rate(&price.ladder), Rate::max);
                 let ceiling = meter.ceiling_at(&sku.convert, rate);
                 if ceiling < power_of_ten(CEILING_UNITS_MIN + meter.scale) && told.insert(*index) {
                     self.problems.error(

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::document_fee::FeeDocument;
+use super::document_hours::HoursDocument;
 use super::order::Stage;
 use crate::base::id::{CatalogueName, Currency};
-use crate::base::time::CycleId;
+use crate::base::time::{CycleId, Timestamp};
 use crate::base::wide::Rounding;
 
 /// The word `Catalogue` in the field `kind`.
@@ -239,46 +241,6 @@ pub struct MatchDocument {
     pub hours: Option<HoursDocument>,
 }
 
-/// Hours of the week: those of `at`, or all but those of `except`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HoursDocument {
-    /// In whose time: an offset of whole hours, `+01:00`, the same all year; default `Z`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub at: Vec<WeekSpanDocument>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub except: Vec<WeekSpanDocument>,
-}
-
-/// The same hours of some weekdays.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WeekSpanDocument {
-    /// Default: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub days: Vec<Weekday>,
-    /// First hour, 0 to 23; default 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<u8>,
-    /// First hour that is no longer meant, up to 24; default 24.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<u8>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Weekday {
-    Mon,
-    Tue,
-    Wed,
-    Thu,
-    Fri,
-    Sat,
-    Sun,
-}
-
 /// From the meter's unit to the priced unit: the pool's total is divided once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -347,6 +309,13 @@ pub struct PriceDocument {
     /// payer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub flat_when_zero: bool,
+    /// What changes on a day, oldest first. Pools go on across a change: under `graduated` and `package` what was used from
+    /// the day on pays the new ladder at its end less the new ladder at its beginning, so that nothing that has begun is
+    /// due twice; under `volume` and `stairstep` the whole cycle's quantity chooses the tier of each ladder, and what was
+    /// used in its time pays its share of what the whole would cost there. Free units are used up in order of time. The
+    /// meters keep days or hours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<ChangeDocument>,
     /// Of `graduated`, on meters of levels.
     #[serde(default, skip_serializing_if = "is_default")]
     pub prorate: PriceProrate,
@@ -368,6 +337,20 @@ pub enum PriceProrate {
     /// level reaches is due in full; a level that lasted no time is none. Changes of one instant are one, as the meter has
     /// it. Tiers have no blocks and caps; there are no free units, the first tier may be free.
     Ladder,
+}
+
+/// The new rate or tiers of a price from a day on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeDocument {
+    /// The first day, UTC: `2026-09-16`.
+    pub from: Timestamp,
+    /// Of a model without tiers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// Of a model with tiers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tiers: Vec<TierDocument>,
 }
 
 /// What a percentage does with records one by one: a pool's in order of time, then id (that of the producer, or
@@ -541,88 +524,6 @@ pub struct FreePoolDocument {
     pub share: Attribution,
 }
 
-/// An amount that is due without any usage, from whom a contract subscribes to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FeeDocument {
-    /// No SKU has the same: a bill shows the fee under it as it shows a SKU.
-    pub id: String,
-    /// For people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// For scopes of clauses and for subtotals; default `fees`.
-    #[serde(default = "fees", skip_serializing_if = "is_fees")]
-    pub service: String,
-    /// What one is, where a subscription takes several: `seat`. Default `fee`.
-    #[serde(default = "one_fee", skip_serializing_if = "is_one_fee")]
-    pub unit: String,
-    /// For one, for one whole period.
-    pub amount: String,
-    pub period: FeePeriod,
-    #[serde(rename = "in", default, skip_serializing_if = "is_default")]
-    pub due: FeeDue,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub prorate: Prorate,
-    /// Of `prorate: days`: the days that a broken period is divided by, 1 to 366; default: as many as it has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub days: Option<u32>,
-}
-
-/// What a fee's amount is for: a part of the UTC calendar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FeePeriod {
-    /// Due once, in the cycle that holds the subscription's first day; never prorated.
-    Once,
-    /// From Monday to Sunday.
-    Week,
-    Month,
-    /// From January, April, July and October.
-    Quarter,
-    Year,
-}
-
-/// In which cycle a period's fee is due.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FeeDue {
-    /// In the cycle in which the period, or the subscription within it, ends.
-    #[default]
-    Arrears,
-    /// In the cycle in which the period, or the subscription within it, begins, up to the period's end. Where the
-    /// subscription ends earlier, the cycle of its end takes the unused part back by a line below zero.
-    Advance,
-}
-
-/// What of a fee is due for a period that a subscription does not fill.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Prorate {
-    /// All of it, and nothing comes back.
-    None,
-    /// Days with the subscription over days of the period; the first day counts, the end day does not.
-    #[default]
-    Days,
-    /// The same by exact time.
-    Time,
-}
-
-fn fees() -> String {
-    "fees".to_owned()
-}
-
-fn is_fees(value: &str) -> bool {
-    value == "fees"
-}
-
-fn one_fee() -> String {
-    "fee".to_owned()
-}
-
-fn is_one_fee(value: &str) -> bool {
-    value == "fee"
-}
-
 fn any() -> String {
     "*".to_owned()
 }
@@ -631,6 +532,6 @@ fn is_any(value: &str) -> bool {
     value == "*"
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

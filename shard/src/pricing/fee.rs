@@ -8,7 +8,8 @@ use ethnum::I256;
 
 use super::catalogue::{Convert, Fee, Lookup, Meter, MeterIndex, Price, PriceIndex, SeriesPattern, Sku, SkuIndex};
 use super::compile::Compiler;
-use super::document::{Aggregation, Bucket, FeeDocument, FeeDue, FeePeriod, LevelDocument, Prorate};
+use super::document::{Aggregation, Bucket, LevelDocument};
+use super::document_fee::{FeeDocument, FeeDue, FeePeriod, Prorate};
 use super::ladders::number;
 use super::limits::FEE_MAX;
 use super::selector::Pattern;

@@ -1,7 +1,7 @@
 //! Named hours of the week: when in the week a SKU's price holds. Zones are fixed offsets of whole hours, as the hours that
 //! meters keep are; daylight saving is not known here, so that a bill never depends on a table of zones.
 
-use super::document::{HoursDocument, WeekSpanDocument, Weekday};
+use super::document_hours::{HoursDocument, WeekSpanDocument, Weekday};
 use crate::base::problem::{Place, Problems};
 use crate::base::time::CycleId;
 

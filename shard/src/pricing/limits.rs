@@ -17,6 +17,8 @@ pub const MULTIPLIER_MAX: Rate = Rate(100 * Rate::ONE.0);
 pub const MINIMUM_MAX: Money = FLAT_MAX;
 /// Highest cap of a tier and maximum of a price: 10^15 currency units, the most that one lot can cost.
 pub const CAP_MAX: Money = Money(power_of_ten(15 + SCALE));
+/// Changes of one price: each has a ladder of its own; a day has one, and a version of a catalogue lasts some years at most.
+pub const CHANGES_MAX: usize = 1_000;
 /// Meters that choose the tier of one price.
 pub const REACHED_BY_MAX: usize = 16;
 /// Highest bound of a tier, free units or pool: 10^16 units, ten times what one lot may hold.

@@ -3,8 +3,11 @@
 
 pub mod catalogue;
 pub mod compile;
+mod compile_price;
 mod cross;
 pub mod document;
+pub mod document_fee;
+pub mod document_hours;
 pub mod fee;
 pub mod hours;
 pub mod ladders;

@@ -99,6 +99,40 @@ impl Ladder {
         Some(vec![self.slice(tier, quantity)?])
     }
 
+    /// Charges what a pool of `whole` units used between `begin` and `end`, while this ladder held. `None` on overflow.
+    pub fn charge_part(&self, begin: Quantity, end: Quantity, whole: Quantity) -> Option<Vec<Slice>> {
+        let quantity = end.checked_sub(begin)?;
+        match self.model {
+            Model::PerUnit | Model::Percentage | Model::Dynamic => self.charge(quantity),
+            Model::Graduated | Model::GraduatedPercentage | Model::Package => {
+                let mut slices = self.charge(end)?;
+                // What a smaller quantity reaches a larger one does too.
+                for before in self.charge(begin)? {
+                    if let Some(own) = slices.iter_mut().find(|own| own.tier == before.tier) {
+                        own.quantity = own.quantity.checked_sub(before.quantity)?;
+                        own.amount = own.amount.checked_sub(before.amount)?;
+                    }
+                }
+                slices.retain(|slice| !slice.quantity.is_zero() || !slice.amount.is_zero());
+                Some(slices)
+            }
+            Model::Volume | Model::Stairstep => {
+                let index = self.reached(whole);
+                let tier = &self.tiers[index];
+                // By differences of what lies below, so that the parts of an amount sum to it.
+                let share = |amount: Money| -> Option<Money> {
+                    let below = |at: Quantity| multiply_divide(amount.0, at.0, whole.0, HALF_UP);
+                    Some(Money(below(end)? - below(begin)?))
+                };
+                let amount = match (tier.block, tier.cap) {
+                    (None, None) => Money::of(quantity, tier.rate)?.checked_add(share(tier.flat)?)?,
+                    _ => share(self.slice(index, whole)?.amount)?,
+                };
+                Some(vec![Slice { tier: index, quantity, amount }])
+            }
+        }
+    }
+
     /// Charges each tier, from the first on, for what it has.
     pub fn charge_slices(&self, quantities: &[Quantity]) -> Option<Vec<Slice>> {
         quantities.iter().enumerate().map(|(tier, quantity)| self.slice(tier, *quantity)).collect()
@@ -338,6 +372,33 @@ mod tests {
             };
             prop_assert!(charge(low)? <= charge(low + more)?);
         }
+    }
+
+    #[test]
+    fn a_part_goes_on_where_the_one_before_ended() {
+        fn check(ladder: &Ladder, begin: &str, end: &str, whole: &str, expected: &[(usize, &str, &str)]) {
+            let [begin, end, whole] = [begin, end, whole].map(|text| text.parse().unwrap());
+            let slices = ladder.charge_part(begin, end, whole).unwrap();
+            let found = slices.iter().map(|own| (own.tier, own.quantity.to_string(), own.amount.to_string()));
+            let expected = expected.iter().map(|(tier, units, cost)| (*tier, (*units).to_owned(), (*cost).to_owned()));
+            assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        }
+        let tiers: &[(Option<&str>, &str, &str)] = &[(Some("10"), "2", "5"), (None, "1", "7")];
+        let graduated = ladder(Model::Graduated, Bound::Upper, tiers);
+        // The first flat part was due before 4, the second is due between 4 and 13.
+        check(&graduated, "0", "4", "13", &[(0, "4", "13")]);
+        check(&graduated, "4", "13", "13", &[(0, "6", "12"), (1, "3", "10")]);
+        check(&graduated, "11", "13", "13", &[(1, "2", "2")]);
+        // All at the tier of 13; the flat part 7 by 4 and 9 of 13.
+        let volume = ladder(Model::Volume, Bound::Upper, tiers);
+        check(&volume, "0", "4", "13", &[(1, "4", "6.153846153846")]);
+        check(&volume, "4", "13", "13", &[(1, "9", "13.846153846154")]);
+        let package = Package { size: "10".parse().unwrap(), round: PackageRounding::Up };
+        let package =
+            Ladder { model: Model::Package, package: Some(package), ..Ladder::per_unit("3".parse().unwrap()) };
+        // One package has begun before 4 and holds until 10.
+        check(&package, "4", "9", "25", &[(0, "5", "0")]);
+        check(&package, "9", "25", "25", &[(0, "16", "6")]);
     }
 
     #[test]

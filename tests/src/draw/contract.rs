@@ -6,6 +6,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
+use super::scope::{meter_of, scope};
 use super::terms::{self, MECHANISMS};
 use super::words::{CLASSES, GROUPS, OPERATIONS, REGIONS, chance, decimal, one, quantity, rate};
 use crate::model;
@@ -120,13 +121,13 @@ fn clause(rng: &mut SmallRng, root: &str, catalogue: &Value, on: &[&str]) -> Val
     if chance(rng, 25) {
         let other = one(rng, list(catalogue, "skus")).clone();
         let excluded =
-            if chance(rng, 60) { json!({ "sku": other["id"] }) } else { self::scope(rng, root, catalogue, &other) };
+            if chance(rng, 60) { json!({ "sku": other["id"] }) } else { scope(rng, root, catalogue, &other) };
         clause["exclude"] = json!([excluded]);
     }
     if chance(rng, 30) {
         let other = one(rng, list(catalogue, "skus")).clone();
         let counted =
-            if chance(rng, 60) { json!({ "sku": other["id"] }) } else { self::scope(rng, root, catalogue, &other) };
+            if chance(rng, 60) { json!({ "sku": other["id"] }) } else { scope(rng, root, catalogue, &other) };
         let mut trigger = json!({ "scope": counted, "per": *one(rng, &["payer", "root"]) });
         if chance(rng, 70) {
             trigger["bound"] = json!(*one(rng, &["upper", "lower"]));
@@ -135,40 +136,4 @@ fn clause(rng: &mut SmallRng, root: &str, catalogue: &Value, on: &[&str]) -> Val
         clause["trigger"] = trigger;
     }
     clause
-}
-
-/// A scope that can hold usage of the SKU.
-pub fn scope(rng: &mut SmallRng, root: &str, catalogue: &Value, sku: &Value) -> Value {
-    let (meter, matches) = (meter_of(catalogue, sku), &sku["match"]);
-    let mut scope = json!({});
-    if chance(rng, 70) {
-        scope["sku"] = sku["id"].clone();
-    } else {
-        scope["usage_type"] = if chance(rng, 50) { json!("u*") } else { json!([matches["usage_type"]]) };
-    }
-    if chance(rng, 25) {
-        scope["operation"] = json!(*one(rng, OPERATIONS));
-    }
-    if chance(rng, 15) {
-        scope["region"] = json!(matches["region"].as_str().unwrap_or(*one(rng, REGIONS)));
-    }
-    if chance(rng, 15) && !meter["attributes"].is_null() {
-        let class = matches["attributes"]["class"].as_str().unwrap_or(*one(rng, CLASSES));
-        scope["attributes"] = json!({ "class": class });
-    }
-    match rng.random_range(0..100) {
-        0..10 => scope["account"] = json!(format!("{root}*")),
-        10..15 => scope["account"] = json!([root, format!("{root}-0"), format!("{root}-1")]),
-        15..22 => scope["group"] = json!(*one(rng, GROUPS)),
-        22..29 => scope["payer"] = json!([root, format!("{root}-pay2")]),
-        _ => {}
-    }
-    scope
-}
-
-/// The meter behind a SKU.
-pub fn meter_of<'a>(catalogue: &'a Value, sku: &Value) -> &'a Value {
-    let usage_type = text(&sku["match"]["usage_type"], "");
-    let mut meters = list(catalogue, "meters").iter();
-    meters.find(|meter| meter["usage_type"] == usage_type).expect("a SKU prices a meter")
 }

@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
-use super::contract::scope;
+use super::scope::scope;
 use super::usage::accounts;
 use super::words::{chance, decimal, one, quantity, rate};
 use crate::model::exact::{Exact, exact};

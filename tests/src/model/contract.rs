@@ -7,7 +7,7 @@ use super::clauses::{
     commitment, credit, fees, fixed_discount, limits, percent, prepayment, private_rate, tax, tiered_rate, volume,
     waiver,
 };
-use super::draft::Draft;
+use super::draft::{Draft, in_force};
 use super::series::{list, names, text};
 
 /// The usual order of what contracts add to.
@@ -90,9 +90,4 @@ pub fn apply(draft: &mut Draft<'_>) {
             _ => {}
         }
     }
-}
-
-/// Whether a contract or a clause governs a cycle.
-pub fn in_force(own: &Value, cycle: &str) -> bool {
-    text(&own["effective"], "") <= cycle && cycle < text(&own["until"], "9999-12")
 }

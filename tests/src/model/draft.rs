@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use num_traits::Zero;
 use serde_json::Value;
 
-use super::contract::in_force;
 use super::exact::{Exact, divided, rounded_by, whole};
 use super::line::Line;
 use super::rounding::{SCALE, decimals, is_by_line, payable_of};
@@ -242,4 +241,9 @@ impl Draft<'_> {
         self.add(clause, at, None, amount.clone());
         amount
     }
+}
+
+/// Whether a contract or a clause governs a cycle.
+pub fn in_force(own: &Value, cycle: &str) -> bool {
+    text(&own["effective"], "") <= cycle && cycle < text(&own["until"], "9999-12")
 }

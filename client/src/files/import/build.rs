@@ -194,6 +194,7 @@ fn price(item: &Item) -> PriceDocument {
         minimum: None,
         maximum: None,
         flat_when_zero: false,
+        changes: Vec::new(),
         prorate: PriceProrate::None,
         reached_by: Vec::new(),
     }

@@ -1,0 +1,44 @@
+//! Named hours of the week as people write them. Reading them is up to `hours.rs`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Hours of the week: those of `at`, or all but those of `except`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HoursDocument {
+    /// In whose time: an offset of whole hours, `+01:00`, the same all year; default `Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at: Vec<WeekSpanDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<WeekSpanDocument>,
+}
+
+/// The same hours of some weekdays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeekSpanDocument {
+    /// Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub days: Vec<Weekday>,
+    /// First hour, 0 to 23; default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u8>,
+    /// First hour that is no longer meant, up to 24; default 24.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Weekday {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
+}

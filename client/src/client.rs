@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reckoner_shard::base::id::{AccountId, ProducerId, ShardId, Slot};
+use reckoner_shard::base::id::{AccountId, GroupName, ProducerId, ShardId, Slot};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::placement::slot_of;
 use tokio::time::Instant;
@@ -213,6 +213,26 @@ impl Client {
             cycle: text(cycle),
             form: form.into(),
             freshness: None,
+            pro_forma: String::new(),
+        };
+        self.ask(at(root), request, |channel, request| async move { bills(channel).estimate(request).await }).await
+    }
+
+    /// The pro forma bill of a billing group as of now; none where nothing is on it.
+    pub async fn pro_forma(
+        &self,
+        root: &AccountId,
+        group: &GroupName,
+        cycle: Option<CycleId>,
+        form: proto::BillForm,
+    ) -> Result<proto::BillsReply, Error> {
+        let request = proto::EstimateRequest {
+            root: root.to_string(),
+            payer: String::new(),
+            cycle: text(cycle),
+            form: form.into(),
+            freshness: None,
+            pro_forma: group.to_string(),
         };
         self.ask(at(root), request, |channel, request| async move { bills(channel).estimate(request).await }).await
     }
@@ -221,6 +241,13 @@ impl Client {
     pub async fn close(&self, root: &AccountId, cycle: CycleId) -> Result<proto::CloseReply, Error> {
         let request = proto::CloseRequest { root: root.to_string(), cycle: cycle.to_string() };
         self.ask(at(root), request, |channel, request| async move { bills(channel).close(request).await }).await
+    }
+
+    /// Bills what is known of a cycle and has no bill yet: an interim bill while the cycle counts, a correction where
+    /// usage came late. Waits for it up to the deadline. Safe to repeat.
+    pub async fn issue(&self, root: &AccountId, cycle: CycleId) -> Result<proto::CloseReply, Error> {
+        let request = proto::CloseRequest { root: root.to_string(), cycle: cycle.to_string() };
+        self.ask(at(root), request, |channel, request| async move { bills(channel).issue(request).await }).await
     }
 
     /// Closes a cycle of all hierarchies; progress arrives until a message says `done`. Safe to repeat.

@@ -12,6 +12,7 @@ use reckoner_client::files::documents::{Document, check, read_source};
 use reckoner_client::files::finding::Source;
 use reckoner_client::files::usage::UsageReader;
 use reckoner_shard::account::document::HierarchyDocument;
+use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::money::{Money, print_scaled};
 use reckoner_shard::base::time::{CycleId, Timestamp};
 use reckoner_shard::billing::bill::{BillBody, Source as Origin};
@@ -77,9 +78,9 @@ type Key = (String, String, String, String);
 /// Quantity, rate, amount; the first two empty where a clause made the line.
 type Value = (String, String, String);
 
-fn expected_lines(tables: &Tables, cycle: &str) -> BTreeMap<Key, Value> {
+fn expected_lines(tables: &Tables, section: &str) -> BTreeMap<Key, Value> {
     let mut lines = BTreeMap::new();
-    for row in tables.rows(&format!("lines {cycle}")) {
+    for row in tables.rows(section) {
         let cell = |name: &str| row[name].clone();
         let key = (cell("payer"), cell("account"), cell("sku"), cell("tier"));
         let value = (cell("quantity"), cell("rate"), cell("amount"));
@@ -116,8 +117,8 @@ fn lines_of(bills: &[BillBody]) -> BTreeMap<Key, Value> {
         .collect()
 }
 
-fn check_bills(name: &str, way: &str, tables: &Tables, cycle: &str, bills: &[BillBody]) {
-    let (found, expected) = (lines_of(bills), expected_lines(tables, cycle));
+fn check_bills(name: &str, way: &str, tables: &Tables, (prefix, cycle): (&str, &str), bills: &[BillBody]) {
+    let (found, expected) = (lines_of(bills), expected_lines(tables, &format!("{prefix}lines {cycle}")));
     for (key, value) in &expected {
         assert_eq!(found.get(key), Some(value), "{name}, {way}: line {key:?}; found left, the table right");
     }
@@ -126,18 +127,34 @@ fn check_bills(name: &str, way: &str, tables: &Tables, cycle: &str, bills: &[Bil
     }
     let payable: BTreeMap<String, (String, Money)> =
         bills.iter().map(|bill| (bill.payer.to_string(), (bill.total.to_string(), bill.payable))).collect();
-    let rows = tables.rows(&format!("payable {cycle}"));
+    let rows = tables.rows(&format!("{prefix}payable {cycle}"));
     assert_eq!(payable.len(), rows.len(), "{name}, {way}: payers");
     for row in rows {
         let expected = (row["exact"].clone(), row["payable"].parse().expect("an amount"));
         assert_eq!(payable.get(&row["payer"]), Some(&expected), "{name}, {way}: payer {}", row["payer"]);
+        if let Some(currency) = row.get("currency") {
+            let bill = bills.iter().find(|bill| bill.payer.as_str() == row["payer"]).expect("a payer that was found");
+            let rate = bill.exchange.as_ref().map_or(String::new(), |exchange| exchange.rate.to_string());
+            let found = (bill.currency.to_string(), rate);
+            assert_eq!(found, (currency.clone(), row["rate"].clone()), "{name}, {way}: currency of {}", row["payer"]);
+        }
     }
-    for row in tables.rows(&format!("blended {cycle}")) {
+    for row in tables.rows(&format!("{prefix}blended {cycle}")) {
         let subtotals = bills[0].subtotals();
         let sku = subtotals.skus.iter().find(|(sku, _)| sku.as_str() == row["sku"]).expect("a billed SKU").1;
         let rate = sku.blended_rate.map(|rate| rate.to_string());
         assert_eq!(rate, Some(row["rate"].clone()), "{name}, {way}: blended rate of {}", row["sku"]);
     }
+}
+
+/// Pro forma bills, told apart by their groups in place of payers.
+fn by_group(bodies: Vec<BillBody>) -> Vec<BillBody> {
+    let named = |body: BillBody| {
+        assert_eq!(decode(&encode(&body)).as_ref(), Ok(&body), "a body is read back as it was written");
+        let payer = AccountId::new(body.pro_forma.as_ref().expect("a pro forma bill").as_str()).expect("a good name");
+        BillBody { payer, ..body }
+    };
+    bodies.into_iter().map(named).collect()
 }
 
 fn run(path: &Path) {
@@ -174,8 +191,17 @@ fn run(path: &Path) {
         let cycle = id.to_string();
         let bills = machine.bills(&case.hierarchy.root, id);
         if listed.contains(&cycle.as_str()) {
-            check_bills(&name, "machine", &tables, &cycle, &bills);
-            check_bills(&name, "simulation", &tables, &cycle, &simulated.bodies);
+            check_bills(&name, "machine", &tables, ("", &cycle), &bills);
+            check_bills(&name, "simulation", &tables, ("", &cycle), &simulated.bodies);
+            let own = by_group(machine.pro_forma(&case.hierarchy.root, id));
+            check_bills(&name, "machine, pro forma", &tables, ("pro-forma-", &cycle), &own);
+            check_bills(
+                &name,
+                "simulation, pro forma",
+                &tables,
+                ("pro-forma-", &cycle),
+                &by_group(simulated.pro_forma),
+            );
         }
         for body in &bills {
             assert_eq!(decode(&encode(body)).as_ref(), Ok(body), "{name}: a body is read back as it was written");

@@ -12,6 +12,7 @@ use reckoner_shard::billing::bill::{BillBody, postings};
 use reckoner_shard::billing::codec::{body_hash, encode};
 use reckoner_shard::billing::cycle::BillHash;
 use reckoner_shard::billing::fold::fold;
+use reckoner_shard::billing::pro_forma::pro_forma;
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::machine::codec::{decode_outcome, encode_commands, encode_usage_entry};
 use reckoner_shard::machine::command::{BatchVerdict, BilledRoot, Command, CommandOutcome, Done, Outcome, Verdict};
@@ -39,7 +40,7 @@ impl Blobs for Store {
 /// One shard that owns every slot.
 pub struct Machine {
     pub state: State,
-    store: Store,
+    pub store: Store,
     /// Every entry applied, to be replayed.
     log: Vec<Vec<u8>>,
     /// Stamped on the next entry.
@@ -118,6 +119,12 @@ impl Machine {
         fold(&source.input()).expect("nothing here overflows")
     }
 
+    /// The pro forma bills of a cycle as they stand, of all billing groups that the contract prices.
+    pub fn pro_forma(&mut self, root: &AccountId, cycle: CycleId) -> Vec<BillBody> {
+        let source = self.state.view().fold_source(root, cycle, &self.store).expect("a cycle in memory");
+        pro_forma(&source.input()).expect("nothing here overflows")
+    }
+
     /// Cuts, bills, issues and archives the oldest cycle of a root, once it has ended.
     pub fn close(&mut self, root: &AccountId, cycle: CycleId) {
         self.stamp = self.stamp.max(cycle.end());
@@ -129,7 +136,7 @@ impl Machine {
             body_hash: body_hash(&encode(body)),
         };
         let (bills, postings) = (bodies.iter().map(hash).collect(), postings(&bodies));
-        let billed = BilledRoot { root: root.clone(), cycle, bills, postings };
+        let billed = BilledRoot { root: root.clone(), cycle, bills, postings, claim: None };
         self.done(Command::Billed { slot: slot_of(root.as_str()), roots: vec![billed] });
         assert_eq!(self.bills(root, cycle), bodies, "a recorded bill is folded again from the same balances");
         self.done(Command::Issue { root: root.clone(), cycle });

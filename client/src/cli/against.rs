@@ -70,7 +70,12 @@ pub async fn run(
         )));
     }
     let simulated = bundle.fold(documents)?;
-    let payable = |bodies: &[BillBody]| bodies.iter().map(|body| (body.payer.to_string(), body.payable)).collect();
+    // What is paid in another currency than the catalogue's has that beside the payer.
+    let payer = |body: &BillBody| match &body.exchange {
+        Some(exchange) => format!("{} {}", body.payer, exchange.to),
+        None => body.payer.to_string(),
+    };
+    let payable = |bodies: &[BillBody]| bodies.iter().map(|body| (payer(body), body.payable)).collect();
     let payers = differences(payable(&billed), payable(&simulated));
     let accounts = differences(by_account(&billed), by_account(&simulated));
     let made_by = differences(by_maker(&billed), by_maker(&simulated));

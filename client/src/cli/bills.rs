@@ -1,7 +1,7 @@
 //! `bills estimate`, `close`, `show`, `list` and `explain`; `bills export` and `bills verify` have a file of their own.
 
 use clap::{ArgGroup, Args, Subcommand};
-use reckoner_shard::base::id::AccountId;
+use reckoner_shard::base::id::{AccountId, GroupName};
 use reckoner_shard::base::time::{CycleId, Timestamp};
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
@@ -21,9 +21,11 @@ use crate::wire::bills::body_of;
 #[derive(Subcommand, Clone, Debug)]
 pub enum BillsCommand {
     /// What is owed if no more usage arrives: the bill that will be issued
-    Estimate(Which),
+    Estimate(EstimateArguments),
     /// Close a cycle: cut it, compute and issue its bills
     Close(CloseArguments),
+    /// Bill now what has no bill yet: an interim bill of an open cycle, a correction of late usage
+    Issue(IssueArguments),
     /// Show issued bills with their lines
     Show(Which),
     /// List bills
@@ -50,6 +52,16 @@ pub struct Which {
     pub cycle: CycleId,
 }
 
+/// Arguments of `bills estimate`.
+#[derive(Args, Clone, Debug)]
+pub struct EstimateArguments {
+    #[command(flatten)]
+    pub which: Which,
+    /// The pro forma bill of this billing group, which nobody owes, in place of the real ones
+    #[arg(long, value_name = "GROUP", conflicts_with = "payer")]
+    pub pro_forma: Option<GroupName>,
+}
+
 /// Arguments of `bills close`.
 #[derive(Args, Clone, Debug)]
 #[command(group = ArgGroup::new("whose").required(true))]
@@ -61,6 +73,17 @@ pub struct CloseArguments {
     #[arg(long, group = "whose")]
     pub all: bool,
     /// Cycle, like 2024-09
+    #[arg(long)]
+    pub cycle: CycleId,
+}
+
+/// Arguments of `bills issue`.
+#[derive(Args, Clone, Debug)]
+pub struct IssueArguments {
+    /// Root of the hierarchy
+    #[arg(long, value_name = "ACCOUNT")]
+    pub root: AccountId,
+    /// Cycle, like 2024-09: the one that is open, or a closed one with late usage
     #[arg(long)]
     pub cycle: CycleId,
 }
@@ -84,6 +107,9 @@ pub struct ListArguments {
 pub struct ExplainArguments {
     #[command(flatten)]
     pub which: Which,
+    /// Number of the bill; without it that of the cycle's close, or the latest
+    #[arg(long, value_name = "NUMBER")]
+    pub number: Option<String>,
     /// Line to explain; without it every line in a sentence
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
     pub line: Option<u32>,
@@ -94,11 +120,12 @@ pub async fn run(command: BillsCommand, globals: &Globals, out: &Out) -> Result<
     // All but one of them ask the cluster.
     let client = async || globals.connect().await;
     match command {
-        BillsCommand::Estimate(which) => estimate(&which, &client().await?, out).await,
+        BillsCommand::Estimate(arguments) => estimate(&arguments, &client().await?, out).await,
         BillsCommand::Close(arguments) => match &arguments.root {
             Some(root) => close(root, arguments.cycle, &client().await?, out).await,
             None => close_all(arguments.cycle, &client().await?, out).await,
         },
+        BillsCommand::Issue(arguments) => issue(&arguments, &client().await?, out).await,
         BillsCommand::Show(which) => show(&which, &client().await?, out).await,
         BillsCommand::List(arguments) => list(&arguments, &client().await?, out).await,
         BillsCommand::Explain(arguments) => explain_bill(&arguments, &client().await?, out).await,
@@ -115,6 +142,9 @@ pub struct Envelope {
     pub number: String,
     /// estimate, closed, issued or simulated.
     pub status: String,
+    /// Of an issued bill: anniversary, interim or correction.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -131,6 +161,7 @@ impl Envelope {
         Envelope {
             number: bill.number.clone(),
             status: bill.status.clone(),
+            kind: bill.kind.clone(),
             issued_at: bill.issued_at_ns.map(|ns| Timestamp(ns).to_string()),
             previous_hash: hex(&bill.previous_hash),
         }
@@ -166,13 +197,21 @@ struct Bills {
     bills: Vec<BillRow>,
 }
 
-async fn estimate(which: &Which, client: &Client, out: &Out) -> Result<Exit, Error> {
-    let form = proto::BillForm::Canonical;
+async fn estimate(arguments: &EstimateArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let (which, form) = (&arguments.which, proto::BillForm::Canonical);
+    if let Some(group) = &arguments.pro_forma {
+        let reply = client.pro_forma(&which.root, group, Some(which.cycle), form).await?;
+        show_bills(&reply.bills, out)?;
+        if reply.bills.is_empty() {
+            out.say(&format!("nothing is on the pro forma bill of {group} for {}: no usage was counted", which.cycle));
+        }
+        return Ok(Exit::Ok);
+    }
     let reply = client.estimate(&which.root, which.payer.as_ref(), Some(which.cycle), form).await?;
     show_bills(&reply.bills, out)?;
     let (root, cycle) = (&which.root, which.cycle);
     if reply.bills.is_empty() {
-        out.say(&format!("nothing is owed for {cycle}: no usage was counted"));
+        out.say(&format!("nothing is owed for {cycle}: no usage was counted that has no bill yet"));
         out.next("reckoner usage push -f usage.jsonl");
     } else {
         out.next(&format!(
@@ -220,15 +259,28 @@ fn show_bills(bills: &[proto::Bill], out: &Out) -> Result<(), Error> {
     Ok(())
 }
 
+/// A bill in one sentence.
+fn headline(body: &BillBody, envelope: &Envelope) -> String {
+    let number = match (envelope.kind.as_str(), envelope.number.as_str()) {
+        (_, "") => String::new(),
+        ("" | "anniversary", number) => format!(" {number}"),
+        (kind, number) => format!(" {kind} {number}"),
+    };
+    let issued = envelope.issued_at.as_ref().map(|at| format!(", issued {at}")).unwrap_or_default();
+    let (status, payer, payable, currency) = (&envelope.status, &body.payer, body.payable, body.currency);
+    format!("{status}{number}: {payer} owes {payable} {currency} for {} (root {}){issued}", body.cycle, body.root)
+}
+
 /// Prints one bill as a table.
 pub fn show_bill(body: &BillBody, envelope: &Envelope, out: &Out) {
     let view = BillView::new(body);
-    let number = if envelope.number.is_empty() { String::new() } else { format!(" {}", envelope.number) };
-    let issued = envelope.issued_at.as_ref().map(|at| format!(", issued {at}")).unwrap_or_default();
-    out.line(&format!(
-        "{}{number}: {} owes {} {} for {} (root {}){issued}",
-        envelope.status, view.payer, view.payable, view.currency, view.cycle, view.root
-    ));
+    match &body.pro_forma {
+        Some(group) => out.line(&format!(
+            "{}, pro forma: group {group} comes to {} {} for {} (root {}), owed by nobody",
+            envelope.status, view.payable, view.currency, view.cycle, view.root
+        )),
+        None => out.line(&headline(body, envelope)),
+    }
     let header = ["line", "kind", "account", "sku", "quantity", "unit", "rate", "amount", "by"];
     out.table(&header, &[0, 4, 6, 7], view.lines.iter().map(line_cells).collect());
     for unpriced in &view.unpriced {
@@ -245,7 +297,20 @@ pub fn show_bill(body: &BillBody, envelope: &Envelope, out: &Out) {
     for balance in &view.balances {
         out.line(&format!("balance {}: {} used before, {} by this bill", balance.name, balance.before, balance.change));
     }
-    out.line(&format!("total {}, payable {} {}", view.total, view.payable, view.currency));
+    match &view.exchange {
+        Some(exchange) => out.line(&format!(
+            "total {} {}, at {} since {} (clause {}) {}, payable {} {}",
+            view.total,
+            exchange.from,
+            exchange.rate,
+            exchange.since.date(),
+            exchange.clause,
+            exchange.total,
+            view.payable,
+            view.currency
+        )),
+        None => out.line(&format!("total {}, payable {} {}", view.total, view.payable, view.currency)),
+    }
     out.line("");
 }
 
@@ -292,6 +357,8 @@ struct SummaryRow {
     payer: String,
     currency: String,
     cycle: String,
+    /// anniversary, interim or correction.
+    kind: String,
     status: String,
     payable: String,
     lines: u32,
@@ -307,6 +374,7 @@ fn summary(bill: &proto::BillSummary) -> SummaryRow {
         payer: bill.payer.clone(),
         currency: bill.currency.clone(),
         cycle: bill.cycle.clone(),
+        kind: bill.kind.clone(),
         status: bill.status.clone(),
         payable: bill.payable.clone(),
         lines: bill.lines,
@@ -322,6 +390,7 @@ fn show_summaries(bills: &[proto::BillSummary], out: &Out) {
             row.number,
             row.payer,
             row.cycle,
+            row.kind,
             row.status,
             row.payable,
             row.currency,
@@ -329,7 +398,8 @@ fn show_summaries(bills: &[proto::BillSummary], out: &Out) {
             row.issued_at.unwrap_or_default(),
         ]
     });
-    out.table(&["number", "payer", "cycle", "status", "payable", "", "lines", "issued"], &[4, 6], rows.collect());
+    let header = ["number", "payer", "cycle", "kind", "status", "payable", "", "lines", "issued"];
+    out.table(&header, &[5, 7], rows.collect());
 }
 
 async fn list(arguments: &ListArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
@@ -387,6 +457,33 @@ async fn close(root: &AccountId, cycle: CycleId, client: &Client, out: &Out) -> 
     out.say(&format!("the cycle is {}: its bills are being computed", reply.state));
     out.next("give the same command again; it goes on and changes nothing that is done");
     Ok(Exit::Unavailable)
+}
+
+async fn issue(arguments: &IssueArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let IssueArguments { root, cycle } = arguments;
+    let reply = client.issue(root, *cycle).await?;
+    if out.is_json() {
+        let bills = reply.bills.iter().map(summary).collect();
+        let (root, state) = (root.to_string(), reply.state.clone());
+        out.json(&Closed { root, cycle: *cycle, state, bills, ended_grace: None });
+    } else if !reply.bills.is_empty() {
+        show_summaries(&reply.bills, out);
+    }
+    match (reply.state.as_str(), reply.bills.first()) {
+        ("issued", Some(bill)) => {
+            out.next(&format!("reckoner bills explain --root {root} --cycle {cycle} --number {}", bill.number));
+            Ok(Exit::Ok)
+        }
+        ("issued", None) => {
+            out.say(&format!("everything that {root} used in {cycle} is billed already"));
+            Ok(Exit::Ok)
+        }
+        (state, _) => {
+            out.say(&format!("the bills are {state}: they are being computed"));
+            out.next("give the same command again; it goes on and bills nothing twice");
+            Ok(Exit::Unavailable)
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -484,6 +581,7 @@ async fn explain_bill(arguments: &ExplainArguments, client: &Client, out: &Out) 
         line: arguments.line,
         form: proto::BillForm::Canonical.into(),
         freshness: None,
+        number: arguments.number.clone().unwrap_or_default(),
     };
     let reply = client.explain(request).await?;
     let bill =
@@ -509,7 +607,7 @@ async fn explain_bill(arguments: &ExplainArguments, client: &Client, out: &Out) 
         out.json(&Explained { envelope, root: body.root, payer: body.payer, cycle: body.cycle, explanations, entries });
         return Ok(Exit::Ok);
     }
-    out.line(&format!("{}: {} owes {} {} for {}", bill.status, body.payer, body.payable, body.currency, body.cycle));
+    out.line(&headline(&body, &Envelope::of(&bill)));
     for explanation in &explanations {
         out.line(&explanation.to_string());
     }

@@ -61,6 +61,9 @@ struct Simulated {
     other_cycles: usize,
     refused: Vec<RefusedRow>,
     bills: Vec<BillRow>,
+    /// Of billing groups; nobody owes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pro_forma: Vec<BillRow>,
 }
 
 #[derive(Serialize)]
@@ -129,10 +132,11 @@ fn of_files(arguments: &Simulate, cycle: CycleId, usage: &Path, out: &Out) -> Re
             other_cycles: simulated.elsewhere,
             refused,
             bills: simulated.bodies.iter().map(BillRow::simulated).collect(),
+            pro_forma: simulated.pro_forma.iter().map(BillRow::simulated).collect(),
         });
         return Ok(exit);
     }
-    for body in &simulated.bodies {
+    for body in simulated.bodies.iter().chain(&simulated.pro_forma) {
         show_bill(body, &bills::Envelope::simulated(), out);
     }
     out.say(&format!(

@@ -199,6 +199,11 @@ pub fn check(documents: &[Placed]) -> Vec<Finding> {
         }
     }
     for placed in documents {
+        if let Document::Hierarchy(document) = &placed.document {
+            let catalogue = catalogues.get(&document.catalogue);
+            let problem = catalogue.and_then(|catalogue| document.check_currency(catalogue.currency));
+            findings.extend(problem.iter().map(|problem| placed.finding(problem)));
+        }
         if let Document::Contract(document) = &placed.document {
             let hierarchy = hierarchies.get(document.root.as_str());
             let catalogue = hierarchy.and_then(|hierarchy| catalogues.get(&hierarchy.catalogue));
@@ -208,6 +213,7 @@ pub fn check(documents: &[Placed]) -> Vec<Finding> {
                 let payers = hierarchy.payers();
                 let known = |id: &AccountId| *id == hierarchy.root || payers.contains(id) || named.contains(id);
                 problems.extend(document.check_accounts(known));
+                problems.extend(document.check_groups(|group| hierarchy.groups.contains(group)));
             }
             findings.extend(problems.iter().map(|problem| placed.finding(problem)));
         }

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::close;
 use super::explain;
-use super::issued::{Issued, body_of, estimate, estimate_out, issued, issued_out, number_of, summary};
+use super::issued::{Issued, body_of, estimate, estimate_out, issued, issued_out, number_of, pro_forma, summary};
 use super::status::Trouble;
 use super::wire;
 use crate::context::Context;
@@ -73,7 +73,11 @@ impl Bills for Door {
         let root = wire::account_in(&request.root)?;
         let cycle = wire::cycle_in(&request.cycle)?;
         let (shard, read) = wire::read_of(&self.0, &root, request.freshness).await?;
-        let bodies = estimate(&self.0, &read, &root, &request.payer, cycle).await?;
+        let bodies = if request.pro_forma.is_empty() {
+            estimate(&self.0, &read, &root, &request.payer, cycle).await?
+        } else {
+            pro_forma(&self.0, &read, &root, &wire::group_in(&request.pro_forma)?, cycle).await?
+        };
         let bills = bodies.iter().map(|body| estimate_out(body, form)).collect();
         Ok(Response::new(self.reply(shard, &read, bills)))
     }
@@ -84,6 +88,14 @@ impl Bills for Door {
         let root = wire::account_in(&request.root)?;
         let cycle = wire::cycle_named(&request.cycle)?;
         Ok(Response::new(close::one(&self.0, &root, cycle, deadline).await?))
+    }
+
+    async fn issue(&self, request: Request<CloseRequest>) -> Result<Response<CloseReply>, Status> {
+        let deadline = deadline_of(request.metadata());
+        let request = request.into_inner();
+        let root = wire::account_in(&request.root)?;
+        let cycle = wire::cycle_named(&request.cycle)?;
+        Ok(Response::new(close::extra(&self.0, &root, cycle, deadline).await?))
     }
 
     type CloseAllStream = BoxStream<'static, Result<CloseProgress, Status>>;

@@ -4,24 +4,46 @@ use std::sync::Arc;
 
 use reckoner_client::proto::{Bill, BillForm, BillSummary};
 use reckoner_client::wire::bills as out;
-use reckoner_shard::base::id::AccountId;
-use reckoner_shard::base::refusal::Refusal;
+use reckoner_shard::base::id::{AccountId, GroupName};
+use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
-use reckoner_shard::billing::cycle::{CutCycle, IssuedBill, Phase};
-use reckoner_shard::machine::query::{NoSource, View};
+use reckoner_shard::billing::cycle::IssuedBill;
+use reckoner_shard::billing::pro_forma::{of_group, terms_of};
+use reckoner_shard::machine::query::{FoldSource, NoSource, View};
 
 use super::status::Trouble;
 use crate::context::Context;
-use crate::data::billing;
+use crate::data::billing::{self, Wanted};
 use crate::data::shard::Read;
 use crate::workers;
 
 /// A bill that has its number.
 pub struct Issued {
     pub cycle: CycleId,
+    pub kind: Kind,
     pub envelope: IssuedBill,
+}
+
+/// What made a bill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The close of its cycle.
+    Anniversary,
+    Interim,
+    Correction,
+}
+
+impl Kind {
+    /// As it is called on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Anniversary => "anniversary",
+            Kind::Interim => "interim",
+            Kind::Correction => "correction",
+        }
+    }
 }
 
 /// The number of a bill as people write it: the payer and a count.
@@ -29,15 +51,46 @@ pub fn number_of(bill: &IssuedBill) -> String {
     format!("{}-{:04}", bill.payer, bill.number)
 }
 
-/// The issued bills of a hierarchy, oldest cycle first, then by payer and currency.
+/// The issued bills of a hierarchy, oldest cycle first, in a cycle interim bills first and corrections last, then by payer
+/// and currency.
 pub fn issued(view: &View, root: &AccountId) -> Result<Vec<Issued>, Refusal> {
-    let of = |cut: &CutCycle| match &cut.phase {
-        Phase::Issued(bills) | Phase::Archived(bills, _) => {
-            bills.iter().map(|bill| Issued { cycle: cut.cycle, envelope: bill.clone() }).collect()
-        }
-        Phase::Closing | Phase::Closed(_) => Vec::new(),
+    let cycles = view.cycles(root)?;
+    let all = cycles.cut.iter().map(|cut| cut.cycle).chain([cycles.open]);
+    let of = |cycle: CycleId| cycles.bills_of(cycle).map(move |(claim, bill)| (cycle, claim, bill));
+    let issued = all.flat_map(of).map(|(cycle, claim, bill)| {
+        let kind = match claim.map(|claim| claim.interim) {
+            None => Kind::Anniversary,
+            Some(true) => Kind::Interim,
+            Some(false) => Kind::Correction,
+        };
+        Issued { cycle, kind, envelope: bill.clone() }
+    });
+    Ok(issued.collect())
+}
+
+/// The pro forma bill of a billing group as of now.
+pub async fn pro_forma(
+    context: &Arc<Context>,
+    read: &Read,
+    root: &AccountId,
+    group: &GroupName,
+    cycle: Option<CycleId>,
+) -> Result<Vec<BillBody>, Trouble> {
+    let source = source_of(context, read, root, cycle).await?;
+    let (cycle, group) = (source.cycle, group.clone());
+    let name = group.clone();
+    let folded = workers::run(context.workers.as_ref(), move || {
+        let input = source.input();
+        terms_of(&input, &name).map(|terms| of_group(&input, terms))
+    });
+    let folded = folded.await.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
+    let Some(body) = folded else {
+        let detail =
+            format!("the contract of '{root}' does not price group '{group}' in {cycle}; list it under pro_forma");
+        return Err(Refusal::new(Reason::NotFound, detail).into());
     };
-    Ok(view.cycles(root)?.cut.iter().flat_map(of).collect())
+    let body = body.map_err(|error| Trouble::Broken { message: error.to_string() })?;
+    Ok(body.into_iter().collect())
 }
 
 /// The bodies that would be issued now, of one payer or of all.
@@ -48,18 +101,29 @@ pub async fn estimate(
     payer: &str,
     cycle: Option<CycleId>,
 ) -> Result<Vec<BillBody>, Trouble> {
+    let source = source_of(context, read, root, cycle).await?;
+    let bills = context.bills.clone();
+    let folded = workers::run(context.workers.as_ref(), move || billing::bodies(&source, bills.as_ref())).await;
+    let folded = folded.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
+    let bodies = folded.map_err(|message| Trouble::Broken { message })?;
+    Ok(bodies.into_iter().filter(|body| payer.is_empty() || body.payer.as_str() == payer).collect())
+}
+
+/// What the bills of a cycle are folded from; without one, of the oldest that still counts.
+async fn source_of(
+    context: &Arc<Context>,
+    read: &Read,
+    root: &AccountId,
+    cycle: Option<CycleId>,
+) -> Result<FoldSource, Trouble> {
     let cycle = match cycle {
         Some(cycle) => cycle,
         None => read.view.cycles(root)?.open,
     };
-    let source = billing::source(context, &read.view, root, cycle).await.map_err(|why| match why {
+    billing::source(context, &read.view, root, cycle, Wanted::Now).await.map_err(|why| match why {
         NoSource::Refused(refusal) => Trouble::Refused(refusal),
         NoSource::BlobMissing(_) => Trouble::unavailable(why.to_string()),
-    })?;
-    let folded = workers::run(context.workers.as_ref(), move || billing::bodies(&source)).await;
-    let folded = folded.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
-    let bodies = folded.map_err(|error| Trouble::Broken { message: error.to_string() })?;
-    Ok(bodies.into_iter().filter(|body| payer.is_empty() || body.payer.as_str() == payer).collect())
+    })
 }
 
 /// The body of an issued bill from this node's disk.
@@ -81,6 +145,7 @@ pub fn issued_out(body: &BillBody, bill: &Issued, form: BillForm) -> Bill {
     Bill {
         number: number_of(envelope),
         status: "issued".to_owned(),
+        kind: bill.kind.name().to_owned(),
         issued_at_ns: Some(envelope.issued_at.0),
         previous_hash: if first { bytes::Bytes::new() } else { envelope.previous.to_vec().into() },
         ..out::bill(body, form)
@@ -101,6 +166,7 @@ pub async fn summary(context: &Arc<Context>, root: &AccountId, bill: &Issued) ->
         payer: bill.envelope.payer.to_string(),
         currency: bill.envelope.currency.to_string(),
         cycle: bill.cycle.to_string(),
+        kind: bill.kind.name().to_owned(),
         status: "issued".to_owned(),
         payable: body.payable.to_string(),
         lines: body.lines.len() as u32,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reckoner_client::proto;
 use reckoner_raft::machine::Position;
-use reckoner_shard::base::id::{AccountId, ShardId};
+use reckoner_shard::base::id::{AccountId, GroupName, ShardId};
 use reckoner_shard::base::time::{CycleId, Timestamp};
 use reckoner_shard::placement::slot_of;
 
@@ -34,6 +34,11 @@ pub fn freshness_in(freshness: Option<proto::Freshness>, shard: ShardId) -> Fres
 /// An account's id.
 pub fn account_in(value: &str) -> Result<AccountId, Trouble> {
     AccountId::new(value).map_err(|error| Trouble::invalid(error.to_string()))
+}
+
+/// A billing group that must be named.
+pub fn group_in(value: &str) -> Result<GroupName, Trouble> {
+    GroupName::new(value).map_err(|error| Trouble::invalid(error.to_string()))
 }
 
 /// A cycle; `None` where the field is empty.

@@ -81,11 +81,11 @@ impl Screen {
         rows.sort_by(|a, b| b.1.0.abs().cmp(&a.1.0.abs()).then(a.0.cmp(&b.0)));
         let rest = rows.split_off(rows.len().min(lines_max));
         for (name, amount) in &rows {
-            self.say(&format!("  {name:<44} {amount:>20} {}", body.currency));
+            self.say(&format!("  {name:<44} {amount:>20} {}", body.priced_in()));
         }
         if !rest.is_empty() {
             let sum = checked_sum(rest.iter().map(|row| row.1)).unwrap_or_default();
-            self.say(&format!("  {:<44} {sum:>20} {}", format!("and {} more", rest.len()), body.currency));
+            self.say(&format!("  {:<44} {sum:>20} {}", format!("and {} more", rest.len()), body.priced_in()));
         }
         self.say(&format!("  {BOLD}{:<44} {:>20} {}{BOLD:#}", "to pay", body.payable, body.currency));
     }

@@ -108,7 +108,7 @@ async fn tell(
         bar.set_position(totals.accepted + totals.duplicate);
         let body = estimate(client, &root, cycle).await?;
         bar.suspend(|| {
-            screen.say(&format!("{:>6} counted, estimate {} {}", totals.accepted, body.total, body.currency))
+            screen.say(&format!("{:>6} counted, estimate {} {}", totals.accepted, body.total, body.priced_in()))
         });
     }
     bar.finish_and_clear();

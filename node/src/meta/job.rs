@@ -253,6 +253,7 @@ async fn check_contract(
             let read = reach::read(context, shard, Some(slot_of(root)), Freshness::Linearizable).await?;
             read.view.hierarchy(&contract.root).ok().map(|hierarchy| {
                 problems = contract.check_accounts(|account| hierarchy.account(account).is_some());
+                problems.extend(contract.check_groups(|group| hierarchy.groups().contains(group)));
                 hierarchy.catalogue.to_string()
             })
         }

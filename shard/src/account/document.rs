@@ -40,7 +40,7 @@ pub struct HierarchyDocument {
     pub root: AccountId,
     /// The catalogue that prices its usage; it never changes.
     pub catalogue: CatalogueName,
-    /// Currency of its bills; the catalogue's where it is left out.
+    /// The catalogue's currency, where it is stated to make sure. Bills in another are up to the contract.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
     /// Accounts that receive bills; the root alone where it is left out.
@@ -205,6 +205,18 @@ impl HierarchyDocument {
         self.check_lists(&top, &mut problems);
         self.check_accounts(&top.key("accounts"), &mut problems);
         problems.into_vec()
+    }
+
+    /// A hierarchy is priced in its catalogue's currency; a stated other one has no rate.
+    pub fn check_currency(&self, catalogue: Currency) -> Option<Problem> {
+        let wanted = self.currency.filter(|wanted| *wanted != catalogue)?;
+        let mut problems = Problems::default();
+        problems.error(
+            &Place::top().key("currency"),
+            format!("catalogue '{}' is in {catalogue}, the hierarchy asks for {wanted} and has no rate", self.catalogue),
+            format!("leave currency out; for bills in {wanted} give the contract a clause of mechanism currency with its rates"),
+        );
+        problems.into_vec().pop()
     }
 
     fn check_lists(&self, top: &Place, problems: &mut Problems) {

@@ -278,6 +278,31 @@ impl Hierarchy {
 }
 
 impl Hierarchy {
+    /// The accounts that a billing group has in a cycle, for a pro forma bill: `account`, which may be none of them, pays for
+    /// all of them.
+    pub fn of_group(&self, group: &GroupName, account: &AccountId, cycle: CycleId) -> Hierarchy {
+        let in_group = |own: &&Account| self.group_at(own, cycle) == Some(group) || own.id == *account;
+        let of = |own: &Account| {
+            let group = if self.group_at(own, cycle) == Some(group) { 0 } else { NO_GROUP };
+            Account {
+                id: own.id.clone(),
+                periods: own.periods.clone(),
+                terms: Terms::One(Term { since: self.first, payer: 0, group }),
+            }
+        };
+        Hierarchy {
+            payers: vec![account.clone()],
+            groups: vec![group.clone()],
+            accounts: self.accounts.iter().filter(in_group).map(of).collect(),
+            root: self.root.clone(),
+            catalogue: self.catalogue.clone(),
+            currency: self.currency,
+            first: self.first,
+            close: self.close,
+            grace: self.grace,
+        }
+    }
+
     /// The tree as a document that can be applied again: payers and groups as of a cycle, or as they were last set.
     /// Payers and groups that nobody has any more are left out, and so is what goes without saying.
     pub fn document(&self, cycle: Option<CycleId>) -> HierarchyDocument {

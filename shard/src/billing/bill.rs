@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cycle::Posting;
-use crate::base::id::{AccountId, CatalogueName, ClauseId, Currency, MeterId, PriceId, SkuId};
+use crate::base::id::{AccountId, CatalogueName, ClauseId, Currency, GroupName, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate, print_scaled};
 use crate::base::time::{CycleId, Period};
+use crate::contract::currency::Exchange;
 use crate::pricing::order::Stage;
 use crate::pricing::pool::SplitKey;
 use crate::usage::series::SeriesKey;
@@ -17,8 +18,14 @@ use crate::usage::series::SeriesKey;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BillBody {
     pub root: AccountId,
+    /// On a pro forma bill who stands for the payer.
     pub payer: AccountId,
+    /// The billing group of a pro forma bill, which nobody owes.
+    pub pro_forma: Option<GroupName>,
+    /// What the payable is in.
     pub currency: Currency,
+    /// How the total became the payable, where it was priced in another currency.
+    pub exchange: Option<Exchange>,
     pub cycle: CycleId,
     pub catalogue: CatalogueVersion,
     pub contract: Option<ContractVersion>,
@@ -37,9 +44,9 @@ pub struct BillBody {
     pub unpriced: Vec<Unpriced>,
     /// What it takes from lasting balances of the contract, by name.
     pub balances: Vec<BalanceChange>,
-    /// Exact sum of all lines but the rounding line.
+    /// Exact sum of all lines but the rounding line, in the currency of the price list.
     pub total: Money,
-    /// What is to be paid: the sum of all lines, at the currency's minor unit.
+    /// What is to be paid, at the currency's minor unit: the sum of all lines, or the total converted.
     pub payable: Money,
 }
 
@@ -67,11 +74,13 @@ pub struct Difference {
     pub earlier: Vec<[u8; 32]>,
 }
 
-/// What a bill adds to a lasting balance, which counts what was used so far: of a credit, a prepayment, a commitment.
+/// What a bill adds to a lasting balance, which counts what was used so far: of a credit, a prepayment, a
+/// commitment; or how far a ladder was climbed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalanceChange {
     /// The clause's id; of a payer's own balance followed by `/` and the payer, of a commitment by `/` and the first cycle
-    /// of the contract year, and `/marketplace`.
+    /// of the contract year, and `/marketplace`; of a ladder over a contract year by that cycle, `/units` or `/spend`, and
+    /// the payer. Units have the decimals of an amount.
     pub name: Arc<str>,
     /// When the cycle began.
     pub before: Money,
@@ -306,6 +315,11 @@ pub fn postings(bodies: &[BillBody]) -> Vec<Posting> {
 }
 
 impl BillBody {
+    /// The currency of lines and exact total.
+    pub fn priced_in(&self) -> Currency {
+        self.exchange.as_ref().map_or(self.currency, |exchange| exchange.from)
+    }
+
     /// The line of that id.
     pub fn line(&self, id: u32) -> Option<&Line> {
         self.lines.get((id as usize).checked_sub(1)?)

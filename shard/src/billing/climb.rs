@@ -58,6 +58,7 @@ impl<'a> UsageStage<'a> {
         let total = sum(&weights).ok_or_else(overflow)?;
         let slices = match reached.filter(|_| total != 0) {
             Some(tier) => price.ladder.charge_at(Quantity(total), tier),
+            None if price.prorates && total != 0 => self.walk(price, members),
             None => price.ladder.charge(Quantity(total)),
         };
         for slice in slices.ok_or_else(overflow)? {

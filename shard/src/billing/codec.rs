@@ -12,9 +12,10 @@ use super::bill::{
     SharedPool, Source, Tier, Unpriced, UnpricedReason,
 };
 use super::wire;
-use crate::base::id::{AccountId, BadId, CatalogueName, ClauseId, Currency, MeterId, PriceId, SkuId};
+use crate::base::id::{AccountId, BadId, CatalogueName, ClauseId, Currency, GroupName, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate};
 use crate::base::time::{CycleId, Period, Timestamp};
+use crate::contract::currency::Exchange;
 use crate::pricing::order::Stage;
 use crate::pricing::pool::SplitKey;
 use crate::usage::series::{Dimensions, SeriesKey};
@@ -149,6 +150,14 @@ impl<'a> Writer<'a> {
             balances: body.balances.iter().map(|balance| self.balance(balance)).collect(),
             total: wide(body.total.0),
             payable: wide(body.payable.0),
+            exchange: body.exchange.as_ref().map(|exchange| wire::Exchange {
+                clause: self.string(exchange.clause.as_str()),
+                from: self.string(exchange.from.as_str()),
+                rate: wide(exchange.rate.0),
+                since: exchange.since.0,
+                decimals: exchange.decimals,
+            }),
+            pro_forma: body.pro_forma.as_ref().map(|group| self.string(group.as_str())),
         };
         (wire.strings, wire.dimensions, wire.sources) = (self.strings, self.dimensions, self.sources);
         wire
@@ -358,10 +367,24 @@ impl Reader<'_> {
             }),
             None => None,
         };
+        let currency = self.id(wire.currency, Currency::new)?;
+        let exchange = match &wire.exchange {
+            Some(own) => Some(Exchange {
+                clause: self.id(own.clause, ClauseId::new)?,
+                from: self.id(own.from, Currency::new)?,
+                to: currency,
+                rate: Rate(narrow(&own.rate)),
+                since: Timestamp(own.since),
+                decimals: own.decimals,
+            }),
+            None => None,
+        };
         Ok(BillBody {
             root: self.id(wire.root, AccountId::new)?,
             payer: self.id(wire.payer, AccountId::new)?,
-            currency: self.id(wire.currency, Currency::new)?,
+            pro_forma: wire.pro_forma.map(|group| self.id(group, GroupName::new)).transpose()?,
+            currency,
+            exchange,
             cycle: cycle(wire.cycle)?,
             catalogue: CatalogueVersion {
                 name: self.id(wire.catalogue.name, CatalogueName::new)?,

@@ -4,11 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use super::bill::{BalanceChange, BillBody, Counted, Difference, Item, Line, Source, Tier};
+use super::bill::{
+    BalanceChange, BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, Source, Tier,
+};
 use super::codec::{body_hash, encode};
-use super::input::FoldError;
-use crate::base::id::SkuId;
+use super::input::{FoldError, FoldInput};
+use crate::base::id::{AccountId, SkuId};
 use crate::base::money::{Money, Quantity, Rate};
+use crate::base::time::CycleId;
+use crate::contract::currency::Exchange;
 use crate::pricing::order::Stage;
 use crate::usage::series::SeriesKey;
 
@@ -30,6 +34,62 @@ struct Numbers {
     base: Money,
     quantity: Option<Quantity>,
     amount: Money,
+}
+
+/// The bills of a cycle that has bills already, by payer: what the fold over everything known adds to them. A payer
+/// whose bills do not change has one without lines.
+pub fn further(
+    input: &FoldInput<'_>,
+    mut bodies: Vec<BillBody>,
+    earlier: &[BillBody],
+) -> Result<Vec<BillBody>, FoldError> {
+    // Usage that was billed and then taken back altogether leaves no bill, but what was booked has to be taken back.
+    for billed in earlier {
+        if let Err(place) = bodies.binary_search_by(|body| body.payer.cmp(&billed.payer)) {
+            bodies.insert(place, nothing_left(billed, input));
+        }
+    }
+    let of = |body: &BillBody| earlier.iter().filter(|own| own.payer == body.payer).cloned().collect::<Vec<_>>();
+    let add = |body: BillBody| match of(&body).as_slice() {
+        [] => Ok(body),
+        own => difference(&body, own, input.interim),
+    };
+    bodies.into_iter().map(add).collect()
+}
+
+/// How the first bills of a cycle were converted, by payer: later ones are converted alike.
+pub fn settled(billed: &[BillBody], cycle: CycleId) -> BTreeMap<AccountId, Option<Exchange>> {
+    let of_cycle = billed.iter().rev().filter(|billed| billed.cycle == cycle);
+    of_cycle.map(|billed| (billed.payer.clone(), billed.exchange.clone())).collect()
+}
+
+/// The bill of a payer that nothing is left to be billed to.
+fn nothing_left(billed: &BillBody, input: &FoldInput<'_>) -> BillBody {
+    let catalogue = input.catalogue;
+    let contract = input.contract.filter(|contract| contract.is_in_force(billed.cycle));
+    BillBody {
+        root: billed.root.clone(),
+        payer: billed.payer.clone(),
+        pro_forma: None,
+        currency: billed.currency,
+        exchange: billed.exchange.clone(),
+        cycle: billed.cycle,
+        catalogue: CatalogueVersion {
+            name: catalogue.name.clone(),
+            effective: catalogue.effective,
+            hash: catalogue.hash,
+        },
+        contract: contract.map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
+        stages: contract.and_then(|contract| contract.stages.as_ref()).unwrap_or(&catalogue.stages).clone(),
+        difference: None,
+        balances: Vec::new(),
+        items: Vec::new(),
+        pools: Vec::new(),
+        lines: Vec::new(),
+        unpriced: Vec::new(),
+        total: Money::ZERO,
+        payable: Money::ZERO,
+    }
 }
 
 /// What `now`, the fold over everything known, adds to the earlier bills of the same payer and cycle, oldest first.
@@ -66,6 +126,9 @@ pub fn difference(now: &BillBody, earlier: &[BillBody], interim: bool) -> Result
         if !add {
             total = total.checked_sub(body.total).ok_or_else(overflow)?;
             payable = payable.checked_sub(body.payable).ok_or_else(overflow)?;
+            if body.exchange != now.exchange || body.currency != now.currency {
+                return Err(FoldError::OtherCurrency { payer: now.payer.clone() });
+            }
         }
     }
     // Stable: within a stage the new bill's order, then what only earlier bills had.
@@ -134,7 +197,8 @@ pub fn difference(now: &BillBody, earlier: &[BillBody], interim: bool) -> Result
         ..now.clone()
     };
     let whole = crate::base::money::checked_sum(body.lines.iter().map(|line| line.amount)).ok_or_else(overflow)?;
-    assert!(whole == payable, "all lines of a difference sum to its payable");
+    let due = if body.exchange.is_some() { total } else { payable };
+    assert!(whole == due, "all lines of a difference sum to its payable, or to what is converted");
     Ok(body)
 }
 

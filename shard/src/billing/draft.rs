@@ -130,6 +130,8 @@ pub struct Terms<'a> {
     pub quantities: &'a [i128],
     /// What was used of the contract's balances when the cycle began.
     pub balances: &'a BTreeMap<String, Money>,
+    /// What bills of later cycles drew of them.
+    pub drawn_later: &'a BTreeMap<String, Money>,
     /// Minima and shortfalls wait for the bill that closes the cycle.
     pub interim: bool,
 }
@@ -300,15 +302,31 @@ impl<'a> Terms<'a> {
         let parts: Vec<Money> = self.divided(amount, &nets).into_iter().map(Money).collect();
         for ((draft, item), part) in places.iter().zip(&parts).filter(|(_, part)| !part.is_zero()) {
             let draft = &mut drafts[*draft];
-            let (base, from) = (draft.net[*item], draft.made[*item].clone());
+            let before = if how.of_stage { self.taken(clause, draft, *item) } else { Money::ZERO };
+            let base = draft.net[*item].checked_add(before).ok_or_else(|| overflow(clause))?;
+            let from = draft.made[*item].clone();
             draft.add(*item, derived(clause, Derived { base, amount: -*part, from, ..how.derived() }))?;
         }
         Ok(parts)
     }
 
+    /// What the clauses before this one took off an item in its stage.
+    pub fn taken(&self, clause: &Clause, draft: &Draft<'_>, item: usize) -> Money {
+        let lines = draft.made[item].iter().map(|id| &draft.lines[*id as usize - 1]);
+        let own = lines.filter(|line| line.stage == clause.stages()[0]).map(|line| line.amount);
+        -checked_sum(own).expect("parts of what the item's net was are no larger than that")
+    }
+
     /// What was used of a balance when the cycle began.
     pub fn used_of(&self, balance: &str) -> Money {
         self.balances.get(balance).copied().unwrap_or_default()
+    }
+
+    /// What is left of an amount that is drawn from: bills of later cycles may have drawn of it before a correction.
+    /// `None` on overflow.
+    pub fn left_of(&self, balance: &str, amount: Money) -> Option<Money> {
+        let later = self.drawn_later.get(balance).copied().unwrap_or_default();
+        amount.checked_sub(self.used_of(balance))?.checked_sub(later)
     }
 
     /// Who pays for an account; the payer of the root where it is not named or not known.
@@ -337,6 +355,8 @@ pub struct How {
     pub rate: Option<Rate>,
     pub tier: Option<Tier>,
     pub drawn: bool,
+    /// The base is what the stage began with.
+    pub of_stage: bool,
 }
 
 impl How {

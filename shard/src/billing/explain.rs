@@ -10,6 +10,7 @@ use super::bill::{BillBody, Line, LineKind, PricePart, SharedPool, Source, Tier}
 use super::view::LineView;
 use crate::base::money::{Money, Rate, print_scaled};
 use crate::base::time::{DAY, Period};
+use crate::contract::year::Climbed;
 use crate::pricing::order::Stage;
 
 /// A line and where it came from.
@@ -23,7 +24,7 @@ pub struct Explanation {
 /// One link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// The line that it speaks of; absent for what was counted.
+    /// The line that it speaks of; absent for what was counted, and for what is to be known of the whole bill.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
     /// How many links lie between it and the line explained.
@@ -47,6 +48,7 @@ pub fn explain(body: &BillBody, id: u32) -> Option<Explanation> {
     let line = body.line(id)?;
     let mut chain = Chain { body, steps: Vec::new(), told: BTreeSet::new(), counted: BTreeSet::new() };
     chain.tell(line, 0);
+    chain.tell_whole();
     Some(Explanation { line: LineView::new(body, line), steps: chain.steps })
 }
 
@@ -105,13 +107,36 @@ impl Chain<'_> {
         self.say(None, depth, text);
     }
 
+    /// What a reader has to know of the whole bill: who owes it, how it is paid in another currency.
+    fn tell_whole(&mut self) {
+        let body = self.body;
+        if let Some(group) = &body.pro_forma {
+            self.say(None, 0, format!("the bill is a pro forma one of billing group {group}, which nobody owes"));
+        }
+        let Some(exchange) = &body.exchange else { return };
+        let text = format!(
+            "the bill's exact total {} {} is payable as {} {}: one {} is {} {} since {} by clause {} ({})",
+            exchange.from,
+            body.total,
+            body.currency,
+            body.payable,
+            exchange.from,
+            exchange.rate,
+            exchange.to,
+            exchange.since.date(),
+            exchange.clause,
+            contract_of(body)
+        );
+        self.say(None, 0, text);
+    }
+
     fn say(&mut self, line: Option<u32>, depth: u32, text: String) {
         self.steps.push(Step { line, depth, text });
     }
 }
 
 fn sentence(body: &BillBody, line: &Line) -> String {
-    let (currency, amount) = (body.currency, line.amount);
+    let (currency, amount) = (body.priced_in(), line.amount);
     let item = body.item(line);
     let unit = item.map_or("", |item| &*item.unit);
     let sku = item.map_or("", |item| item.sku.as_str());
@@ -189,7 +214,7 @@ fn contract_of(body: &BillBody) -> String {
 /// What a clause does, from its verb on.
 fn clause_sentence(body: &BillBody, line: &Line) -> String {
     let Source::Clause { base, tier, drawn, .. } = &line.source else { return String::new() };
-    let (currency, item) = (body.currency, body.item(line));
+    let (currency, item) = (body.priced_in(), body.item(line));
     let unit = item.map_or("", |item| &*item.unit);
     let sku = item.map_or("", |item| item.sku.as_str());
     let is_flat = line.amount == *base;
@@ -207,11 +232,13 @@ fn clause_sentence(body: &BillBody, line: &Line) -> String {
         (_, Some(quantity)) => {
             let (rate, range) =
                 (line.rate.unwrap_or_default(), tier.map(|tier| range(tier, "tier")).unwrap_or_default());
-            format!("{verb} {quantity} {unit} of {sku} at {rate} each{range} in place of {base}")
+            let before = year_sentence(body, line);
+            format!("{verb} {quantity} {unit} of {sku} at {rate} each{range} in place of {base}{before}")
         }
         (Stage::Volume, None) => {
             let range = tier.map(|tier| range(tier, "band")).unwrap_or_default();
-            format!("takes off {share} percent of {base} left of {sku} by the lines below{range}")
+            let before = year_sentence(body, line);
+            format!("takes off {share} percent of {base} left of {sku} by the lines below{range}{before}")
         }
         (Stage::CreditsBefore | Stage::CreditsAfter, None) => {
             format!("settles it from the credit's balance; {base} was left of {sku} by the lines below")
@@ -246,8 +273,24 @@ fn clause_sentence(body: &BillBody, line: &Line) -> String {
         (_, None) if line.rate.is_none() => {
             format!("{verb} a part of a fixed amount; {base} was left of {sku} by the lines below")
         }
-        (_, None) => format!("{verb} {share} percent of {base} left of {sku} by the lines below"),
+        (_, None) => {
+            let share = percent(line.rate.map_or(Rate::ZERO, |rate| Rate(rate.0.abs())));
+            format!("{verb} {share} percent of {base} left of {sku} by the lines below")
+        }
     }
+}
+
+/// Where a ladder over a contract year began in this cycle; nothing of another ladder.
+fn year_sentence(body: &BillBody, line: &Line) -> String {
+    let Source::Clause { clause, .. } = &line.source else { return String::new() };
+    let year = body.balances.iter().find_map(|balance| {
+        let mut parts = balance.name.strip_prefix(clause.as_str())?.strip_prefix('/')?.split('/');
+        let (begins, of) = (parts.next()?, parts.next()?);
+        let unit = if of == Climbed::Spend.name() { body.currency.as_str() } else { of };
+        let is_ladder = [Climbed::Spend.name(), Climbed::Units.name()].contains(&of);
+        is_ladder.then(|| format!("; the contract year from {begins} had {} {unit} before this cycle", balance.before))
+    });
+    year.unwrap_or_default()
 }
 
 /// A tier or band in words; nothing where there is only one.
@@ -276,7 +319,7 @@ fn pool_sentence(body: &BillBody, pool: &SharedPool, line: &Line) -> String {
     if let Source::Price { tier, .. } = &line.source
         && let Some(slice) = pool.slices.iter().find(|slice| slice.tier == *tier)
     {
-        let (currency, amount): (_, Money) = (body.currency, slice.amount);
+        let (currency, amount): (_, Money) = (body.priced_in(), slice.amount);
         text += &format!("; tier {} holds {} of them for {currency} {amount}", tier.index, slice.quantity);
     }
     text

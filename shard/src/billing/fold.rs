@@ -49,6 +49,7 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
             counters: &counters,
             quantities: &charged.quantities,
             balances: &input.balances,
+            drawn_later: &input.drawn_later,
             interim: input.interim,
         };
         for stage in stages.iter().filter(|stage| !matches!(stage, Stage::Usage | Stage::Rounding)) {
@@ -116,9 +117,17 @@ impl Maker<'_> {
         let total = checked_sum(lines.iter().map(|line| line.amount)).ok_or_else(overflow)?;
         let by_item = checked_sum(net).ok_or_else(overflow)?;
         assert!(total == by_item, "lines and items sum to the same total");
-        let payable = round(total, &catalogue.rounding, &mut lines).ok_or_else(overflow)?;
+        let exchange = match self.input.settled.get(payer) {
+            Some(settled) => settled.clone(),
+            None => self.contract.and_then(|contract| contract.exchange(payer, cycle)),
+        };
+        let payable = match &exchange {
+            Some(exchange) => exchange.payable(total, catalogue.rounding.mode).ok_or_else(overflow)?,
+            None => round(total, &catalogue.rounding, &mut lines).ok_or_else(overflow)?,
+        };
         let whole = checked_sum(lines.iter().map(|line| line.amount)).ok_or_else(overflow)?;
-        assert!(whole == payable, "all lines sum to the payable");
+        let due = if exchange.is_some() { total } else { payable };
+        assert!(whole == due, "all lines sum to the payable, or to what is converted");
         let mut pools = Vec::new();
         let mut places = BTreeMap::new();
         for line in &mut lines {
@@ -132,7 +141,9 @@ impl Maker<'_> {
         Ok(BillBody {
             root: hierarchy.root.clone(),
             payer: payer.clone(),
-            currency: catalogue.currency,
+            pro_forma: None,
+            currency: exchange.as_ref().map_or(catalogue.currency, |exchange| exchange.to),
+            exchange,
             cycle,
             catalogue: CatalogueVersion {
                 name: catalogue.name.clone(),

@@ -327,7 +327,17 @@ fn strangers_have_no_bill() {
     let counters = vec![Counter { series, meter: MeterIndex(0), bucket: None, value: 1, records: 1, kept: &[] }];
     let cycle = "2024-09".parse().unwrap();
     let (hierarchy, catalogue, balances) = (&case.hierarchy, &case.catalogue, case.balances.clone());
-    let input = FoldInput { hierarchy, cycle, catalogue, contract: None, counters, balances, interim: false };
+    let input = FoldInput {
+        hierarchy,
+        cycle,
+        catalogue,
+        contract: None,
+        counters,
+        balances,
+        drawn_later: BTreeMap::new(),
+        interim: false,
+        settled: BTreeMap::new(),
+    };
     assert_eq!(fold(&input), Err(FoldError::UnknownAccount(AccountId::new("z").unwrap())));
 }
 

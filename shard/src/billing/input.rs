@@ -6,6 +6,7 @@ use crate::account::tree::Hierarchy;
 use crate::base::id::AccountId;
 use crate::base::money::Money;
 use crate::base::time::CycleId;
+use crate::contract::currency::Exchange;
 use crate::contract::terms::Contract;
 use crate::pricing::catalogue::{Catalogue, MeterIndex};
 use crate::usage::kept::Entry;
@@ -23,9 +24,13 @@ pub struct FoldInput<'a> {
     pub counters: Vec<Counter<'a>>,
     /// What was used of the contract's lasting balances before the cycle.
     pub balances: BTreeMap<String, Money>,
+    /// What bills of later cycles drew of them already: gone for what can be drawn now, no matter to what is only counted.
+    pub drawn_later: BTreeMap<String, Money>,
     /// The bill is made while the cycle still counts: minima and shortfalls wait for the one that closes it (BILLING.md
     /// decision 16). An estimate is not such a bill.
     pub interim: bool,
+    /// Payers that the cycle was billed to before, with how their bills were converted: a cycle's first bill settles it.
+    pub settled: BTreeMap<AccountId, Option<Exchange>>,
 }
 
 /// What one series counted in one bucket.
@@ -48,6 +53,10 @@ pub struct Counter<'a> {
 pub enum FoldError {
     #[error("{what} does not fit 128 bits; a counter must have passed its meter's ceiling")]
     Overflow { what: String },
+    #[error(
+        "the cycle's earlier bills of payer '{payer}' are in another currency or at another rate; fold with what they settled"
+    )]
+    OtherCurrency { payer: AccountId },
     #[error("account '{0}' has usage but does not belong to the hierarchy")]
     UnknownAccount(AccountId),
 }

@@ -4,6 +4,7 @@
 pub mod attribute;
 pub mod bill;
 pub mod blend;
+pub mod claim;
 mod climb;
 pub mod codec;
 mod convert;
@@ -16,6 +17,7 @@ pub mod fold;
 mod gather;
 pub mod input;
 pub mod measure;
+pub mod pro_forma;
 mod records;
 pub mod simulate;
 pub mod stage;
@@ -25,6 +27,7 @@ pub mod stage_rate;
 pub mod stage_waiver;
 pub mod usage_stage;
 pub mod view;
+mod walk;
 mod wire;
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::bill::{BillBody, CatalogueVersion, ContractVersion};
-use super::difference::difference;
+use super::bill::BillBody;
+use super::difference::{further, settled};
 use super::fold::fold;
 use super::input::{Counter, FoldError, FoldInput};
+use super::pro_forma::pro_forma;
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::Hierarchy;
 use crate::base::money::{Money, Quantity, print_scaled};
@@ -30,7 +31,7 @@ pub struct Simulation<'a> {
     pub records: &'a [UsageRecord],
     pub cycle: CycleId,
     /// Bills that were issued already, oldest first, of any payer. Of those of the cycle the result is the difference;
-    /// those of earlier cycles say what was used of lasting balances.
+    /// those of other cycles say what was used of lasting balances.
     pub billed: &'a [BillBody],
     /// Whether the cycle still counts: minima and shortfalls then wait, and a difference says so.
     pub interim: bool,
@@ -41,6 +42,8 @@ pub struct Simulation<'a> {
 pub struct Simulated {
     /// One for each payer with usage, by payer.
     pub bodies: Vec<BillBody>,
+    /// One for each billing group that the contract prices and that has anything on it; nobody owes them.
+    pub pro_forma: Vec<BillBody>,
     pub counted: usize,
     /// Rows that repeat an earlier one word for word.
     pub duplicates: usize,
@@ -74,6 +77,10 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
     let contract = contract.transpose().map_err(SimulateError::Contract)?;
     let hierarchy = Hierarchy::create(simulation.hierarchy);
     let named = simulation.contract.map(|document| document.check_accounts(|id| hierarchy.account(id).is_some()));
+    let groups = simulation.contract.map(|document| document.check_groups(|group| hierarchy.groups().contains(group)));
+    if let Some(problems) = groups.filter(|problems| !problems.is_empty()) {
+        return Err(SimulateError::Contract(problems));
+    }
     if let Some(problems) = named.filter(|problems| !problems.is_empty()) {
         return Err(SimulateError::Contract(problems));
     }
@@ -84,7 +91,14 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         seen: BTreeMap::new(),
         counters: BTreeMap::new(),
     };
-    let mut simulated = Simulated { bodies: Vec::new(), counted: 0, duplicates: 0, elsewhere: 0, refused: Vec::new() };
+    let mut simulated = Simulated {
+        bodies: Vec::new(),
+        pro_forma: Vec::new(),
+        counted: 0,
+        duplicates: 0,
+        elsewhere: 0,
+        refused: Vec::new(),
+    };
     for (index, record) in simulation.records.iter().enumerate() {
         match counting.count(record) {
             Ok(Row::Counted) => simulated.counted += 1,
@@ -108,58 +122,24 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         catalogue: &catalogue,
         contract: contract.as_ref(),
         counters: counters.collect(),
-        balances: used_before(simulation).map_err(SimulateError::Fold)?,
+        balances: used(simulation, |cycle| cycle < simulation.cycle).map_err(SimulateError::Fold)?,
+        drawn_later: used(simulation, |cycle| cycle > simulation.cycle).map_err(SimulateError::Fold)?,
         interim: simulation.interim,
+        settled: settled(simulation.billed, simulation.cycle),
     };
-    let mut bodies = fold(&input)?;
-    // Usage that was billed and then taken back altogether leaves no bill, but what was booked has to be taken back.
-    for billed in simulation.billed.iter().filter(|billed| billed.cycle == simulation.cycle) {
-        if let Err(place) = bodies.binary_search_by(|body| body.payer.cmp(&billed.payer)) {
-            bodies.insert(place, nothing_left(billed, &catalogue, contract.as_ref()));
-        }
-    }
-    for body in bodies {
-        let same = |billed: &&BillBody| billed.payer == body.payer && billed.cycle == body.cycle;
-        let earlier: Vec<BillBody> = simulation.billed.iter().filter(same).cloned().collect();
-        simulated.bodies.push(match earlier.as_slice() {
-            [] => body,
-            earlier => difference(&body, earlier, simulation.interim)?,
-        });
-    }
+    simulated.pro_forma = pro_forma(&input)?;
+    let bodies = fold(&input)?;
+    let of_cycle = simulation.billed.iter().filter(|billed| billed.cycle == simulation.cycle);
+    let earlier: Vec<BillBody> = of_cycle.cloned().collect();
+    simulated.bodies = further(&input, bodies, &earlier)?;
     Ok(simulated)
 }
 
-/// The bill of a payer that nothing is left to be billed to.
-fn nothing_left(billed: &BillBody, catalogue: &Catalogue, contract: Option<&Contract>) -> BillBody {
-    let contract = contract.filter(|contract| contract.is_in_force(billed.cycle));
-    BillBody {
-        root: billed.root.clone(),
-        payer: billed.payer.clone(),
-        currency: catalogue.currency,
-        cycle: billed.cycle,
-        catalogue: CatalogueVersion {
-            name: catalogue.name.clone(),
-            effective: catalogue.effective,
-            hash: catalogue.hash,
-        },
-        contract: contract.map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
-        stages: contract.and_then(|contract| contract.stages.as_ref()).unwrap_or(&catalogue.stages).clone(),
-        difference: None,
-        balances: Vec::new(),
-        items: Vec::new(),
-        pools: Vec::new(),
-        lines: Vec::new(),
-        unpriced: Vec::new(),
-        total: Money::ZERO,
-        payable: Money::ZERO,
-    }
-}
-
-/// What earlier cycles' bills used of balances.
-fn used_before(simulation: &Simulation<'_>) -> Result<BTreeMap<String, Money>, FoldError> {
+/// What bills of some cycles used of balances.
+fn used(simulation: &Simulation<'_>, wanted: impl Fn(CycleId) -> bool) -> Result<BTreeMap<String, Money>, FoldError> {
     let mut used: BTreeMap<String, Money> = BTreeMap::new();
-    let earlier = simulation.billed.iter().filter(|body| body.cycle < simulation.cycle);
-    for change in earlier.flat_map(|body| &body.balances) {
+    let bills = simulation.billed.iter().filter(|body| wanted(body.cycle));
+    for change in bills.flat_map(|body| &body.balances) {
         let sum = used.entry(change.name.to_string()).or_default();
         let overflow = || FoldError::Overflow { what: format!("balance {}", change.name) };
         *sum = sum.checked_add(change.change).ok_or_else(overflow)?;

@@ -7,6 +7,7 @@ use super::*;
 use crate::base::money::{Money, checked_sum};
 use crate::billing::bill::{Line, Source};
 use crate::billing::codec::{CodecError, decode, encode};
+use crate::billing::difference::difference;
 use crate::billing::explain::explain;
 use crate::billing::view::BillView;
 
@@ -189,6 +190,55 @@ fn a_bill_in_steps_sums_to_the_bill_at_once() {
             assert_eq!(decode(&encode(body)).unwrap(), *body);
         }
     }
+}
+
+/// The same, payer `p` in yen.
+fn in_yen(rate: &str) -> Documents {
+    let mut documents = documents("total");
+    let clause = json!({"id": "yen", "mechanism": "currency", "payer": "p", "from": "USD", "to": "JPY",
+        "rates": [{"effective": "2024-09-01", "rate": rate}]});
+    documents.contract.clauses.push(serde_json::from_value(clause).unwrap());
+    documents
+}
+
+#[test]
+fn a_cycle_has_the_currency_and_rate_of_its_first_bill() {
+    let all = usage();
+    let first = in_yen("149.5").bodies(&all[..4], &[]);
+    assert_eq!(first[0].currency.as_str(), "JPY");
+    // The rate was corrected after the first bill, then the clause was dropped: neither changes the cycle.
+    let second = in_yen("151").bodies(&all[..7], &first);
+    let both: Vec<BillBody> = first.iter().chain(&second).cloned().collect();
+    let third = documents("total").bodies(&all, &both);
+    for once in in_yen("149.5").bodies(&all, &[]) {
+        let steps: Vec<&BillBody> = both.iter().chain(&third).filter(|step| step.payer == once.payer).collect();
+        assert!(steps.iter().all(|step| (step.currency, &step.exchange) == (once.currency, &once.exchange)));
+        assert_eq!(checked_sum(steps.iter().map(|step| step.payable)).unwrap(), once.payable);
+        assert_eq!(checked_sum(steps.iter().map(|step| step.total)).unwrap(), once.total);
+        let lines = checked_sum(once.lines.iter().map(|line| line.amount)).unwrap();
+        assert_eq!(lines, if once.exchange.is_some() { once.total } else { once.payable });
+        assert_eq!(decode(&encode(&once)).unwrap(), once);
+    }
+    assert!(matches!(
+        difference(&in_yen("151").bodies(&all, &[])[0], &first[..1], true),
+        Err(FoldError::OtherCurrency { .. })
+    ));
+}
+
+#[test]
+fn a_bill_in_another_currency_says_how() {
+    let bodies = in_yen("149.5").bodies(&[record("7", "c", "box", "us", "12", 9)], &[]);
+    // (12 - 3 free) x 0.096 = 0.864, which does not reach the trigger's 1; x 149.5 = 129.168.
+    let (body, view) = (&bodies[0], serde_json::to_value(BillView::new(&bodies[0])).unwrap());
+    assert_eq!((body.total.to_string(), body.payable.to_string()), ("0.864".to_owned(), "129".to_owned()));
+    let expected =
+        json!({"clause": "yen", "from": "USD", "rate": "149.5", "since": "2024-09-01T00:00:00Z", "total": "129.168"});
+    assert_eq!((&view["currency"], &view["exchange"]), (&json!("JPY"), &expected));
+    let text = explain(body, 2).unwrap().to_string();
+    assert!(text.contains("line 2: USD 0.864 for 9 Hrs"), "{text}");
+    assert!(text.contains(
+        "the bill's exact total USD 0.864 is payable as JPY 129: one USD is 149.5 JPY since 2024-09-01 by clause yen (contract of root from 2024-09)"
+    ), "{text}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use super::draft::{Derived, Draft, How, Place, Terms, derived, overflow};
 use super::input::FoldError;
 use crate::base::money::{Money, Quantity, Rate, checked_sum};
-use crate::contract::document_scope::Per;
+use crate::contract::document_scope::{Per, PercentBase};
 use crate::contract::percent::{Percent, Trigger};
 use crate::contract::private_rate::PrivateRate;
 use crate::contract::terms::{Clause, Mechanism};
@@ -38,6 +38,8 @@ impl<'a> Terms<'a> {
                 Mechanism::Minimum(limit) => self.minimum(clause, limit, drafts)?,
                 Mechanism::Maximum(limit) => self.maximum(clause, limit, drafts)?,
                 Mechanism::Tax(tax) => self.tax(clause, tax, drafts)?,
+                // What a bill's total comes to elsewhere is up to the last stage.
+                Mechanism::Currency(_) => {}
             }
         }
         Ok(())
@@ -69,7 +71,7 @@ impl<'a> Terms<'a> {
         let reached = self.triggered(percent.trigger.as_ref(), drafts)?;
         for place in (0..drafts.len()).filter(|place| reached[*place]) {
             let items = self.usage_items(clause, &drafts[place]);
-            self.share_off(clause, percent.share, items, place, drafts)?;
+            self.share_off(clause, (percent.share, percent.base), items, place, drafts)?;
         }
         Ok(())
     }
@@ -78,7 +80,7 @@ impl<'a> Terms<'a> {
     pub(super) fn share_off(
         &self,
         clause: &Clause,
-        share: Rate,
+        (share, of): (Rate, PercentBase),
         items: Vec<usize>,
         place: usize,
         drafts: &mut [Draft<'_>],
@@ -87,12 +89,18 @@ impl<'a> Terms<'a> {
         for mut base in self.bases(&drafts[place], items) {
             base.retain(|item| drafts[place].net[*item] > Money::ZERO);
             let total = checked_sum(base.iter().map(|item| drafts[place].net[*item])).ok_or_else(overflow)?;
-            let off = total.share(share).and_then(|off| self.round_off(off)).ok_or_else(overflow)?;
-            // Rounding away from zero must not take off more than there is.
+            let before = match of {
+                PercentBase::Left => Some(Money::ZERO),
+                PercentBase::Stage => checked_sum(base.iter().map(|item| self.taken(clause, &drafts[place], *item))),
+            };
+            let whole = before.and_then(|before| total.checked_add(before)).ok_or_else(overflow)?;
+            let off = whole.share(share).and_then(|off| self.round_off(off)).ok_or_else(overflow)?;
+            // Neither rounding away from zero nor percentages that add up take off more than there is.
             let off = off.min(total);
             if !off.is_zero() {
                 let places: Vec<Place> = base.into_iter().map(|item| (place, item)).collect();
-                self.take_off(clause, How::share(share), off, &places, drafts)?;
+                let how = How { of_stage: of == PercentBase::Stage, ..How::share(share) };
+                self.take_off(clause, how, off, &places, drafts)?;
             }
         }
         Ok(())

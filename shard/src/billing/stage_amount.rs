@@ -10,6 +10,7 @@ use crate::base::id::AccountId;
 use crate::base::money::{Money, Quantity, checked_sum};
 use crate::contract::commitment::Commitment;
 use crate::contract::credit::{Credit, Eligible, FixedDiscount};
+use crate::contract::document_clause::Measure;
 use crate::contract::document_scope::Per;
 use crate::contract::prepayment::Prepayment;
 use crate::contract::terms::{Clause, payer_balance};
@@ -19,13 +20,24 @@ impl Terms<'_> {
     pub(super) fn volume(&self, clause: &Clause, volume: &Volume, drafts: &mut [Draft<'_>]) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
         for group in self.together(volume.per, drafts) {
-            let quantity = self.quantity(clause, &group, drafts).ok_or_else(overflow)?;
+            let quantities: Vec<(usize, i128)> = self.quantities(clause, &group, drafts).collect();
+            let quantity = quantities.iter().try_fold(Quantity::ZERO, |sum, (_, own)| sum.checked_add(Quantity(*own)));
+            let quantity = quantity.ok_or_else(overflow)?;
             let places = self.owing(drafts, &group, |draft| self.usage_items(clause, draft));
             let nets: Vec<i128> = places.iter().map(|(draft, item)| drafts[*draft].net[*item].0).collect();
             let total = checked_sum(nets.iter().map(|net| Money(*net))).ok_or_else(overflow)?;
+            let climbed = self.climbed(clause, volume.yearly.as_ref(), volume.per, &group, drafts);
+            let before = climbed.as_ref().map_or(0, |climbed| climbed.before.0);
+            if let Some(climbed) = climbed {
+                let brought: Vec<(usize, i128)> = match volume.measure {
+                    Measure::Spend => places.iter().zip(&nets).map(|((draft, _), net)| (*draft, *net)).collect(),
+                    Measure::Quantity => quantities,
+                };
+                climbed.post(brought, drafts).ok_or_else(overflow)?;
+            }
             let mut left = nets;
             let mut lines: Vec<(Place, Derived)> = Vec::new();
-            for Banded { band, share, base, off } in volume.off(total, quantity).ok_or_else(overflow)? {
+            for Banded { band, share, base, off } in volume.off(before, total, quantity).ok_or_else(overflow)? {
                 let bases = prorata(base.0, &left);
                 let off = self.round_off(off).ok_or_else(overflow)?.min(base);
                 let parts = self.divided(off, &bases);
@@ -49,15 +61,17 @@ impl Terms<'_> {
         Ok(())
     }
 
-    /// Quantity of a clause's scope in some drafts.
-    fn quantity(&self, clause: &Clause, group: &[usize], drafts: &[Draft<'_>]) -> Option<Quantity> {
-        let mut quantity = Quantity::ZERO;
-        for draft in group.iter().map(|place| &drafts[*place]) {
-            for item in self.usage_items(clause, draft) {
-                quantity = quantity.checked_add(Quantity(self.quantities[draft.items[item]]))?;
-            }
-        }
-        Some(quantity)
+    /// Quantities of a clause's scope in some drafts, by their places.
+    fn quantities(
+        &self,
+        clause: &Clause,
+        group: &[usize],
+        drafts: &[Draft<'_>],
+    ) -> impl Iterator<Item = (usize, i128)> {
+        group.iter().flat_map(move |place| {
+            let draft = &drafts[*place];
+            self.usage_items(clause, draft).into_iter().map(move |item| (*place, self.quantities[draft.items[item]]))
+        })
     }
 
     pub(super) fn fixed_discount(
@@ -76,7 +90,8 @@ impl Terms<'_> {
             let places = self.owing(drafts, &group, |draft| self.usage_items(clause, draft));
             let nets = places.iter().map(|(draft, item)| drafts[*draft].net[*item]);
             let total = checked_sum(nets).ok_or_else(overflow)?;
-            let left = fixed.amount.checked_sub(before).ok_or_else(overflow)?;
+            let left = if fixed.lasting { self.left_of(&balance, fixed.amount) } else { Some(fixed.amount) };
+            let left = left.ok_or_else(overflow)?;
             let off = if fixed.lasting { self.round_down(left) } else { self.round_off(left).ok_or_else(overflow)? };
             let off = off.min(total);
             if off <= Money::ZERO {
@@ -95,7 +110,7 @@ impl Terms<'_> {
     pub(super) fn credit(&self, clause: &Clause, credit: &Credit, drafts: &mut [Draft<'_>]) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
         let before = self.used_of(clause.id.as_str());
-        let left = credit.amount.checked_sub(before).ok_or_else(overflow)?;
+        let left = self.left_of(clause.id.as_str(), credit.amount).ok_or_else(overflow)?;
         let mut left = self.round_down(left);
         if left <= Money::ZERO {
             return Ok(());
@@ -145,7 +160,7 @@ impl Terms<'_> {
     ) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
         let before = self.used_of(clause.id.as_str());
-        let left = prepayment.amount.checked_sub(before).ok_or_else(overflow)?;
+        let left = self.left_of(clause.id.as_str(), prepayment.amount).ok_or_else(overflow)?;
         let group: Vec<usize> = (0..drafts.len()).collect();
         let places = self.owing(drafts, &group, |draft| self.all_items(clause, draft));
         let nets: Vec<i128> = places.iter().map(|(draft, item)| drafts[*draft].net[*item].0).collect();
@@ -186,7 +201,7 @@ impl Terms<'_> {
             let draft = &drafts[place];
             let is_market = |item: &usize| self.is_market(commitment, draft, *item);
             let items = self.usage_items(clause, draft).into_iter().filter(|item| !is_market(item)).collect();
-            self.share_off(clause, commitment.share, items, place, drafts)?;
+            self.share_off(clause, (commitment.share, commitment.base), items, place, drafts)?;
         }
         Ok(())
     }

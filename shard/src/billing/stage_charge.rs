@@ -209,7 +209,11 @@ impl<'a> Terms<'a> {
         drafts: &mut Vec<Draft<'a>>,
     ) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
-        let Some(year) = commitment.year_of(self.cycle) else { return Ok(()) };
+        let Some(mut year) = commitment.year_of(self.cycle) else { return Ok(()) };
+        let ends = [clause.until, self.contract.until].contains(&Some(self.cycle.next()));
+        if ends && !year.closes {
+            year = commitment.cut_short(year, self.cycle).ok_or_else(overflow)?;
+        }
         let place_of = |stage: Stage| self.stages.iter().position(|own| *own == stage);
         let last = place_of(Stage::CrossServicePercent);
         let counts =
@@ -244,6 +248,10 @@ impl<'a> Terms<'a> {
             let payer = self.payer_of(commitment.payer.as_ref());
             let place = self.draft_of(payer, drafts);
             drafts[place].charge(payer, clause.id.as_str(), clause, line)?;
+            if ends {
+                // A later version that goes on with the year must not charge it again.
+                drafts[place].draw(&own, before.0, missing).ok_or_else(overflow)?;
+            }
         }
         Ok(())
     }

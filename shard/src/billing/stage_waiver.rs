@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::attribute::{netted, prorata};
 use super::draft::{Derived, Draft, Place, Terms, derived, overflow};
 use super::input::FoldError;
+use super::usage_stage::Used;
 use crate::base::id::AccountId;
 use crate::base::money::{Money, Quantity};
 use crate::base::wide::{Rounding, multiply_divide};
@@ -23,6 +24,9 @@ struct Slice {
     price: (Money, Quantity),
 }
 
+/// What entitles, by hour and account.
+type Sources = BTreeMap<(u32, AccountId), Quantity>;
+
 impl Terms<'_> {
     pub(super) fn waiver(&self, clause: &Clause, waiver: &Waiver, drafts: &mut [Draft<'_>]) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
@@ -30,10 +34,11 @@ impl Terms<'_> {
             let sources = self.sources(waiver, &group, drafts).ok_or_else(overflow)?;
             let slices = self.targets(clause, &group, drafts).ok_or_else(overflow)?;
             let owners = slices.iter().map(|slice| self.account(&drafts[slice.place.0], slice.place.1).clone());
-            let accounts: BTreeSet<AccountId> = sources.keys().cloned().chain(owners).collect();
+            let accounts: BTreeSet<AccountId> =
+                sources.keys().map(|(_, account)| account.clone()).chain(owners).collect();
             let places: BTreeMap<&AccountId, usize> =
                 accounts.iter().enumerate().map(|(place, account)| (account, place)).collect();
-            let mut lots = Vec::new();
+            let mut lots: Vec<Lot> = Vec::new();
             for (index, slice) in slices.iter().enumerate() {
                 let account = places[self.account(&drafts[slice.place.0], slice.place.1)];
                 let cut = self.lots(&drafts[slice.place.0], slice);
@@ -45,27 +50,38 @@ impl Terms<'_> {
                     price: slice.price,
                 }));
             }
-            let mut entitled = Vec::with_capacity(sources.len());
-            for (account, quantity) in &sources {
-                entitled.push((places[account], waiver.entitled(*quantity).ok_or_else(overflow)?));
+            // The whole cycle is one period, or each of its hours.
+            let mut periods: BTreeMap<u32, Vec<(usize, i128)>> = BTreeMap::new();
+            for ((hour, account), quantity) in &sources {
+                let entitled = waiver.entitled(*quantity).ok_or_else(overflow)?;
+                periods.entry(*hour).or_default().push((places[account], entitled));
             }
             let mut taken: BTreeMap<usize, i128> = BTreeMap::new();
-            for (slice, units) in waiver.take(&entitled, &mut lots) {
-                *taken.entry(slice).or_default() += units;
+            for (hour, entitled) in periods {
+                let in_period = |lot: &&Lot| !waiver.hourly || lot.begins / 60 == hour;
+                let mut own: Vec<Lot> = lots.iter().filter(in_period).copied().collect();
+                for (slice, units) in waiver.take(&entitled, &mut own) {
+                    *taken.entry(slice).or_default() += units;
+                }
             }
             self.waive(clause, waiver, &slices, &taken, drafts)?;
         }
         Ok(())
     }
 
-    /// What each account used of the source.
-    fn sources(&self, waiver: &Waiver, group: &[usize], drafts: &[Draft<'_>]) -> Option<BTreeMap<AccountId, Quantity>> {
-        let mut sources: BTreeMap<AccountId, Quantity> = BTreeMap::new();
+    /// What each account used of the source, by hour where the waiver is used so, else all at 0.
+    fn sources(&self, waiver: &Waiver, group: &[usize], drafts: &[Draft<'_>]) -> Option<Sources> {
+        let mut sources = Sources::new();
         for draft in group.iter().map(|place| &drafts[*place]) {
             for (item, index) in draft.items.iter().enumerate() {
                 if self.is_in(&waiver.source, draft, item) {
-                    let sum = sources.entry(self.account(draft, item).clone()).or_default();
-                    *sum = sum.checked_add(Quantity(self.quantities[*index]))?;
+                    let (used, units) = (&self.used[*index], self.quantities[*index]);
+                    let parts = if waiver.hourly { self.by_bucket(used, units) } else { vec![(0, units)] };
+                    for (begins, units) in parts {
+                        let hour = begins / 60;
+                        let sum = sources.entry((hour, self.account(draft, item).clone())).or_default();
+                        *sum = sum.checked_add(Quantity(units))?;
+                    }
                 }
             }
         }
@@ -92,7 +108,11 @@ impl Terms<'_> {
 
     /// A slice's units by the minute of the cycle in which their bucket begins, in proportion to what was counted.
     fn lots(&self, draft: &Draft<'_>, slice: &Slice) -> Vec<(u32, i128)> {
-        let used = &self.used[draft.items[slice.place.1]];
+        self.by_bucket(&self.used[draft.items[slice.place.1]], slice.units)
+    }
+
+    /// Units of a series by the minute of the cycle in which their bucket begins.
+    fn by_bucket(&self, used: &Used<'_>, units: i128) -> Vec<(u32, i128)> {
         let minutes = match self.catalogue.meter(used.measured.meter).bucket {
             Bucket::Month => 0,
             Bucket::Day => 24 * 60,
@@ -104,10 +124,10 @@ impl Terms<'_> {
         let values: Vec<i128> = counters.iter().map(|counter| counter.value).collect();
         match values.iter().try_fold(0i128, |sum, value| sum.checked_add(*value)) {
             Some(sum) if sum > 0 && values.len() > 1 => {
-                let parts = prorata(slice.units, &netted(&values));
+                let parts = prorata(units, &netted(&values));
                 counters.iter().map(|counter| begins(counter.bucket)).zip(parts).collect()
             }
-            _ => vec![(counters.first().map_or(0, |counter| begins(counter.bucket)), slice.units)],
+            _ => vec![(counters.first().map_or(0, |counter| begins(counter.bucket)), units)],
         }
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::bill::{BalanceChange, BillBody, Counted, Line, PricePart, SharedPool, Source, Tier, Unpriced};
 use super::blend::{Subtotals, Sums};
-use crate::base::id::{AccountId, ClauseId, Currency, MeterId, PriceId, SkuId};
+use crate::base::id::{AccountId, ClauseId, Currency, GroupName, MeterId, PriceId, SkuId};
 use crate::base::money::{Money, Quantity, Rate};
 use crate::base::time::{CycleId, Timestamp};
 use crate::pricing::order::Stage;
@@ -17,9 +17,16 @@ use crate::usage::series::Dimensions;
 #[derive(Clone, Debug, Serialize)]
 pub struct BillView {
     pub root: AccountId,
+    /// On a pro forma bill who stands for the payer.
     pub payer: AccountId,
-    /// ISO 4217.
+    /// The billing group of a pro forma bill, which nobody owes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pro_forma: Option<GroupName>,
+    /// ISO 4217: what the payable is in.
     pub currency: Currency,
+    /// Set where lines and total are in another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<ExchangeView>,
     /// `2024-09`.
     pub cycle: CycleId,
     pub catalogue: VersionView,
@@ -39,8 +46,22 @@ pub struct BillView {
     pub subtotals: SubtotalsView,
     /// Exact sum of all lines but the rounding line.
     pub total: Money,
-    /// What is to be paid.
+    /// What is to be paid, in the bill's currency.
     pub payable: Money,
+}
+
+/// How the exact total became the payable.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExchangeView {
+    pub clause: ClauseId,
+    /// ISO 4217: the currency of lines and total.
+    pub from: Currency,
+    /// What one unit of it is in the bill's currency.
+    pub rate: Rate,
+    /// Since when the rate is in force.
+    pub since: Timestamp,
+    /// The exact total in the bill's currency, to 12 decimals.
+    pub total: Money,
 }
 
 /// Which version of a document applied.
@@ -249,7 +270,15 @@ impl BillView {
         BillView {
             root: body.root.clone(),
             payer: body.payer.clone(),
+            pro_forma: body.pro_forma.clone(),
             currency: body.currency,
+            exchange: body.exchange.as_ref().map(|own| ExchangeView {
+                clause: own.clause.clone(),
+                from: own.from,
+                rate: own.rate,
+                since: own.since,
+                total: own.converted(body.total).unwrap_or(body.payable),
+            }),
             cycle: body.cycle,
             catalogue: VersionView {
                 name: Some(body.catalogue.name.to_string()),

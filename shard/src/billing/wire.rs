@@ -50,6 +50,26 @@ pub struct Body {
     pub payable: Wide,
     #[prost(message, repeated, tag = "19")]
     pub balances: Vec<Balance>,
+    #[prost(message, optional, tag = "30")]
+    pub exchange: Option<Exchange>,
+    /// A billing group's name.
+    #[prost(uint32, optional, tag = "31")]
+    pub pro_forma: Option<u32>,
+}
+
+/// The currency that it leads to is the body's.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Exchange {
+    #[prost(uint32, tag = "1")]
+    pub clause: u32,
+    #[prost(uint32, tag = "2")]
+    pub from: u32,
+    #[prost(message, required, tag = "3")]
+    pub rate: Wide,
+    #[prost(sint64, tag = "4")]
+    pub since: i64,
+    #[prost(sint32, tag = "5")]
+    pub decimals: i32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

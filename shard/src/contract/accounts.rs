@@ -17,6 +17,7 @@ impl ContractDocument {
                 ClauseDocument::CustomLine(own) => ("account", &own.account),
                 ClauseDocument::Commitment(own) => ("payer", &own.payer),
                 ClauseDocument::Minimum(own) => ("payer", &own.payer),
+                ClauseDocument::Currency(own) => ("payer", &own.payer),
                 ClauseDocument::PrivateRate(_)
                 | ClauseDocument::Percent(_)
                 | ClauseDocument::Waiver(_)
@@ -32,6 +33,24 @@ impl ContractDocument {
                     format!("clause {}: account '{account}' does not belong to hierarchy '{}'", clause.id(), self.root),
                     "add it to the hierarchy first, or name one that belongs to it",
                 );
+            }
+        }
+        for (index, own) in self.pro_forma.iter().enumerate() {
+            let place = Place::top().key("pro_forma").index(index);
+            let lines = own.lines.iter().enumerate();
+            let bearers =
+                lines.filter_map(|(index, line)| Some((place.key("lines").index(index), line.account.as_ref()?)));
+            for (place, account) in std::iter::once((place.clone(), &own.account)).chain(bearers) {
+                if !known(account) {
+                    problems.error(
+                        &place.key("account"),
+                        format!(
+                            "group {}: account '{account}' does not belong to hierarchy '{}'",
+                            own.group, self.root
+                        ),
+                        "add it to the hierarchy first, or name one that belongs to it",
+                    );
+                }
             }
         }
         problems.into_vec()

@@ -1,9 +1,11 @@
 //! A spend commitment by contract year: which year a cycle is in, what counts and what is missing (BILLING.md section 3).
 
+use super::document_scope::PercentBase;
 use super::scope::Scope;
 use crate::base::id::AccountId;
 use crate::base::money::{Money, Rate};
 use crate::base::time::CycleId;
+use crate::base::wide::{Rounding, multiply_divide};
 
 /// Cycles of a contract year.
 pub const YEAR: u32 = 12;
@@ -13,6 +15,9 @@ pub const YEAR: u32 = 12;
 pub struct Commitment {
     /// 0 to 1, off the net.
     pub share: Rate,
+    pub base: PercentBase,
+    /// Of a year that ends early only a part is committed.
+    pub prorate: bool,
     /// First cycle of the first contract year.
     pub starts: CycleId,
     /// What is committed in each year.
@@ -44,6 +49,14 @@ impl Commitment {
         Some(Year { begins, amount, closes: since % YEAR == YEAR - 1 })
     }
 
+    /// A year that ends with `cycle`, before its time.
+    pub fn cut_short(&self, year: Year, cycle: CycleId) -> Option<Year> {
+        let cycles = i128::from(cycle.ordinal() - year.begins.ordinal() + 1);
+        let part = |amount: Money| multiply_divide(amount.0, cycles, i128::from(YEAR), Rounding::HalfUp).map(Money);
+        let amount = if self.prorate { part(year.amount)? } else { year.amount };
+        Some(Year { amount, closes: true, ..year })
+    }
+
     /// What is missing of a year's amount, not below zero. `None` on overflow.
     pub fn shortfall(&self, year: &Year, retired: Money, marketplace: Money) -> Option<Money> {
         let most = year.amount.share(self.marketplace_share)?;
@@ -59,6 +72,8 @@ mod tests {
     fn commitment() -> Commitment {
         Commitment {
             share: Rate::ZERO,
+            base: PercentBase::Left,
+            prorate: false,
             starts: "2024-09".parse().unwrap(),
             years: vec!["1000".parse().unwrap(), "2000".parse().unwrap()],
             marketplace: None,
@@ -82,6 +97,21 @@ mod tests {
         check("2025-09", Some(("2025-09", "2000", false)));
         check("2026-08", Some(("2025-09", "2000", true)));
         check("2026-09", None);
+    }
+
+    #[test]
+    fn a_year_may_end_early() {
+        fn check(prorate: bool, cycle: &str, expected: &str) {
+            let commitment = Commitment { prorate, ..commitment() };
+            let cycle = cycle.parse().unwrap();
+            let year = commitment.cut_short(commitment.year_of(cycle).unwrap(), cycle).unwrap();
+            assert_eq!((year.amount.to_string().as_str(), year.closes), (expected, true), "{cycle}");
+        }
+        check(false, "2024-11", "1000");
+        check(true, "2024-11", "250");
+        check(true, "2025-08", "1000");
+        // 2000 x 7 / 12.
+        check(true, "2026-03", "1166.666666666667");
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::document::{ClauseDocument, ContractDocument, CreditKey};
 use super::document_clause::{
-    Measure, PercentDocument, PercentKind, PrivateRateDocument, VolumeDocument, WaiverDocument,
+    Measure, PercentDocument, PercentKind, PrivateRateDocument, VolumeDocument, WaiverDocument, WaiverPeriod,
 };
-use super::document_scope::{BandDocument, Climb, ScopeDocument, TriggerDocument};
+use super::document_scope::{BandDocument, Climb, LadderPeriod, ScopeDocument, TriggerDocument};
 use super::percent::{Percent, Threshold, Trigger};
 use super::private_rate::PrivateRate;
 use super::scope::Scope;
@@ -17,12 +17,14 @@ use super::terms::{Clause, Contract, Mechanism};
 use super::tiered_rate::TieredRate;
 use super::volume::Volume;
 use super::waiver::Waiver;
+use super::year::{Climbed, YEARS_MAX, Yearly};
 use crate::base::id::ClauseId;
 use crate::base::money::{BadNumber, Money, Quantity, RATE_SCALE, Rate, SCALE, parse_scaled};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::time::CycleId;
 use crate::base::wide::power_of_ten;
 use crate::pricing::catalogue::{Catalogue, Meter, Sku};
+use crate::pricing::document::{Aggregation, Bucket};
 use crate::pricing::ladders::{number, rate, units};
 use crate::pricing::limits::{BOUND_MAX, CLAUSES_MAX, TIERS_MAX};
 use crate::pricing::order::check_order;
@@ -88,6 +90,8 @@ impl Compiler<'_> {
         }
         let clauses: Vec<Clause> = clauses.into_iter().collect::<Option<_>>()?;
         self.check_conflicts(&clauses);
+        self.check_currencies(&clauses);
+        let hash = *blake3::hash(&document.canonical()).as_bytes();
         Some(Contract {
             root: document.root.clone(),
             name: document.name.as_deref().map(Arc::from),
@@ -97,7 +101,8 @@ impl Compiler<'_> {
             credit_order,
             clauses,
             subscriptions: self.subscriptions().into_iter().collect::<Option<_>>()?,
-            hash: *blake3::hash(&document.canonical()).as_bytes(),
+            pro_forma: self.pro_forma(hash)?,
+            hash,
         })
     }
 
@@ -113,7 +118,7 @@ impl Compiler<'_> {
         order.clone()
     }
 
-    fn check_span(&mut self, from: CycleId, until: Option<CycleId>, what: &str, place: &Place) {
+    pub(super) fn check_span(&mut self, from: CycleId, until: Option<CycleId>, what: &str, place: &Place) {
         if let Some(until) = until.filter(|until| *until <= from) {
             self.problems.error(
                 place,
@@ -143,17 +148,17 @@ impl Compiler<'_> {
             ClauseDocument::Minimum(own) => (Some(&own.scope), &own.exclude[..], &None),
             ClauseDocument::Maximum(own) => (Some(&own.scope), &own.exclude[..], &None),
             ClauseDocument::CustomLine(own) => (Some(&own.scope), &own.exclude[..], &None),
-            ClauseDocument::Fee(_) | ClauseDocument::Tax(_) => (None, &[][..], &None),
+            ClauseDocument::Fee(_) | ClauseDocument::Tax(_) | ClauseDocument::Currency(_) => (None, &[][..], &None),
         };
         let field = if matches!(document, ClauseDocument::Waiver(_)) { "target" } else { "scope" };
         let scope = scope.map_or_else(Scope::default, |scope| self.scope(id, scope, &place.key(field)));
         let exclude = excluded.iter().enumerate();
         let exclude = exclude.map(|(index, scope)| self.scope(id, scope, &place.key("exclude").index(index))).collect();
         let mechanism = match document {
-            ClauseDocument::PrivateRate(own) => self.private_rate(id, own, &scope, place),
+            ClauseDocument::PrivateRate(own) => self.private_rate(id, own, &scope, effective, place),
             ClauseDocument::Percent(own) => self.percent(id, own, &scope, place),
             ClauseDocument::Waiver(own) => self.waiver(id, own, &scope, place),
-            ClauseDocument::Volume(own) => self.volume(id, own, &scope, place),
+            ClauseDocument::Volume(own) => self.volume(id, own, &scope, effective, place),
             ClauseDocument::FixedDiscount(own) => self.fixed_discount(id, own, &scope, place),
             ClauseDocument::Credit(own) => self.credit(id, own, place),
             ClauseDocument::Commitment(own) => self.commitment(id, own, effective, place),
@@ -164,11 +169,56 @@ impl Compiler<'_> {
             ClauseDocument::Minimum(own) => self.minimum(own, place),
             ClauseDocument::Maximum(own) => self.maximum(own, place),
             ClauseDocument::Tax(own) => self.tax(id, own, place),
+            ClauseDocument::Currency(own) => self.currency(own, effective, place),
         };
+        let until = self.last_year(id, &mechanism, until, place);
         let (text, exclusive_group) = (heading.text.unwrap_or(id).into(), group.as_deref().map(Arc::from));
         let clause = Clause { text, id: read_id?, effective, until, scope, exclude, exclusive_group, mechanism };
         self.check_stages(&clause, place);
         Some(clause)
+    }
+
+    /// A ladder by contract year ends with its last year.
+    fn last_year(&mut self, id: &str, mechanism: &Mechanism, until: Option<CycleId>, place: &Place) -> Option<CycleId> {
+        let yearly = match mechanism {
+            Mechanism::TieredRate(rate) => rate.yearly,
+            Mechanism::Volume(volume) => volume.yearly,
+            _ => None,
+        };
+        let Some(end) = yearly.and_then(|yearly| yearly.end()) else { return until };
+        if let Some(until) = until.filter(|until| *until > end) {
+            self.problems.error(
+                &place.key("until"),
+                format!(
+                    "clause {id} has more than {YEARS_MAX} contract years: the last ends before {end}, not {until}"
+                ),
+                "end it by then; a later version of the contract may begin years of its own",
+            );
+        }
+        Some(until.map_or(end, |until| until.min(end)))
+    }
+
+    /// The years of a ladder that goes on over them.
+    fn yearly(
+        &mut self,
+        id: &str,
+        period: LadderPeriod,
+        starts: Option<CycleId>,
+        of: Climbed,
+        effective: CycleId,
+        place: &Place,
+    ) -> Option<Yearly> {
+        if let Some(starts) = starts {
+            let place = place.key("starts");
+            if period == LadderPeriod::Cycle {
+                let message = format!("clause {id} says where its years start, but its ladder is of the cycle");
+                self.problems.error(&place, message, "state period: contract_year, or drop starts");
+            } else if starts > effective {
+                let message = format!("clause {id} counts years from {starts}, but is effective from {effective} on");
+                self.problems.error(&place, message, "let the clause begin with its first contract year");
+            }
+        }
+        (period == LadderPeriod::ContractYear).then(|| Yearly { starts: starts.unwrap_or(effective), of })
     }
 
     fn check_stages(&mut self, clause: &Clause, place: &Place) {
@@ -234,13 +284,24 @@ impl Compiler<'_> {
         number(text, field, AMOUNT_MAX, &place.key(field), &mut self.problems)
     }
 
-    fn private_rate(&mut self, id: &str, own: &PrivateRateDocument, scope: &Scope, place: &Place) -> Mechanism {
+    fn private_rate(
+        &mut self,
+        id: &str,
+        own: &PrivateRateDocument,
+        scope: &Scope,
+        effective: CycleId,
+        place: &Place,
+    ) -> Mechanism {
         let may_raise = own.may_raise;
         match (&own.rate, own.tiers.is_empty()) {
             (Some(text), true) => {
-                for (field, given) in
-                    [("model", own.model.is_some()), ("bound", own.bound.is_some()), ("per", own.per.is_some())]
-                {
+                for (field, given) in [
+                    ("model", own.model.is_some()),
+                    ("bound", own.bound.is_some()),
+                    ("per", own.per.is_some()),
+                    ("period", own.period.is_some()),
+                    ("starts", own.starts.is_some()),
+                ] {
                     if given {
                         let message = format!("clause {id} has one rate, which has no {field}");
                         self.problems.error(&place.key(field), message, format!("drop {field}, or list tiers"));
@@ -252,7 +313,7 @@ impl Compiler<'_> {
                 Mechanism::PrivateRate(PrivateRate { rate, may_raise })
             }
             (None, false) => {
-                let place = place.key("tiers");
+                let (place_of_clause, place) = (place, place.key("tiers"));
                 self.one_unit(id, scope, &place);
                 let mut rows = Vec::with_capacity(own.tiers.len());
                 for (index, tier) in own.tiers.iter().enumerate() {
@@ -265,8 +326,9 @@ impl Compiler<'_> {
                 let highest = steps.iter().map(|step| step.rate).max().unwrap_or_default();
                 self.check_ceilings(id, highest, may_raise, scope, &place);
                 let (climb, bound) = (own.model.unwrap_or(Climb::Graduated), own.bound.unwrap_or_default());
-                let tiers = Steps { climb, bound, steps };
-                Mechanism::TieredRate(TieredRate { tiers, per: own.per.unwrap_or_default(), may_raise })
+                let (tiers, period) = (Steps { climb, bound, steps }, own.period.unwrap_or_default());
+                let yearly = self.yearly(id, period, own.starts, Climbed::Units, effective, place_of_clause);
+                Mechanism::TieredRate(TieredRate { tiers, per: own.per.unwrap_or_default(), yearly, may_raise })
             }
             (rate, _) => {
                 let what = if rate.is_some() { "both rate and tiers" } else { "neither rate nor tiers" };
@@ -338,7 +400,7 @@ impl Compiler<'_> {
         self.check_kind(id, own.kind, scope, place);
         let trigger = own.trigger.as_ref().map(|trigger| self.trigger(id, trigger, &place.key("trigger")));
         let share = self.share(&own.percent, &place.key("percent"));
-        Mechanism::Percent(Box::new(Percent { stage: own.kind.stage(), share, trigger }))
+        Mechanism::Percent(Box::new(Percent { stage: own.kind.stage(), share, base: own.base, trigger }))
     }
 
     fn waiver(&mut self, id: &str, own: &WaiverDocument, target: &Scope, place: &Place) -> Mechanism {
@@ -365,10 +427,22 @@ impl Compiler<'_> {
         let source_units = positive(&own.source_units, "source_units");
         let target_units = positive(&own.target_units, "target_units");
         let share = self.share(&own.percent, &place.key("percent"));
-        Mechanism::Waiver(Box::new(Waiver { source, source_units, target_units, share, per: own.per }))
+        let hourly = own.period == WaiverPeriod::Hour;
+        if hourly {
+            self.keeps_hours(id, &source, &place.key("source"));
+            self.keeps_hours(id, target, &place.key("target"));
+        }
+        Mechanism::Waiver(Box::new(Waiver { source, source_units, target_units, share, per: own.per, hourly }))
     }
 
-    fn volume(&mut self, id: &str, own: &VolumeDocument, scope: &Scope, place: &Place) -> Mechanism {
+    fn volume(
+        &mut self,
+        id: &str,
+        own: &VolumeDocument,
+        scope: &Scope,
+        effective: CycleId,
+        place: &Place,
+    ) -> Mechanism {
         let max = match own.measure {
             Measure::Spend => AMOUNT_MAX.0,
             Measure::Quantity => {
@@ -378,7 +452,12 @@ impl Compiler<'_> {
         };
         let steps = self.bands(id, "band", &own.bands, max, &place.key("bands"));
         let bands = Steps { climb: own.model, bound: own.bound, steps };
-        Mechanism::Volume(Volume { measure: own.measure, bands, per: own.per })
+        let of = match own.measure {
+            Measure::Spend => Climbed::Spend,
+            Measure::Quantity => Climbed::Units,
+        };
+        let yearly = self.yearly(id, own.period, own.starts, of, effective, place);
+        Mechanism::Volume(Volume { measure: own.measure, bands, per: own.per, yearly })
     }
 
     pub(super) fn check_kind(&mut self, id: &str, kind: PercentKind, scope: &Scope, place: &Place) {
@@ -411,6 +490,22 @@ impl Compiler<'_> {
             }
         };
         Trigger { scope, threshold, bound: document.bound, per: document.per }
+    }
+
+    /// What is used hour by hour must be counted so.
+    fn keeps_hours(&mut self, id: &str, scope: &Scope, place: &Place) {
+        let Some(catalogue) = self.catalogue else { return };
+        let is_coarse = |meter: &Meter| {
+            let sums = matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count);
+            !sums || !matches!(meter.bucket, Bucket::Hour | Bucket::FiveMinutes)
+        };
+        if let Some((meter, _)) = scope.reach(catalogue).find(|(meter, _)| is_coarse(meter)) {
+            self.problems.error(
+                place,
+                format!("clause {id} is used hour by hour, but meter {} does not count a sum by the hour", meter.id),
+                "let the meter keep hours, narrow the scope, or drop period",
+            );
+        }
     }
 
     /// A quantity over several units has no meaning.

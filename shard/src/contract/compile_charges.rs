@@ -89,6 +89,8 @@ impl Compiler<'_> {
         );
         Mechanism::Commitment(Box::new(Commitment {
             share: self.share(&own.percent, &place.key("percent")),
+            base: own.base,
+            prorate: own.prorate,
             starts,
             years,
             marketplace,

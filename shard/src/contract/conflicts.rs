@@ -83,7 +83,7 @@ impl Compiler<'_> {
     }
 }
 
-fn in_force_together(one: &Clause, other: &Clause) -> bool {
+pub(super) fn in_force_together(one: &Clause, other: &Clause) -> bool {
     let ends_before = |one: &Clause, other: &Clause| one.until.is_some_and(|until| until <= other.effective);
     !ends_before(one, other) && !ends_before(other, one)
 }

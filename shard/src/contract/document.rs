@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document_clause::{
-    CommitmentDocument, CreditDocument, CustomLineDocument, FeeDocument, FixedDiscountDocument, MaximumDocument,
-    MinimumDocument, PercentDocument, PercentFeeDocument, PrepaymentDocument, PrivateRateDocument, TaxDocument,
-    VolumeDocument, WaiverDocument,
+    CommitmentDocument, CreditDocument, CurrencyDocument, CustomLineDocument, FeeDocument, FixedDiscountDocument,
+    MaximumDocument, MinimumDocument, PercentDocument, PercentFeeDocument, PrepaymentDocument, PrivateRateDocument,
+    TaxDocument, VolumeDocument, WaiverDocument,
 };
+use super::document_scope::ScopeDocument;
 use crate::base::id::{AccountId, GroupName};
 use crate::base::time::{CycleId, Timestamp};
 use crate::pricing::order::Stage;
@@ -48,6 +49,53 @@ pub struct ContractDocument {
     /// Who takes which fees and prices, whether they use anything or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subscriptions: Vec<SubscriptionDocument>,
+    /// Billing groups that have pro forma bills beside the real ones, each priced by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pro_forma: Vec<ProFormaDocument>,
+}
+
+/// A billing group as if its accounts were a family of their own: ladders, free units and free pools count only what they
+/// used, at public prices changed by the group's rules. Nothing of the real bills' clauses, subscriptions, credits and taxes
+/// applies, and nothing of it counts in them. Who is in the group when a cycle ends was in it for the whole cycle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProFormaDocument {
+    /// A billing group of the hierarchy.
+    pub group: GroupName,
+    /// Stands as payer on the group's bill and bears its lines.
+    pub account: AccountId,
+    /// Of those that match a line the most granular applies: one that names a sku, before usage types, operations, regions
+    /// or attributes (more of them first), a service, accounts, nothing. Two equally granular ones must not overlap.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<ProFormaRuleDocument>,
+    /// Fees and credits of the group, after the rules, as clauses `custom_line` without the mechanism; a percentage is of what
+    /// the rules left of usage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<CustomLineDocument>,
+}
+
+/// A percentage on the public charge of each account's SKU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProFormaRuleDocument {
+    /// Each rule and line its own within the group.
+    pub id: String,
+    /// What the bill's reader sees; default: the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Default: everything.
+    #[serde(default, skip_serializing_if = "is_everything")]
+    pub scope: ScopeDocument,
+    /// Added: 0 to 1,000 percent,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub markup: Option<String>,
+    /// or taken off: 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discount: Option<String>,
+}
+
+fn is_everything(scope: &ScopeDocument) -> bool {
+    *scope == ScopeDocument::default()
 }
 
 /// Someone takes a fee of the catalogue, or one of its prices, for a time. A change is an end and another subscription.
@@ -114,6 +162,7 @@ pub enum ClauseDocument {
     Minimum(MinimumDocument),
     Maximum(MaximumDocument),
     Tax(TaxDocument),
+    Currency(CurrencyDocument),
 }
 
 /// What all clauses have.
@@ -144,7 +193,7 @@ impl ClauseDocument {
             };
         }
         heading!(PrivateRate Percent Waiver Volume FixedDiscount Credit Commitment Prepayment PercentFee Fee CustomLine
-            Minimum Maximum Tax)
+            Minimum Maximum Tax Currency)
     }
 }
 

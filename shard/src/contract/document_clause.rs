@@ -4,9 +4,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::document_scope::{BandDocument, Climb, Per, PrivateTierDocument, ScopeDocument, TriggerDocument, lower};
-use crate::base::id::AccountId;
-use crate::base::time::CycleId;
+use super::document_scope::{
+    BandDocument, Climb, LadderPeriod, Per, PercentBase, PrivateTierDocument, ScopeDocument, TriggerDocument, lower,
+};
+use crate::base::id::{AccountId, Currency};
+use crate::base::time::{CycleId, Timestamp};
 use crate::pricing::document::Bound;
 
 /// A clause's type: what all clauses have, then its own fields.
@@ -33,7 +35,7 @@ macro_rules! clause {
 
 clause!(
     /// Rates of the customer's own in place of the public ladder's amounts; stage `private_rates`. Either one `rate`, or
-    /// `tiers` over the clause's own pool: the paid units of all lines in scope, in their one unit, of the cycle. A pool's
+    /// `tiers` over the clause's own pool: the paid units of all lines in scope, in their one unit, of the cycle or of the contract year. A pool's
     /// tiers, lowest first, are divided over the public ladders in it (in the order of their first lines: payer, item, tier) pro rata to the units that
     /// earlier tiers left of them, and meet each ladder's units in its own order. Both ladders are cut at each other's
     /// bounds; what a line has of a cut is divided by largest remainder and pays the private rate where that is lower.
@@ -54,6 +56,13 @@ clause!(
         /// Whose units are one pool; only with `tiers`; default `payer`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         per: Option<Per>,
+        /// How long the tiers are climbed; only with `tiers`; default `cycle`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        period: Option<LadderPeriod>,
+        /// First cycle of the first contract year, with `period: contract_year`; default: the clause's first. State it where
+        /// a later version of the contract goes on with the clause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        starts: Option<CycleId>,
         /// Also where it is dearer than the public slice; default no.
         #[serde(default)]
         may_raise: bool,
@@ -73,6 +82,9 @@ clause!(
         scope: ScopeDocument,
         /// 0 to 100: `"12"` takes 12 percent off.
         percent: String,
+        /// `left` (default): one after the other; `stage`: this percentage adds to those before it in its stage.
+        #[serde(default, skip_serializing_if = "is_default")]
+        base: PercentBase,
         /// What is left out of the scope.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         exclude: Vec<ScopeDocument>,
@@ -110,6 +122,10 @@ clause!(
         /// How far an entitlement goes beyond its own account; default: the payer's accounts.
         #[serde(default)]
         per: Per,
+        /// `cycle` (default), or `hour`: what an hour's source entitles to is used in the same hour or lapses; both meters then
+        /// keep hours or five minutes.
+        #[serde(default, skip_serializing_if = "is_default")]
+        period: WaiverPeriod,
     }
 );
 
@@ -136,6 +152,13 @@ clause!(
         /// Whose lines are measured together; default: each payer's own.
         #[serde(default)]
         per: Per,
+        /// How long the bands are climbed.
+        #[serde(default, skip_serializing_if = "is_default")]
+        period: LadderPeriod,
+        /// First cycle of the first contract year, with `period: contract_year`; default: the clause's first. State it where
+        /// a later version of the contract goes on with the clause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        starts: Option<CycleId>,
         /// Lowest first, without gaps, from zero; the last without `up_to`.
         bands: Vec<BandDocument>,
     }
@@ -199,12 +222,17 @@ clause!(
     /// `shortfall` for what was not spent. A contract year is twelve cycles from `starts`. Retired by a cycle: the net of
     /// the lines in scope, not excluded and not of the marketplace, after stage `cross_service_percent`, credits of stage
     /// `credits_before` added back; plus the marketplace's net after the same stage, of which the year counts at most
-    /// `marketplace_share` of its amount. The bill of the year's last cycle has one line of max(0, amount - retired). What
-    /// is spent beyond the amount does not carry over.
+    /// `marketplace_share` of its amount. The bill of the year's last cycle, or of the
+    /// clause's last if that comes first, has one line of max(0, amount - retired), which then counts as retired. What is
+    /// spent beyond the amount does not carry over. A later version of the contract must keep the clause while a year of it
+    /// runs, or end it with `until`.
     CommitmentDocument {
         /// Off the net of the lines in scope; default 0.
         #[serde(default = "zero")]
         percent: String,
+        /// As of a percentage.
+        #[serde(default, skip_serializing_if = "is_default")]
+        base: PercentBase,
         #[serde(default)]
         scope: ScopeDocument,
         /// What is left out of the scope: neither discounted nor counted.
@@ -228,6 +256,9 @@ clause!(
         /// Whose bill has the shortfall; default: the payer of the root account.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         payer: Option<AccountId>,
+        /// Of a year that `until` cuts short, only the part of its amount for its cycles is committed; default no: all of it.
+        #[serde(default, skip_serializing_if = "is_default")]
+        prorate: bool,
     }
 );
 
@@ -383,6 +414,36 @@ clause!(
     }
 );
 
+clause!(
+    /// Bills in another currency than the catalogue's; in the last stage. Lines, the exact total, balances and every amount
+    /// of a contract stay in the catalogue's currency; the exact total is converted once, at the rate that is in force when
+    /// the cycle ends, and rounded to the bill's currency. A cycle's first bill settles currency and rate for its later ones.
+    CurrencyDocument {
+        /// The catalogue's currency.
+        from: Currency,
+        /// The bill's.
+        to: Currency,
+        /// Whose bills; default: those of all payers that no other clause names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payer: Option<AccountId>,
+        /// By date; the latest that is in force when a cycle ends counts for it. At most 1,000.
+        rates: Vec<ExchangeRateDocument>,
+        /// Decimals of the payable, -6 to 12; default: those of the currency's minor unit. The catalogue says how to round.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decimals: Option<i32>,
+    }
+);
+
+/// An exchange rate, from a day on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExchangeRateDocument {
+    /// First day of the rate, `2026-09-30`.
+    pub effective: Timestamp,
+    /// What one unit of `from` is in `to`: above zero, at most 10^7, at most 18 decimals.
+    pub rate: String,
+}
+
 /// One row of a tax table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -408,6 +469,15 @@ pub enum PercentKind {
     Service,
     /// Lines of several services.
     CrossService,
+}
+
+/// How long an entitlement lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WaiverPeriod {
+    #[default]
+    Cycle,
+    Hour,
 }
 
 /// What chooses a band.

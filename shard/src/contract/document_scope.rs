@@ -46,6 +46,17 @@ pub enum Per {
     Root,
 }
 
+/// What a percentage is taken of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PercentBase {
+    /// What is left when the clause's turn comes: 10 and 20 percent take off 28.
+    #[default]
+    Left,
+    /// What was left when the stage began: 10 and 20 percent take off 30, all together at most everything.
+    Stage,
+}
+
 /// A threshold in another service, or in any scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +84,19 @@ pub enum Climb {
     Graduated,
     /// The one that the whole reaches counts for all of it.
     Volume,
+}
+
+/// How long a ladder of a contract is climbed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LadderPeriod {
+    /// It begins anew with each cycle.
+    #[default]
+    Cycle,
+    /// It goes on over the twelve cycles of a contract year, at most 20 of them: each bill begins where the bills of the
+    /// year's earlier cycles ended, which a balance counts. Under `model: volume` the year so far and this cycle choose
+    /// the step for this cycle; what was billed before stays.
+    ContractYear,
 }
 
 /// A tier of private rates.

@@ -1,7 +1,7 @@
 //! A share off a base, and the threshold that may stand before it.
 
 use super::document_clause::PercentKind;
-use super::document_scope::Per;
+use super::document_scope::{Per, PercentBase};
 use super::scope::Scope;
 use crate::base::money::{Money, Quantity, Rate};
 use crate::pricing::document::Bound;
@@ -11,8 +11,9 @@ use crate::pricing::order::Stage;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Percent {
     pub stage: Stage,
-    /// 0 to 1.
+    /// 0 to 1; below zero where a pro forma rule adds it.
     pub share: Rate,
+    pub base: PercentBase,
     pub trigger: Option<Trigger>,
 }
 
@@ -72,7 +73,7 @@ mod tests {
     fn a_share_of_what_is_there() {
         fn check(percent: &str, base: &str, expected: &str) {
             let share = Rate(crate::base::money::parse_scaled(percent, 16).unwrap());
-            let percent = Percent { stage: Stage::AttributePercent, share, trigger: None };
+            let percent = Percent { stage: Stage::AttributePercent, share, base: PercentBase::Left, trigger: None };
             assert_eq!(percent.off(base.parse().unwrap()).unwrap().to_string(), expected);
         }
         // BILLING.md 2.4: 5% of 960.

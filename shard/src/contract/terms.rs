@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use super::commitment::{Commitment, YEAR};
 use super::credit::{Credit, FixedDiscount};
+use super::currency::{Exchange, Invoicing};
 use super::document::CreditKey;
 use super::document_scope::Per;
 use super::fee::{CustomLine, Fee, Limit, PercentFee};
 use super::percent::Percent;
 use super::prepayment::Prepayment;
 use super::private_rate::PrivateRate;
+use super::pro_forma::ProForma;
 use super::scope::{Scope, Subject};
 use super::subscription::Subscription;
 use super::tax::Tax;
@@ -39,6 +41,8 @@ pub struct Contract {
     pub clauses: Vec<Clause>,
     /// In file order.
     pub subscriptions: Vec<Subscription>,
+    /// Billing groups with bills of their own beside the real ones, in file order.
+    pub pro_forma: Vec<ProForma>,
     /// blake3 of the document's canonical form.
     pub hash: [u8; 32],
 }
@@ -76,6 +80,7 @@ pub enum Mechanism {
     Minimum(Limit),
     Maximum(Limit),
     Tax(Tax),
+    Currency(Box<Invoicing>),
 }
 
 impl Clause {
@@ -102,6 +107,7 @@ impl Clause {
             Mechanism::PercentFee(_) | Mechanism::Fee(_) | Mechanism::CustomLine(_) => &[Stage::Fees],
             Mechanism::Minimum(_) | Mechanism::Maximum(_) => &[Stage::Limits],
             Mechanism::Tax(_) => &[Stage::Tax],
+            Mechanism::Currency(_) => &[Stage::Rounding],
         }
     }
 
@@ -150,11 +156,30 @@ impl Contract {
         clauses
     }
 
+    /// How a payer's bill of a cycle is converted; `None` where it is in the catalogue's currency.
+    pub fn exchange(&self, payer: &AccountId, cycle: CycleId) -> Option<Exchange> {
+        let own = |clause: &&Clause, named: bool| match &clause.mechanism {
+            Mechanism::Currency(own) => own.payer.as_ref() == Some(payer).filter(|_| named),
+            _ => false,
+        };
+        let in_force = || self.clauses.iter().filter(|clause| clause.is_in_force(cycle));
+        let clause =
+            in_force().find(|clause| own(clause, true)).or_else(|| in_force().find(|clause| own(clause, false)));
+        clause.and_then(|clause| match &clause.mechanism {
+            Mechanism::Currency(own) => Some(own.exchange(&clause.id, cycle)),
+            _ => None,
+        })
+    }
+
     /// Names of the balances that its clauses may use on the bills of these payers.
     pub fn balances(&self, payers: &[AccountId]) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
-        for Clause { id, mechanism, .. } in &self.clauses {
+        for Clause { id, mechanism, until, .. } in &self.clauses {
             match mechanism {
+                Mechanism::TieredRate(TieredRate { yearly: Some(yearly), per, .. })
+                | Mechanism::Volume(Volume { yearly: Some(yearly), per, .. }) => {
+                    names.extend(yearly.balances(id, *per, payers, *until));
+                }
                 Mechanism::FixedDiscount(fixed) if fixed.lasting && fixed.per == Per::Payer => {
                     names.extend(payers.iter().map(|payer| payer_balance(id, payer)));
                 }

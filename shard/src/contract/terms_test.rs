@@ -242,6 +242,122 @@ fn clauses_that_hinder_each_other_are_refused() {
 }
 
 #[test]
+fn a_currency_has_a_rate_from_the_first_cycle_on() {
+    let currency = |from: &str, to: &str, rates: Value| json!({"id": "c", "mechanism": "currency", "from": from, "to": to, "rates": rates});
+    let good = json!([{"effective": "2024-09-30", "rate": "0.9"}, {"effective": "2024-10-01", "rate": "0.91"}]);
+    let one = |clause: Value, expected: &[&str]| check(json!([clause]), expected);
+    one(currency("USD", "EUR", good.clone()), &[]);
+    one(
+        currency("EUR", "USD", good.clone()),
+        &["clauses[0].from: clause c converts from EUR, but catalogue public is in USD; write from: USD"],
+    );
+    one(currency("USD", "USD", good.clone()), &["clauses[0].to: clause c converts USD to itself; drop the clause"]);
+    one(
+        currency("USD", "EUR", json!([])),
+        &["clauses[0].rates: clause c has 0 rates; list 1 to 1000, as {effective: 2024-09-01, rate: \"0.92\"}"],
+    );
+    one(
+        currency("USD", "EUR", json!([{"effective": "2024-10-01", "rate": "0.9"}])),
+        &[
+            "clauses[0].rates[0].effective: clause c has no rate from USD to EUR for cycle 2024-09: the first is in force",
+        ],
+    );
+    one(
+        currency(
+            "USD",
+            "EUR",
+            json!([{"effective": "2024-09-02", "rate": "0"}, {"effective": "2024-09-02", "rate": "1"}]),
+        ),
+        &[
+            "clauses[0].rates[0].rate: clause c has an exchange rate of 0; write what one USD is in EUR",
+            "clauses[0].rates[1].effective: the rate of 2024-09-02T00:00:00Z does not follow the one before it",
+        ],
+    );
+    let mut coarse = currency("USD", "EUR", good.clone());
+    coarse["decimals"] = json!(-7);
+    one(coarse, &["clauses[0].decimals: rounding to -7 decimals is outside -6 to 12"]);
+    let mut other = currency("USD", "GBP", good.clone());
+    other["id"] = json!("d");
+    check(
+        json!([currency("USD", "EUR", good.clone()), other]),
+        &["clauses[1]: clauses c and d both say what currency every payer is billed in; drop one, or let one end"],
+    );
+    other["payer"] = json!("acme");
+    check(json!([currency("USD", "EUR", good.clone()), other]), &[]);
+    let known = |id: &crate::base::id::AccountId| id.as_str() != "acme";
+    let problems = document(json!([other])).check_accounts(known);
+    assert!(problems[0].to_string().starts_with("clauses[0].payer: clause d: account 'acme' does not belong"));
+}
+
+#[test]
+fn billing_groups_are_priced_by_rules_that_do_not_overlap() {
+    let check = |pro_forma: Value, expected: &[&str]| {
+        let document = json!({"kind": "Contract", "root": "acme", "effective": "2024-09", "pro_forma": pro_forma});
+        let document: ContractDocument = serde_json::from_value(document).unwrap();
+        let found: Vec<String> = document.check(Some(&catalogue())).iter().map(Problem::to_string).collect();
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}\ndoes not start with\n{expected}");
+        }
+    };
+    let rules = |rules: Value| json!([{"group": "red", "account": "a", "rules": rules}]);
+    let s3 = json!({"service": "AmazonS3"});
+    check(rules(json!([{"id": "all", "markup": "10"}, {"id": "s3", "scope": s3, "discount": "5"}])), &[]);
+    check(
+        rules(json!([{"id": "x", "markup": "10", "discount": "5"}, {"id": "y", "scope": s3}])),
+        &[
+            "pro_forma[0].rules[0]: rule x has both markup and discount; state one of them",
+            "pro_forma[0].rules[1]: rule y has neither markup nor discount; state one of them",
+        ],
+    );
+    check(
+        rules(json!([{"id": "x", "markup": "-1"}, {"id": "x", "scope": s3, "discount": "101"}])),
+        &[
+            "pro_forma[0].rules[0].markup: markup -1 is outside 0 to 1000; write 10 for 10 percent more",
+            "pro_forma[0].rules[1].id: x is declared twice in group red; give each rule and line its own id",
+            "pro_forma[0].rules[1].discount: percent 101 is above 100",
+        ],
+    );
+    check(
+        rules(
+            json!([{"id": "x", "markup": "1", "scope": s3}, {"id": "y", "discount": "1", "scope": {"service": "Amazon*"}}]),
+        ),
+        &[
+            "pro_forma[0].rules[1].scope: rules x and y of group red overlap: both can match a line and neither is narrower",
+        ],
+    );
+    check(
+        json!([{"group": "red", "account": "a"}, {"group": "red", "account": "b"}]),
+        &["pro_forma[1].group: group red is priced twice, first at pro_forma[0]; put all its rules"],
+    );
+    check(
+        json!([{"group": "red", "account": "a", "lines": [{"id": "l"}]}]),
+        &["pro_forma[0].lines[0]: clause l has neither amount nor percent; state one of them"],
+    );
+    let document = json!({"kind": "Contract", "root": "acme", "effective": "2024-09", "pro_forma": rules(json!([]))});
+    let document: ContractDocument = serde_json::from_value(document).unwrap();
+    let problems = document.check_groups(|_| false);
+    assert!(
+        problems[0].to_string().starts_with("pro_forma[0].group: hierarchy 'acme' has no billing group 'red'; declare")
+    );
+    assert!(
+        document.check_accounts(|_| false)[0].to_string().starts_with("pro_forma[0].account: group red: account 'a'")
+    );
+}
+
+#[test]
+fn what_is_waived_by_the_hour_is_counted_by_the_hour() {
+    let waiver = json!({"id": "w", "mechanism": "waiver", "source": {"sku": "storage"}, "target": {"sku": "box"}, "period": "hour"});
+    check(
+        json!([waiver]),
+        &[
+            "clauses[0].source: clause w is used hour by hour, but meter storage does not count a sum by the hour; let the",
+            "clauses[0].target: clause w is used hour by hour, but meter box does not count a sum by the hour",
+        ],
+    );
+}
+
+#[test]
 fn a_fee_can_be_in_a_scope() {
     let fee = json!({"id": "support", "mechanism": "fee", "amount": "5", "service": "Support"});
     let credit =
@@ -279,15 +395,55 @@ fn credits_are_used_in_the_order_that_is_set() {
 }
 
 #[test]
+fn ladders_of_a_contract_year_are_checked() {
+    fn one(more: Value, expected: &[&str]) {
+        let mut clause = json!({"id": "c", "mechanism": "private_rate", "scope": {"sku": "box"}});
+        clause.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        check(json!([clause]), expected);
+    }
+    let tiers = json!([{"rate": "1"}]);
+    one(json!({"tiers": tiers, "period": "contract_year"}), &[]);
+    one(json!({"tiers": tiers, "period": "contract_year", "starts": "2024-01", "until": "2044-01"}), &[]);
+    one(
+        json!({"tiers": tiers, "period": "contract_year", "starts": "2024-10"}),
+        &["clauses[0].starts: clause c counts years from 2024-10, but is effective from 2024-09 on; let the clause"],
+    );
+    one(
+        json!({"tiers": tiers, "starts": "2024-01"}),
+        &["clauses[0].starts: clause c says where its years start, but its ladder is of the cycle; state period"],
+    );
+    one(
+        json!({"tiers": tiers, "period": "contract_year", "until": "2045-01"}),
+        &["clauses[0].until: clause c has more than 20 contract years: the last ends before 2044-09, not 2045-01; end"],
+    );
+    one(
+        json!({"rate": "1", "period": "contract_year"}),
+        &["clauses[0].period: clause c has one rate, which has no period; drop period, or list tiers"],
+    );
+    let bands = json!([{"id": "c", "mechanism": "volume", "bands": [{"percent": "1"}], "starts": "2024-01"}]);
+    check(bands, &["clauses[0].starts: clause c says where its years start, but its ladder is of the cycle"]);
+    // After the last year it is over, whatever the document says.
+    let open =
+        document(json!([{"id": "c", "mechanism": "volume", "bands": [{"percent": "1"}], "period": "contract_year"}]));
+    let until = Contract::compile(&open, Some(&catalogue())).unwrap().clauses[0].until;
+    assert_eq!(until, Some("2044-09".parse().unwrap()));
+}
+
+#[test]
 fn a_contract_names_its_balances() {
     let own = document(json!([
         {"id": "edp", "mechanism": "commitment", "years": ["1", "2"], "marketplace": {"service": "AmazonEC2"}},
         {"id": "off", "mechanism": "fixed_discount", "amount": "1"},
         {"id": "each", "mechanism": "fixed_discount", "amount": "1", "lasting": true, "per": "payer"},
         {"id": "promo", "mechanism": "credit", "amount": "1"},
+        {"id": "units", "mechanism": "private_rate", "scope": {"sku": "box"}, "tiers": [{"rate": "1"}], "per": "root",
+         "period": "contract_year", "starts": "2024-03", "until": "2026-01"},
+        {"id": "spend", "mechanism": "volume", "bands": [{"percent": "1"}], "period": "contract_year",
+         "until": "2025-09"},
     ]));
     let payers = ["a", "b"].map(|id| crate::base::id::AccountId::new(id).unwrap());
     let names: Vec<String> = Contract::compile(&own, None).unwrap().balances(&payers).into_iter().collect();
     let edp = ["edp/2024-09", "edp/2024-09/marketplace", "edp/2025-09", "edp/2025-09/marketplace"];
-    assert_eq!(names, [&["each/a", "each/b"][..], &edp, &["promo"]].concat());
+    let ladders = ["spend/2024-09/spend/a", "spend/2024-09/spend/b", "units/2024-03/units", "units/2025-03/units"];
+    assert_eq!(names, [&["each/a", "each/b"][..], &edp, &["promo"], &ladders].concat());
 }

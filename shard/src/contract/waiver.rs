@@ -22,6 +22,8 @@ pub struct Waiver {
     pub share: Rate,
     /// How far an entitlement goes beyond its own account.
     pub per: Per,
+    /// What an hour entitles to is used in the same hour.
+    pub hourly: bool,
 }
 
 /// A part of a paid slice that was used in one bucket.
@@ -102,6 +104,7 @@ mod tests {
                 target_units: Quantity::ONE,
                 share: Rate::ONE,
                 per: Per::Payer,
+                hourly: false,
             };
             assert_eq!(waiver.take(entitled, &mut lots.to_vec()), expected);
         }
@@ -123,6 +126,7 @@ mod tests {
             target_units: "2".parse().unwrap(),
             share: Rate::ONE,
             per: Per::Payer,
+            hourly: false,
         };
         // 10 x 2 / 3 = 6.666666666666..
         assert_eq!(Quantity(waiver.entitled("10".parse().unwrap()).unwrap()).to_string(), "6.666666666667");

@@ -15,7 +15,7 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Period, Timestamp};
 use crate::billing::cycle::{BALANCES_MAX, Cycles};
 use crate::contract::document::ContractDocument;
-use crate::contract::terms::Contract;
+use crate::contract::terms::{Clause, Contract, Mechanism};
 use crate::placement::slot_of;
 use crate::usage::counter::{Meta, lane_of};
 use crate::usage::series::{MEMBERS_PER_SLOT_MAX, NONE};
@@ -38,6 +38,10 @@ impl State {
         let digest = *blake3::hash(bytes).as_bytes();
         if row.document == digest || is_done(&row.jobs, job) {
             return Ok(Done::Unchanged);
+        }
+        if let Some(claim) = &row.cycles.claim {
+            let detail = format!("bills of cycle {} are being made; apply it again after them", claim.cycle);
+            return Err(Refusal::new(Reason::CloseOldestFirst, detail));
         }
         let open = row.cycles.open;
         let running = if stamp < open.end() { open } else { open.next() };
@@ -72,14 +76,7 @@ impl State {
             return Err(Refusal::new(Reason::EffectiveTooEarly, detail));
         };
         let currency = self.compiled.get(&version.hash).expect("every version in use was loaded").currency;
-        match document.currency {
-            Some(wanted) if wanted != currency => {
-                let detail =
-                    format!("catalogue '{name}' is in {currency}, the hierarchy asks for {wanted}; leave currency out");
-                Err(Refusal::new(Reason::InvalidDocument, detail))
-            }
-            _ => Ok(()),
-        }
+        refuse_problems(document.check_currency(currency).into_iter().collect())
     }
 
     fn create_hierarchy(
@@ -160,6 +157,8 @@ impl State {
         let contract = Contract::compile(&document, compiled.as_deref()).map_err(|problems| refusal_of(&problems))?;
         let row = &self.root_mut(&document.root)?.0.data.roots[number as usize];
         refuse_problems(document.check_accounts(|account| row.hierarchy.account(account).is_some()))?;
+        refuse_problems(document.check_groups(|group| row.hierarchy.groups().contains(group)))?;
+        check_commitments(row, &contract)?;
         check_balances(row, &contract)?;
         let (live, number) = self.root_mut(&document.root)?;
         let row = &mut live.data.roots[number as usize];
@@ -184,6 +183,37 @@ fn check_subscribers(contract: &Contract, hierarchy: &Hierarchy) -> Result<(), R
     let Some(account) = subscribers.find(is_unknown) else { return Ok(()) };
     let detail = format!("'{account}' subscribes, but hierarchy '{}' does not have it; add it first", hierarchy.root);
     Err(Refusal::new(Reason::UnknownAccount, detail))
+}
+
+/// A commitment that just vanished would never be settled: a year that runs when a version comes in must go on in it, or
+/// end with a version that says when.
+fn check_commitments(row: &RootRow, contract: &Contract) -> Result<(), Refusal> {
+    let last = contract.effective.previous();
+    let Some(governed) = row.contract_at(last) else { return Ok(()) };
+    let document = serde_json::from_slice::<ContractDocument>(&governed.document).ok();
+    let Some(Ok(before)) = document.map(|document| Contract::compile(&document, None)) else { return Ok(()) };
+    for clause in
+        before.clauses.iter().filter(|clause| clause.is_in_force(last) && clause.is_in_force(contract.effective))
+    {
+        let Mechanism::Commitment(commitment) = &clause.mechanism else { continue };
+        let runs = before.is_in_force(contract.effective) && commitment.year_of(last).is_some_and(|year| !year.closes);
+        let goes_on = |own: &Clause| {
+            own.id == clause.id
+                && matches!(own.mechanism, Mechanism::Commitment(_))
+                && own.is_in_force(contract.effective)
+        };
+        if runs && !contract.clauses.iter().any(goes_on) {
+            let detail = format!(
+                "commitment {} runs in a year that does not end before {}; keep it in the new version, with until: {} if it is \
+                 to end with that bill, which then has what is missing, or with an amount of 0 for the year",
+                clause.id,
+                contract.effective,
+                contract.effective.next()
+            );
+            return Err(Refusal::new(Reason::InvalidDocument, detail));
+        }
+    }
+    Ok(())
 }
 
 /// A close must never find more balances than are kept, so they are counted when a contract comes in: those that there

@@ -486,6 +486,48 @@ fn producers_are_opened_at_home() {
     assert_eq!(kit.state.view().producer(&producer("p")).unwrap().epoch, 3);
 }
 
+/// A contract of `acme` with more JSON fields.
+fn contract_of_acme(effective: &str, rest: &str) -> Command {
+    let text = format!(r#"{{"kind":"Contract","root":"acme","effective":"{effective}"{rest}}}"#);
+    let document: crate::contract::document::ContractDocument = serde_json::from_str(&text).unwrap();
+    Command::PutContract { document: document.canonical(), job: String::new() }
+}
+
+#[test]
+fn a_running_commitment_goes_on_or_ends() {
+    let mut kit = Kit::acme();
+    let edp = |more: &str| format!(r#","clauses":[{{"id":"edp","mechanism":"commitment","years":["100"]{more}}}]"#);
+    assert_eq!(kit.ok(contract_of_acme("2024-09", &edp(""))), Done::Changed);
+    assert_eq!(kit.command(contract_of_acme("2024-11", "")), Err(Reason::InvalidDocument));
+    let other = edp("").replace("edp", "other");
+    assert_eq!(kit.command(contract_of_acme("2024-11", &other)), Err(Reason::InvalidDocument));
+    // The contract year ends with August.
+    assert_eq!(kit.ok(contract_of_acme("2024-11", &edp(r#","starts":"2024-09","until":"2024-12""#))), Done::Changed);
+    assert_eq!(kit.ok(contract_of_acme("2024-12", "")), Done::Changed);
+    assert_eq!(kit.ok(contract_of_acme("2025-01", &edp(r#","starts":"2024-02""#))), Done::Changed);
+    assert_eq!(kit.ok(contract_of_acme("2025-02", "")), Done::Changed);
+}
+
+#[test]
+fn what_a_contract_names_is_known() {
+    let mut kit = Kit::acme();
+    let currency = |from: &str, payer: &str| {
+        let rates = r#"[{"effective":"2024-09-30","rate":"0.9"}]"#;
+        format!(
+            r#","clauses":[{{"id":"c","mechanism":"currency","from":"{from}","to":"JPY","payer":"{payer}","rates":{rates}}}]"#
+        )
+    };
+    assert_eq!(kit.command(contract_of_acme("2024-09", &currency("EUR", "acme"))), Err(Reason::InvalidDocument));
+    assert_eq!(kit.command(contract_of_acme("2024-09", &currency("USD", "nobody"))), Err(Reason::InvalidDocument));
+    assert_eq!(kit.ok(contract_of_acme("2024-09", &currency("USD", "acme"))), Done::Changed);
+    let group = r#","pro_forma":[{"group":"red","account":"acme"}]"#;
+    assert_eq!(kit.command(contract_of_acme("2024-10", group)), Err(Reason::InvalidDocument));
+    kit.put("acme", r#","groups":["red"],"accounts":[{"id":"a"},{"id":"b"}]"#).unwrap();
+    assert_eq!(kit.ok(contract_of_acme("2024-10", group)), Done::Changed);
+    let stranger = r#","pro_forma":[{"group":"red","account":"nobody"}]"#;
+    assert_eq!(kit.command(contract_of_acme("2024-11", stranger)), Err(Reason::InvalidDocument));
+}
+
 #[test]
 fn contracts_have_versions() {
     let mut kit = Kit::acme();

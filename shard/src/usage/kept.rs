@@ -195,7 +195,7 @@ impl Entry {
 }
 
 /// Entries of several cycles as one list, in order of what they are of.
-pub fn joined(entries: Vec<(KeptKey, Kept)>, join: Join) -> Vec<Entry> {
+pub fn joined(entries: impl IntoIterator<Item = (KeptKey, Kept)>, join: Join) -> BTreeMap<i128, Kept> {
     let mut all: BTreeMap<i128, Kept> = BTreeMap::new();
     for (key, kept) in entries {
         match all.entry(key.at) {
@@ -205,7 +205,12 @@ pub fn joined(entries: Vec<(KeptKey, Kept)>, join: Join) -> Vec<Entry> {
             std::collections::btree_map::Entry::Occupied(mut place) => place.get_mut().join(kept, join),
         }
     }
-    all.into_iter().flat_map(|(at, kept)| Entry::all_of(at, kept, join)).collect()
+    all
+}
+
+/// Joined entries as a fold reads them.
+pub fn entries_of(joined: BTreeMap<i128, Kept>, join: Join) -> Vec<Entry> {
+    joined.into_iter().flat_map(|(at, kept)| Entry::all_of(at, kept, join)).collect()
 }
 
 /// The values that count: those that came more often than they were taken back.
@@ -263,6 +268,27 @@ pub fn integral(entries: &[Entry], period: &Period, leveling: &Leveling) -> Resu
     i128::try_from(sum).map_err(|_| NoLevel::TooLarge)
 }
 
+/// The same as steps: each level with the instant from which on it lasts, the first at the period's beginning. What did not
+/// last is left out.
+pub fn levels(entries: &[Entry], period: &Period, leveling: &Leveling) -> Vec<(i128, i128)> {
+    let (from, until) = (i128::from(period.from.0), i128::from(period.until.0));
+    let mut levels = vec![(from, 0i128)];
+    let mut level = 0i128;
+    for entry in entries.iter().take_while(|entry| entry.at < until) {
+        let at = match leveling.by_day {
+            true => entry.at.div_euclid(i128::from(DAY)) * i128::from(DAY),
+            false => entry.at,
+        };
+        let at = at.max(from);
+        level = if leveling.changes { level.saturating_add(entry.value) } else { entry.value };
+        match levels.last_mut().filter(|(last, _)| *last == at) {
+            Some((_, last)) => *last = level,
+            None => levels.push((at, level)),
+        }
+    }
+    levels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,6 +305,11 @@ mod tests {
             let period = Period { from: Timestamp(100), until: Timestamp(200) };
             let leveling = Leveling { changes, by_day: false, max: 1_000 };
             assert_eq!(integral(&entries(rows), &period, &leveling), expected, "{changes} {rows:?}");
+            // Where there is an integral it is that of the steps.
+            let steps = levels(&entries(rows), &period, &leveling);
+            let untils = steps.iter().skip(1).map(|(at, _)| *at).chain(std::iter::once(200));
+            let sum: i128 = steps.iter().zip(untils).map(|((at, level), until)| level * (until - at)).sum();
+            assert!(expected.is_err() || Ok(sum) == expected, "{steps:?}");
         }
         check(false, &[], Ok(0));
         check(false, &[(50, 7)], Ok(700));
@@ -314,8 +345,8 @@ mod tests {
         table.put(key(1, 3, 7), kept(-1, 0, ""), Join::Add);
         table.put(key(65, 2, -3), kept(1, 0, ""), Join::Add);
         assert_eq!(table.of(1, 2, 2), [(key(1, 2, 0), kept(4, 10, "b"))]);
-        assert_eq!(joined(table.of(1, 0, 9), Join::Add), entries(&[(0, 4), (7, 0)]));
-        assert_eq!(values(&joined(table.of(1, 3, 3), Join::Add)).count(), 0);
+        assert_eq!(entries_of(joined(table.of(1, 0, 9), Join::Add), Join::Add), entries(&[(0, 4), (7, 0)]));
+        assert_eq!(values(&entries_of(joined(table.of(1, 3, 3), Join::Add), Join::Add)).count(), 0);
         table.forget(1, 2);
         assert_eq!((table.len(), table.iter().count(), table.of(1, 0, 9).len()), (2, 2, 1));
     }

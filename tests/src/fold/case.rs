@@ -48,7 +48,7 @@ impl Case {
     pub fn draw(seed: u64) -> Case {
         let mut rng = SmallRng::seed_from_u64(seed);
         let cycle = *one(&mut rng, CYCLES);
-        let catalogue = catalogue::catalogue(&mut rng, &cycle_name(cycle));
+        let catalogue = catalogue::wide(&mut rng, &cycle_name(cycle));
         let hierarchy = hierarchy::hierarchy(&mut rng, "root", &cycle_name(cycle));
         let agreed = chance(&mut rng, 80);
         // Most contracts govern the cycle; some begin after it or end before it.
@@ -95,7 +95,9 @@ impl Case {
         let (contract, hierarchy, catalogue) = (contract.as_ref(), &hierarchy, &catalogue);
         let balance = |(name, used): (&String, &Exact)| (name.clone(), exact::text(used).parse().expect("12 decimals"));
         let (balances, interim) = (self.balances.iter().map(balance).collect(), false);
-        let input = FoldInput { hierarchy, cycle, catalogue, contract, counters, balances, interim };
+        let (drawn_later, settled) = (BTreeMap::new(), BTreeMap::new());
+        let input =
+            FoldInput { hierarchy, cycle, catalogue, contract, counters, balances, drawn_later, interim, settled };
         fold(&input).map_err(|error| error.to_string())
     }
 

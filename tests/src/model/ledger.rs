@@ -233,8 +233,7 @@ impl Root {
             counter.0 += value;
             counter.1 += 1;
         }
-        let counter =
-            |((series, bucket), (value, records))| Counter { series, bucket, value, records, kept: Vec::new() };
+        let counter = |((series, bucket), (value, records))| Counter { series, bucket, value, records };
         found.into_iter().map(counter).collect()
     }
 
@@ -246,6 +245,13 @@ impl Root {
         let counters = self.counters(cycle, false);
         let balances = BTreeMap::new();
         fold(catalogue, contract, (&name, hours_of(cycle)), &counters, &balances, &|account| self.member(account))
+    }
+
+    /// The bills of a cycle over everything that was counted, late or not.
+    pub fn whole_bills(&self, cycle: Cycle) -> Bills {
+        let mut whole = self.clone();
+        whole.counted.iter_mut().for_each(|counted| counted.late = false);
+        whole.bills(cycle)
     }
 
     /// How many records were accepted, late ones included.

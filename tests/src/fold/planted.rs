@@ -324,7 +324,8 @@ pub const FAULTS: &[Fault] = &[
     })),
     mutated!("a meter that chooses tiers off by one bound", |case| each(case, "prices", |price| {
         let mut any = false;
-        for bound in price["reached_by"][0]["up_to"].as_array_mut().into_iter().flatten() {
+        let choosers = price["reached_by"].as_array_mut().into_iter().flatten();
+        for bound in choosers.flat_map(|own| own["up_to"].as_array_mut().into_iter().flatten()) {
             *bound = json!(text(&(exact(series::text(bound, "")) + whole(3))));
             any = true;
         }

@@ -23,7 +23,7 @@ fn percent(rng: &mut SmallRng) -> String {
     decimal(rng, 130, 9)
 }
 
-fn tier(rng: &mut SmallRng, model: &str) -> Value {
+fn tier(rng: &mut SmallRng, model: &str, wide: bool) -> Value {
     if model == "stairstep" {
         return json!({ "flat": decimal(rng, 40, 2) });
     }
@@ -32,21 +32,21 @@ fn tier(rng: &mut SmallRng, model: &str) -> Value {
     if chance(rng, 25) {
         tier["flat"] = json!(decimal(rng, 10, 2));
     }
-    if chance(rng, 15) && !share {
+    if wide && chance(rng, 15) && !share {
         tier["block"] = json!(*one(rng, &["1", "5", "7", "2.5"]));
     }
-    if chance(rng, 15) {
+    if wide && chance(rng, 15) {
         tier["cap"] = json!(decimal(rng, 30, 3));
     }
     tier
 }
 
 /// Tiers from zero, the last without end; or such that other meters choose between.
-fn tiers(rng: &mut SmallRng, price: &mut Value, meters: &[Value]) {
+fn tiers(rng: &mut SmallRng, price: &mut Value, meters: &[Value], wide: bool) {
     let count = rng.random_range(1..=4);
     let model = price["model"].as_str().expect("a model").to_owned();
-    let mut tiers: Vec<Value> = (0..count).map(|_| tier(rng, &model)).collect();
-    if ["volume", "stairstep"].contains(&&*model) && chance(rng, 25) {
+    let mut tiers: Vec<Value> = (0..count).map(|_| tier(rng, &model, wide)).collect();
+    if wide && ["volume", "stairstep"].contains(&&*model) && chance(rng, 25) {
         let mut choosers: Vec<&Value> = meters.iter().collect();
         choosers.shuffle(rng);
         choosers.truncate(rng.random_range(1..=2));
@@ -57,7 +57,7 @@ fn tiers(rng: &mut SmallRng, price: &mut Value, meters: &[Value]) {
             tier["up_to"] = json!(bound);
         }
     }
-    if chance(rng, 30) && !tiers[0]["flat"].is_null() {
+    if wide && chance(rng, 30) && !tiers[0]["flat"].is_null() {
         price["flat_when_zero"] = json!(true);
     }
     price["tiers"] = json!(tiers);
@@ -74,22 +74,24 @@ struct Behind {
     class: bool,
 }
 
-fn price(rng: &mut SmallRng, id: &str, behind: Behind, meters: &[Value]) -> Value {
+/// The models that any meter of sums can be priced by.
+const MODELS: &[&str] = &[
+    "per_unit",
+    "package",
+    "volume",
+    "stairstep",
+    "graduated",
+    "graduated",
+    "percentage",
+    "graduated_percentage",
+    "dynamic",
+];
+/// Those of histories, which are about what is counted and when.
+const PLAIN_MODELS: &[&str] = &["per_unit", "package", "volume", "graduated", "graduated"];
+
+fn price(rng: &mut SmallRng, id: &str, behind: Behind, meters: &[Value], wide: bool) -> Value {
     let mut price = json!({ "id": id });
-    let model = *one(
-        rng,
-        &[
-            "per_unit",
-            "package",
-            "volume",
-            "stairstep",
-            "graduated",
-            "graduated",
-            "percentage",
-            "graduated_percentage",
-            "dynamic",
-        ],
-    );
+    let model = *one(rng, if wide { MODELS } else { PLAIN_MODELS });
     price["model"] = json!(model);
     match model {
         "per_unit" => price["rate"] = json!(rate(rng)),
@@ -102,7 +104,7 @@ fn price(rng: &mut SmallRng, id: &str, behind: Behind, meters: &[Value]) -> Valu
         "dynamic" if chance(rng, 50) => price["multiplier"] = json!(rate(rng)),
         "dynamic" => {}
         _ => {
-            tiers(rng, &mut price, meters);
+            tiers(rng, &mut price, meters, wide);
             if chance(rng, 30) {
                 price["bound"] = json!("lower");
             }
@@ -119,6 +121,9 @@ fn price(rng: &mut SmallRng, id: &str, behind: Behind, meters: &[Value]) -> Valu
     }
     if behind.timed && chance(rng, 50) {
         price["attribution"] = json!("sequence");
+    }
+    if !wide {
+        return price;
     }
     if behind.timed && chance(rng, 25) {
         let period = if behind.hours && chance(rng, 50) { "hour" } else { "day" };
@@ -151,6 +156,15 @@ fn split_by(rng: &mut SmallRng, class: bool) -> Vec<&'static str> {
 
 /// A catalogue of 1 to 5 meters with up to two SKUs each, some unpriced, prices shared or not, and up to two free pools.
 pub fn catalogue(rng: &mut SmallRng, effective: &str) -> Value {
+    draw(rng, effective, false)
+}
+
+/// The same with all that prices can say.
+pub fn wide(rng: &mut SmallRng, effective: &str) -> Value {
+    draw(rng, effective, true)
+}
+
+fn draw(rng: &mut SmallRng, effective: &str, wide: bool) -> Value {
     let mut meters = Vec::new();
     for index in 0..rng.random_range(1..=5) {
         let bucket = *one(rng, &["month", "day", "hour"]);
@@ -179,12 +193,16 @@ pub fn catalogue(rng: &mut SmallRng, effective: &str) -> Value {
     if chance(rng, 12) {
         document["stages"] = stages(rng);
     }
-    reprice(rng, &mut document);
+    set_prices(rng, &mut document, wide);
     document
 }
 
 /// Draws SKUs, prices and pools anew; the meters stay as they are, as they must in a later version.
 pub fn reprice(rng: &mut SmallRng, document: &mut Value) {
+    set_prices(rng, document, false);
+}
+
+fn set_prices(rng: &mut SmallRng, document: &mut Value, wide: bool) {
     let meters: Vec<Value> = document["meters"].as_array().expect("a list").clone();
     let mut skus = Vec::new();
     let mut prices = Vec::new();
@@ -213,7 +231,7 @@ pub fn reprice(rng: &mut SmallRng, document: &mut Value) {
         let count = if chance(rng, 60) { 1 } else { rng.random_range(1..=left.len()) };
         let (together, rest) = left.split_at_mut(count);
         let id = format!("price{}", prices.len());
-        let price = price(rng, &id, behind(&meters, together.iter()), &meters);
+        let price = price(rng, &id, behind(&meters, together.iter()), &meters, wide);
         let convert = chance(rng, 40).then(|| {
             json!({ "divide": *one(rng, &["1", "2", "3", "7", "1000", "0.5"]), "by_hours_of_cycle": chance(rng, 20) })
         });

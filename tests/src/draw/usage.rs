@@ -67,6 +67,6 @@ pub fn counters(rng: &mut SmallRng, catalogue: &Value, hierarchy: &Value, cycle:
             counter.1 += rng.random_range(1..=3);
         }
     }
-    let counter = |((series, bucket), (value, records))| Counter { series, bucket, value, records, kept: Vec::new() };
+    let counter = |((series, bucket), (value, records))| Counter { series, bucket, value, records };
     found.into_iter().map(counter).collect()
 }

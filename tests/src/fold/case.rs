@@ -48,7 +48,7 @@ impl Case {
     pub fn draw(seed: u64) -> Case {
         let mut rng = SmallRng::seed_from_u64(seed);
         let cycle = *one(&mut rng, CYCLES);
-        let catalogue = catalogue::catalogue(&mut rng, &cycle_name(cycle));
+        let catalogue = catalogue::wide(&mut rng, &cycle_name(cycle));
         let hierarchy = hierarchy::hierarchy(&mut rng, "root", &cycle_name(cycle));
         let agreed = chance(&mut rng, 80);
         // Most contracts govern the cycle; some begin after it or end before it.

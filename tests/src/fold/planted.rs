@@ -323,9 +323,13 @@ pub const FAULTS: &[Fault] = &[
         price["pool"].is_object() && remove(&mut price["pool"], "period")
     })),
     mutated!("a meter that chooses tiers off by one bound", |case| each(case, "prices", |price| {
-        let bounds = price["reached_by"][0]["up_to"].as_array_mut().into_iter().flatten();
-        let moved = bounds.map(|bound| *bound = json!(text(&(exact(series::text(bound, "")) + whole(3)))));
-        moved.count() > 0
+        let mut any = false;
+        let choosers = price["reached_by"].as_array_mut().into_iter().flatten();
+        for bound in choosers.flat_map(|own| own["up_to"].as_array_mut().into_iter().flatten()) {
+            *bound = json!(text(&(exact(series::text(bound, "")) + whole(3))));
+            any = true;
+        }
+        any
     })),
     mutated!("corrections ignored", |case| {
         let before = case.counters.len();

@@ -233,8 +233,7 @@ impl Root {
             counter.0 += value;
             counter.1 += 1;
         }
-        let counter =
-            |((series, bucket), (value, records))| Counter { series, bucket, value, records, kept: Vec::new() };
+        let counter = |((series, bucket), (value, records))| Counter { series, bucket, value, records };
         found.into_iter().map(counter).collect()
     }
 

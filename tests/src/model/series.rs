@@ -23,19 +23,6 @@ pub struct Counter {
     pub value: Exact,
     /// How many there were.
     pub records: u64,
-    /// What the meter keeps beside a sum, in order.
-    pub kept: Vec<Kept>,
-}
-
-/// An instant, a value that came, or a record, with what is kept of it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Kept {
-    /// The instant in nanoseconds since 1970, or the value that came.
-    pub at: i128,
-    /// Of a record.
-    pub id: String,
-    /// The level, the change, the record's quantity, or how often the value came.
-    pub value: Exact,
 }
 
 /// Who pays for an account and which billing group it is in.

@@ -8,16 +8,29 @@ use crate::model::exact::{Exact, exact, rounded, whole};
 use crate::model::rounding::SCALE;
 use crate::model::series::{list, text};
 
+fn months(cycle: &str) -> usize {
+    cycle[..4].parse::<usize>().expect("a year") * 12 + cycle[5..].parse::<usize>().expect("a month") - 1
+}
+
+/// Whether the cycle is the last of the clause or of its contract.
+fn ends(draft: &Draft<'_>, clause: &Value) -> bool {
+    [&clause["until"], &draft.contract["until"]]
+        .into_iter()
+        .any(|until| until.as_str().is_some_and(|until| months(until) == months(draft.cycle) + 1))
+}
+
 /// A contract year: its first cycle, what is committed in it, and whether the cycle is its last.
 pub fn year_of(draft: &Draft<'_>, clause: &Value) -> Option<(String, Exact, bool)> {
-    let months = |cycle: &str| {
-        cycle[..4].parse::<usize>().expect("a year") * 12 + cycle[5..].parse::<usize>().expect("a month") - 1
-    };
     let first = text(&clause["starts"], text(&clause["effective"], text(&draft.contract["effective"], "")));
     let since = months(draft.cycle) - months(first);
     let amount = list(clause, "years").get(since / 12)?;
     let begins = months(first) + since / 12 * 12;
-    Some((format!("{:04}-{:02}", begins / 12, begins % 12 + 1), exact(text(amount, "")), since % 12 == 11))
+    let (name, mut amount) = (format!("{:04}-{:02}", begins / 12, begins % 12 + 1), exact(text(amount, "")));
+    let (closes, cut_short) = (since % 12 == 11, ends(draft, clause) && since % 12 != 11);
+    if cut_short && clause["prorate"] == true {
+        amount = rounded(&(amount * whole(since as i128 % 12 + 1) / whole(12)), SCALE);
+    }
+    Some((name, amount, closes || cut_short))
 }
 
 /// Lines of the marketplace are neither discounted nor fully counted.
@@ -61,6 +74,9 @@ pub fn shortfall(draft: &mut Draft<'_>, clause: &Value) {
     let most = rounded(&(&amount * exact(text(&clause["marketplace_share"], "0.25"))), SCALE);
     let market = all(&format!("{name}/marketplace")).min(most).max(whole(0));
     let missing = amount - all(&name) - market;
-    let payer = draft.bearer(clause);
-    draft.charge(clause, &payer, missing.max(whole(0)));
+    let (payer, missing) = (draft.bearer(clause), missing.max(whole(0)));
+    let charged = draft.charge(clause, &payer, missing.clone());
+    if ends(draft, clause) && charged > whole(0) {
+        draft.post(&name, missing);
+    }
 }

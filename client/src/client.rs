@@ -243,6 +243,13 @@ impl Client {
         self.ask(at(root), request, |channel, request| async move { bills(channel).close(request).await }).await
     }
 
+    /// Bills what is known of a cycle and has no bill yet: an interim bill while the cycle counts, a correction where
+    /// usage came late. Waits for it up to the deadline. Safe to repeat.
+    pub async fn issue(&self, root: &AccountId, cycle: CycleId) -> Result<proto::CloseReply, Error> {
+        let request = proto::CloseRequest { root: root.to_string(), cycle: cycle.to_string() };
+        self.ask(at(root), request, |channel, request| async move { bills(channel).issue(request).await }).await
+    }
+
     /// Closes a cycle of all hierarchies; progress arrives until a message says `done`. Safe to repeat.
     pub async fn close_all(&self, cycle: CycleId) -> Result<Streaming<proto::CloseProgress>, Error> {
         let request = proto::CloseAllRequest { cycle: cycle.to_string() };

@@ -3,6 +3,7 @@
 mod bills;
 mod examples;
 mod exports;
+mod extras;
 mod failover;
 mod folds;
 mod histories;

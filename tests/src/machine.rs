@@ -136,7 +136,7 @@ impl Machine {
             body_hash: body_hash(&encode(body)),
         };
         let (bills, postings) = (bodies.iter().map(hash).collect(), postings(&bodies));
-        let billed = BilledRoot { root: root.clone(), cycle, bills, postings };
+        let billed = BilledRoot { root: root.clone(), cycle, bills, postings, claim: None };
         self.done(Command::Billed { slot: slot_of(root.as_str()), roots: vec![billed] });
         assert_eq!(self.bills(root, cycle), bodies, "a recorded bill is folded again from the same balances");
         self.done(Command::Issue { root: root.clone(), cycle });

@@ -131,7 +131,7 @@ impl Pair {
         self.compare_bills(root, cycle);
         let bodies = self.machine.bills(&id, name);
         let bills: Vec<BillHash> = bodies.iter().map(hash_of).collect();
-        let billed = BilledRoot { root: id.clone(), cycle: name, bills, postings: postings(&bodies) };
+        let billed = BilledRoot { root: id.clone(), cycle: name, bills, postings: postings(&bodies), claim: None };
         let billed = Command::Billed { slot: slot_of(root), roots: vec![billed] };
         assert_eq!(self.machine.done(billed.clone()), Done::Changed);
         assert_eq!(self.machine.done(billed), Done::Unchanged);

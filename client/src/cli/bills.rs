@@ -24,6 +24,8 @@ pub enum BillsCommand {
     Estimate(EstimateArguments),
     /// Close a cycle: cut it, compute and issue its bills
     Close(CloseArguments),
+    /// Bill now what has no bill yet: an interim bill of an open cycle, a correction of late usage
+    Issue(IssueArguments),
     /// Show issued bills with their lines
     Show(Which),
     /// List bills
@@ -75,6 +77,17 @@ pub struct CloseArguments {
     pub cycle: CycleId,
 }
 
+/// Arguments of `bills issue`.
+#[derive(Args, Clone, Debug)]
+pub struct IssueArguments {
+    /// Root of the hierarchy
+    #[arg(long, value_name = "ACCOUNT")]
+    pub root: AccountId,
+    /// Cycle, like 2024-09: the one that is open, or a closed one with late usage
+    #[arg(long)]
+    pub cycle: CycleId,
+}
+
 /// Arguments of `bills list`.
 #[derive(Args, Clone, Debug)]
 pub struct ListArguments {
@@ -94,6 +107,9 @@ pub struct ListArguments {
 pub struct ExplainArguments {
     #[command(flatten)]
     pub which: Which,
+    /// Number of the bill; without it that of the cycle's close, or the latest
+    #[arg(long, value_name = "NUMBER")]
+    pub number: Option<String>,
     /// Line to explain; without it every line in a sentence
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
     pub line: Option<u32>,
@@ -109,6 +125,7 @@ pub async fn run(command: BillsCommand, globals: &Globals, out: &Out) -> Result<
             Some(root) => close(root, arguments.cycle, &client().await?, out).await,
             None => close_all(arguments.cycle, &client().await?, out).await,
         },
+        BillsCommand::Issue(arguments) => issue(&arguments, &client().await?, out).await,
         BillsCommand::Show(which) => show(&which, &client().await?, out).await,
         BillsCommand::List(arguments) => list(&arguments, &client().await?, out).await,
         BillsCommand::Explain(arguments) => explain_bill(&arguments, &client().await?, out).await,
@@ -125,6 +142,9 @@ pub struct Envelope {
     pub number: String,
     /// estimate, closed, issued or simulated.
     pub status: String,
+    /// Of an issued bill: anniversary, interim or correction.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -141,6 +161,7 @@ impl Envelope {
         Envelope {
             number: bill.number.clone(),
             status: bill.status.clone(),
+            kind: bill.kind.clone(),
             issued_at: bill.issued_at_ns.map(|ns| Timestamp(ns).to_string()),
             previous_hash: hex(&bill.previous_hash),
         }
@@ -190,7 +211,7 @@ async fn estimate(arguments: &EstimateArguments, client: &Client, out: &Out) -> 
     show_bills(&reply.bills, out)?;
     let (root, cycle) = (&which.root, which.cycle);
     if reply.bills.is_empty() {
-        out.say(&format!("nothing is owed for {cycle}: no usage was counted"));
+        out.say(&format!("nothing is owed for {cycle}: no usage was counted that has no bill yet"));
         out.next("reckoner usage push -f usage.jsonl");
     } else {
         out.next(&format!(
@@ -329,6 +350,8 @@ struct SummaryRow {
     payer: String,
     currency: String,
     cycle: String,
+    /// anniversary, interim or correction.
+    kind: String,
     status: String,
     payable: String,
     lines: u32,
@@ -344,6 +367,7 @@ fn summary(bill: &proto::BillSummary) -> SummaryRow {
         payer: bill.payer.clone(),
         currency: bill.currency.clone(),
         cycle: bill.cycle.clone(),
+        kind: bill.kind.clone(),
         status: bill.status.clone(),
         payable: bill.payable.clone(),
         lines: bill.lines,
@@ -359,6 +383,7 @@ fn show_summaries(bills: &[proto::BillSummary], out: &Out) {
             row.number,
             row.payer,
             row.cycle,
+            row.kind,
             row.status,
             row.payable,
             row.currency,
@@ -366,7 +391,8 @@ fn show_summaries(bills: &[proto::BillSummary], out: &Out) {
             row.issued_at.unwrap_or_default(),
         ]
     });
-    out.table(&["number", "payer", "cycle", "status", "payable", "", "lines", "issued"], &[4, 6], rows.collect());
+    let header = ["number", "payer", "cycle", "kind", "status", "payable", "", "lines", "issued"];
+    out.table(&header, &[5, 7], rows.collect());
 }
 
 async fn list(arguments: &ListArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
@@ -424,6 +450,33 @@ async fn close(root: &AccountId, cycle: CycleId, client: &Client, out: &Out) -> 
     out.say(&format!("the cycle is {}: its bills are being computed", reply.state));
     out.next("give the same command again; it goes on and changes nothing that is done");
     Ok(Exit::Unavailable)
+}
+
+async fn issue(arguments: &IssueArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let IssueArguments { root, cycle } = arguments;
+    let reply = client.issue(root, *cycle).await?;
+    if out.is_json() {
+        let bills = reply.bills.iter().map(summary).collect();
+        let (root, state) = (root.to_string(), reply.state.clone());
+        out.json(&Closed { root, cycle: *cycle, state, bills, ended_grace: None });
+    } else if !reply.bills.is_empty() {
+        show_summaries(&reply.bills, out);
+    }
+    match (reply.state.as_str(), reply.bills.first()) {
+        ("issued", Some(bill)) => {
+            out.next(&format!("reckoner bills explain --root {root} --cycle {cycle} --number {}", bill.number));
+            Ok(Exit::Ok)
+        }
+        ("issued", None) => {
+            out.say(&format!("everything that {root} used in {cycle} is billed already"));
+            Ok(Exit::Ok)
+        }
+        (state, _) => {
+            out.say(&format!("the bills are {state}: they are being computed"));
+            out.next("give the same command again; it goes on and bills nothing twice");
+            Ok(Exit::Unavailable)
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -521,6 +574,7 @@ async fn explain_bill(arguments: &ExplainArguments, client: &Client, out: &Out) 
         line: arguments.line,
         form: proto::BillForm::Canonical.into(),
         freshness: None,
+        number: arguments.number.clone().unwrap_or_default(),
     };
     let reply = client.explain(request).await?;
     let bill =

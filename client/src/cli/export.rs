@@ -163,9 +163,11 @@ async fn fetch_once(
         ));
     }
     let catalogue = serde_json::from_slice(&shown.json).map_err(|error| unreadable("catalogue", error.to_string()))?;
-    let balances =
-        documents.balances.into_iter().map(|balance| Ok::<_, BadNumber>((balance.name, balance.used.parse()?)));
-    let balances = balances.collect::<Result<BTreeMap<String, Money>, _>>();
+    let balances = |all: Vec<proto::BalanceBefore>| {
+        let amounts = all.into_iter().map(|balance| Ok::<_, BadNumber>((balance.name, balance.used.parse()?)));
+        let amounts = amounts.collect::<Result<BTreeMap<String, Money>, _>>();
+        amounts.map_err(|error| unreadable("balances", error.to_string()))
+    };
     let mut bundle = Bundle {
         format: FORMAT,
         root: root.clone(),
@@ -175,7 +177,8 @@ async fn fetch_once(
         hierarchy,
         catalogue,
         contract: contract.map_err(|error| unreadable("contract", error.to_string()))?,
-        balances: balances.map_err(|error| unreadable("balances", error.to_string()))?,
+        balances: balances(documents.balances)?,
+        drawn_later: balances(documents.drawn_later)?,
         counters: Vec::new(),
         archive: hex(&documents.counters),
     };
@@ -204,6 +207,6 @@ async fn bills(
     } else {
         client.estimate(root, payer, Some(cycle), form).await?
     };
-    let bundled = |bill: &proto::Bill| Ok(BundledBill::new(bill.number.clone(), bill.status.clone(), &body_of(bill)?));
+    let bundled = |bill: &proto::Bill| Ok(BundledBill::new(bill, &body_of(bill)?));
     reply.bills.iter().map(bundled).collect()
 }

@@ -13,7 +13,6 @@ use reckoner_shard::base::problem::Problem;
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
-use reckoner_shard::billing::fold::fold;
 use reckoner_shard::billing::view::BillView;
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::contract::terms::Contract;
@@ -26,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::{Change, changes};
 use crate::error::Error;
+use crate::proto;
 
 /// First field of the file.
 pub const FORMAT: u32 = 1;
@@ -51,6 +51,9 @@ pub struct Bundle {
     /// What was used of the contract's lasting balances before the cycle.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub balances: BTreeMap<String, Money>,
+    /// What bills of later cycles drew of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drawn_later: BTreeMap<String, Money>,
     /// What all payers used, for their usage may climb the same ladders; to be read by people.
     pub counters: Vec<BundledCounter>,
     /// The same as the cluster archives it, in hexadecimal digits; this is what is folded.
@@ -66,6 +69,9 @@ pub struct BundledBill {
     pub number: String,
     /// issued or estimate.
     pub status: String,
+    /// anniversary, interim or correction; empty before it is issued.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
     /// BLAKE3 of the body, in hexadecimal digits.
     pub body_hash: String,
     /// The canonical body, in hexadecimal digits.
@@ -115,9 +121,10 @@ pub struct Documents<'a> {
 }
 
 impl BundledBill {
-    pub fn new(number: String, status: String, body: &BillBody) -> BundledBill {
+    pub fn new(bill: &proto::Bill, body: &BillBody) -> BundledBill {
         let bytes = codec::encode(body);
-        BundledBill { number, status, body_hash: hex(&codec::body_hash(&bytes)), body: hex(&bytes) }
+        let (number, status, kind) = (bill.number.clone(), bill.status.clone(), bill.kind.clone());
+        BundledBill { number, status, kind, body_hash: hex(&codec::body_hash(&bytes)), body: hex(&bytes) }
     }
 
     /// The body; an error where the bytes have another hash than is stated.
@@ -153,8 +160,13 @@ impl Bundle {
         Documents { hierarchy: &self.hierarchy, catalogue: &self.catalogue, contract: self.contract.as_ref() }
     }
 
-    /// The bills that the counters make under given documents, by payer.
+    /// The bills that the counters make at once under given documents, by payer.
     pub fn fold(&self, documents: Documents<'_>) -> Result<Vec<BillBody>, Error> {
+        self.bills(documents, &[], false)
+    }
+
+    /// The bills that the counters make beside earlier ones of the cycle.
+    fn bills(&self, documents: Documents<'_>, earlier: &[BillBody], interim: bool) -> Result<Vec<BillBody>, Error> {
         let catalogue = Catalogue::compile(documents.catalogue).map_err(|problems| said("catalogue", &problems))?;
         // A clause may name what a later catalogue has dropped; it then finds nothing, as in the cluster.
         let contract = documents.contract.map(|document| {
@@ -176,8 +188,12 @@ impl Bundle {
             contract,
             counters,
             balances: self.balances.clone(),
+            drawn_later: self.drawn_later.clone(),
+            earlier: Vec::new(),
+            interim,
+            claim: None,
         };
-        fold(&source.input()).map_err(|error| Error::invalid(error.to_string()))
+        source.bills(earlier).map_err(|error| Error::invalid(error.to_string()))
     }
 
     /// The counters as a fold takes them.
@@ -203,36 +219,48 @@ impl Bundle {
         Ok(counters.iter().map(|counter| BundledCounter::new(counter, &catalogue)).collect())
     }
 
-    /// Computes the bills again and compares. Bills that should be there and are not, or the other way round, differ.
+    /// Computes the bills again and compares. Where a payer has several of the cycle, the last is the difference of what
+    /// the counters make to those before it, which it names by their hashes: if it is equal, all of them together are.
+    /// Bills that should be there and are not, or the other way round, differ.
     pub fn verify(&self) -> Result<Vec<Verdict>, Error> {
         if self.readable()? != self.counters {
             return Err(Error::invalid(
                 "the counters that can be read are not those of the archive; export them again",
             ));
         }
+        let bodies = self.bills.iter().map(BundledBill::body).collect::<Result<Vec<_>, _>>()?;
+        let last: BTreeMap<&AccountId, usize> =
+            bodies.iter().enumerate().map(|(place, body)| (&body.payer, place)).collect();
+        let is_last = |place: usize| last[&bodies[place].payer] == place;
+        let earlier: Vec<BillBody> =
+            bodies.iter().enumerate().filter(|(place, _)| !is_last(*place)).map(|(_, body)| body.clone()).collect();
+        // Minima and shortfalls wait for the close.
+        let interim = !self.bills.is_empty() && self.bills.iter().all(|bill| bill.kind == "interim");
         let mut made: BTreeMap<AccountId, BillBody> = BTreeMap::new();
-        for body in self.fold(self.documents())? {
+        for body in self.bills(self.documents(), &earlier, interim)? {
             if self.payer.as_ref().is_none_or(|payer| *payer == body.payer) {
                 made.insert(body.payer.clone(), body);
             }
         }
+        let mut equals: BTreeMap<&AccountId, bool> = BTreeMap::new();
         let mut verdicts = Vec::with_capacity(self.bills.len());
-        for bill in &self.bills {
-            let body = bill.body()?;
-            if body.difference.is_some() {
-                return Err(Error::invalid(format!(
-                    "bill '{}' is the difference to earlier bills of {}; only whole bills can be verified",
-                    bill.number, self.cycle
-                )));
+        // The last of each payer first: it decides about those before it.
+        for (bill, body) in self.bills.iter().zip(&bodies).rev() {
+            let (payer, number) = (body.payer.clone(), bill.number.clone());
+            if let Some(equal) = equals.get(&body.payer) {
+                verdicts.push(Verdict { payer, number, equal: *equal, changes: Vec::new() });
+                continue;
             }
             let again = made.remove(&body.payer);
-            let before = serde_json::to_value(BillView::new(&body)).expect("a bill is always JSON");
+            let before = serde_json::to_value(BillView::new(body)).expect("a bill is always JSON");
             let after = again.as_ref().map(|body| serde_json::to_value(BillView::new(body)).expect("as before"));
             // The bytes decide; the fields say where they differ.
-            let equal = again.as_ref().is_some_and(|again| codec::encode(again) == codec::encode(&body));
+            let equal = again.as_ref().is_some_and(|again| codec::encode(again) == codec::encode(body));
             let changes = if equal { Vec::new() } else { changes(&before, &after.unwrap_or_default()) };
-            verdicts.push(Verdict { payer: body.payer, number: bill.number.clone(), equal, changes });
+            equals.insert(&body.payer, equal);
+            verdicts.push(Verdict { payer, number, equal, changes });
         }
+        verdicts.reverse();
         verdicts.extend(made.into_values().map(|body| Verdict {
             payer: body.payer.clone(),
             number: String::new(),

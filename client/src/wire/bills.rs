@@ -69,6 +69,12 @@ pub fn detail(body: &BillBody) -> proto::BillDetail {
             since_ns: exchange.since.0,
         }),
         pro_forma: body.pro_forma.as_ref().map(ToString::to_string).unwrap_or_default(),
+        earlier: body
+            .difference
+            .iter()
+            .flat_map(|difference| &difference.earlier)
+            .map(|hash| hash.to_vec().into())
+            .collect(),
     }
 }
 

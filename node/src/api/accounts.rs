@@ -11,6 +11,7 @@ use reckoner_client::proto::{
 };
 use reckoner_shard::account::tree::{self, Hierarchy as Tree};
 use reckoner_shard::base::id::{AccountId, ShardId};
+use reckoner_shard::base::money::Money;
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::{CycleId, Period, Timestamp};
 use reckoner_shard::billing::cycle::{Cycles, Phase, Status as CycleStatus};
@@ -149,13 +150,17 @@ impl Door {
             json: contract.document.to_vec().into(),
         };
         let archived =
-            cycle.map(|cycle| counters::archive_of(&self.0, &read.view, &root, cycle)).transpose()?.flatten();
+            cycle.map(|cycle| counters::billed_counters(&self.0, &read.view, &root, cycle)).transpose()?.flatten();
         let cycles = read.view.cycles(&root)?;
         let balances = cycle.map(|cycle| cycles.balances_before(cycle)).unwrap_or_default();
+        let drawn_later = cycle.map(|cycle| cycles.drawn_later(cycle)).unwrap_or_default();
+        let balances_out = |balances: &BTreeMap<String, Money>| {
+            balances.iter().map(|(name, used)| BalanceBefore { name: name.clone(), used: used.to_string() }).collect()
+        };
         let (view, own, name) = (read.view.clone(), tree.clone(), root.clone());
         let (hierarchy, counters) = workers::run(self.0.workers.as_ref(), move || {
             let counters = match (archived, cycle) {
-                (Some((bytes, _)), _) => bytes,
+                (Some(bytes), _) => bytes,
                 (None, Some(cycle)) => view.packed(&name, cycle)?.into(),
                 (None, None) => bytes::Bytes::new(),
             };
@@ -173,10 +178,8 @@ impl Door {
                 hash: version.hash.to_vec().into(),
             }),
             position: Some(wire::position_out(shard, read.position, self.0.meta.state().epoch())),
-            balances: balances
-                .iter()
-                .map(|(name, used)| BalanceBefore { name: name.clone(), used: used.to_string() })
-                .collect(),
+            balances: balances_out(&balances),
+            drawn_later: balances_out(&drawn_later),
         })
     }
 

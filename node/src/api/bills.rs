@@ -90,6 +90,14 @@ impl Bills for Door {
         Ok(Response::new(close::one(&self.0, &root, cycle, deadline).await?))
     }
 
+    async fn issue(&self, request: Request<CloseRequest>) -> Result<Response<CloseReply>, Status> {
+        let deadline = deadline_of(request.metadata());
+        let request = request.into_inner();
+        let root = wire::account_in(&request.root)?;
+        let cycle = wire::cycle_named(&request.cycle)?;
+        Ok(Response::new(close::extra(&self.0, &root, cycle, deadline).await?))
+    }
+
     type CloseAllStream = BoxStream<'static, Result<CloseProgress, Status>>;
 
     async fn close_all(&self, request: Request<CloseAllRequest>) -> Result<Response<Self::CloseAllStream>, Status> {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::issued;
+use super::issued::{self, Issued, Kind};
 use super::status::{Trouble, refusal_out};
 use super::wire;
 use crate::context::Context;
@@ -71,7 +71,8 @@ pub async fn one(
         };
         if is_issued(&read.view, root, cycle)? {
             let mut summaries = Vec::new();
-            for bill in issued::issued(&read.view, root)?.iter().filter(|bill| bill.cycle == cycle) {
+            let closed = |bill: &&Issued| bill.cycle == cycle && bill.kind == Kind::Anniversary;
+            for bill in issued::issued(&read.view, root)?.iter().filter(closed) {
                 summaries.push(issued::summary(context, root, bill).await?);
             }
             return Ok(out("issued", summaries));
@@ -83,11 +84,65 @@ pub async fn one(
     }
 }
 
-/// Whether the cycle before `cycle` is cut and not archived yet.
+/// Bills what is known of a cycle and has no bill yet, and waits for the bills until `deadline`.
+pub async fn extra(
+    context: &Arc<Context>,
+    root: &AccountId,
+    cycle: CycleId,
+    deadline: Instant,
+) -> Result<CloseReply, Trouble> {
+    let slot = slot_of(root.as_str());
+    let shard = reach::shard_of(context, slot)?;
+    let (mut position, claim) = loop {
+        let claim = Command::Claim { root: root.clone(), cycle, manual: true };
+        let (outcomes, position) = reach::execute(context, shard, &[claim]).await?;
+        match outcomes.into_iter().next() {
+            Some(CommandOutcome::Done(Done::Cut { index, .. })) => break (position, index),
+            // Other bills of the hierarchy are being made: their turn is a matter of moments.
+            Some(CommandOutcome::Refused(refusal))
+                if refusal.reason == Reason::CloseOldestFirst && Instant::now() < deadline =>
+            {
+                sleep(LOOK_INTERVAL).await;
+            }
+            Some(CommandOutcome::Refused(refusal)) => return Err(refusal.into()),
+            other => return Err(Trouble::unavailable(format!("the shard answered {other:?} to a claim"))),
+        }
+    };
+    loop {
+        let read = reach::read(context, shard, Some(slot), Freshness::AtLeast(position.index)).await?;
+        position = read.position.max(position);
+        let out = |state: &str, bills| CloseReply {
+            state: state.to_owned(),
+            bills,
+            grace_until_ns: None,
+            position: Some(wire::position_out(shard, position, context.meta.state().epoch())),
+        };
+        let cycles = read.view.cycles(root)?;
+        if cycles.claim.as_ref().is_none_or(|running| running.index != claim) {
+            let made = cycles.extras.iter().filter(|extra| extra.claim.index == claim).flat_map(|extra| &extra.bills);
+            let numbers: Vec<u64> = made.map(|bill| bill.number).collect();
+            let own = |bill: &&Issued| {
+                let is_extra = bill.kind != Kind::Anniversary;
+                bill.cycle == cycle && is_extra && numbers.contains(&bill.envelope.number)
+            };
+            let mut summaries = Vec::new();
+            for bill in issued::issued(&read.view, root)?.iter().filter(own) {
+                summaries.push(issued::summary(context, root, bill).await?);
+            }
+            return Ok(out("issued", summaries));
+        }
+        if Instant::now() >= deadline {
+            return Ok(out("closing", Vec::new()));
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Whether the cycle before `cycle` is cut and not archived yet, or other bills of the hierarchy are being made.
 fn is_leaving(view: &View, root: &AccountId, cycle: CycleId) -> bool {
     let Ok(cycles) = view.cycles(root) else { return false };
     let before = cycles.cut.last().filter(|before| before.cycle == cycle.previous());
-    before.is_some_and(|before| !matches!(before.phase, Phase::Archived(..)))
+    cycles.claim.is_some() || before.is_some_and(|before| !matches!(before.phase, Phase::Archived(..)))
 }
 
 fn is_issued(view: &View, root: &AccountId, cycle: CycleId) -> Result<bool, Refusal> {

@@ -68,6 +68,19 @@ pub(super) fn archive_of(
     Ok(Some((bytes.ok_or_else(|| missing("the archive"))?, catalogue.ok_or_else(|| missing("the catalogue"))?)))
 }
 
+/// The counters that the latest bills of a cycle were made of, where they are kept beside them.
+pub(super) fn billed_counters(
+    context: &Context,
+    view: &View,
+    root: &AccountId,
+    cycle: CycleId,
+) -> Result<Option<bytes::Bytes>, Trouble> {
+    let Some(hash) = view.cycles(root)?.archive_of(cycle) else { return Ok(None) };
+    let bytes = context.bills.get(Some(cycle), &hash).map_err(|error| Trouble::unavailable(error.to_string()))?;
+    let missing = || Trouble::unavailable(format!("the archive of {cycle} is not at this node yet; ask again"));
+    Ok(Some(bytes.ok_or_else(missing)?))
+}
+
 /// Joins archived counters with what came late, which is still in memory; sorted as a reader expects them.
 fn put_back(lines: &mut Vec<UsageLine>, bytes: &[u8], catalogue: &Catalogue) -> Result<(), Trouble> {
     let counters = read_archive(bytes, catalogue).map_err(Trouble::unavailable)?;

@@ -9,7 +9,7 @@ use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::billing::bill::{BillBody, Line, Source};
 use serde_json::Value;
 
-use super::issued::{self, Issued};
+use super::issued::{self, Issued, Kind};
 use super::status::Trouble;
 use super::wire;
 use crate::context::Context;
@@ -23,8 +23,20 @@ pub async fn explain(context: &Arc<Context>, request: ExplainRequest) -> Result<
     let cycle = wire::cycle_in(&request.cycle)?;
     let (shard, read) = wire::read_of(context, &root, request.freshness).await?;
     let issued = issued::issued(&read.view, &root)?;
-    let of_cycle = issued.into_iter().filter(|bill| cycle == Some(bill.cycle));
-    let issued = choose(of_cycle.collect(), &root, &request.payer, |bill: &Issued| bill.envelope.payer.as_str())?;
+    let wanted = |bill: &Issued| match request.number.as_str() {
+        "" => cycle == Some(bill.cycle),
+        number => number == issued::number_of(&bill.envelope),
+    };
+    let mut found: Vec<Issued> = issued.into_iter().filter(wanted).collect();
+    if found.is_empty() && !request.number.is_empty() {
+        let detail = format!("'{root}' has no bill {}; list its bills", request.number);
+        return Err(Refusal::new(Reason::NotFound, detail).into());
+    }
+    // Of several bills of a payer that of the close, else the latest.
+    found.sort_by_key(|bill| (bill.kind != Kind::Anniversary, std::cmp::Reverse(bill.envelope.number)));
+    let mut payers = BTreeSet::new();
+    found.retain(|bill| payers.insert(bill.envelope.payer.clone()));
+    let issued = choose(found, &root, &request.payer, |bill: &Issued| bill.envelope.payer.as_str())?;
     let (body, bill) = match issued {
         Some(issued) => {
             let body = issued::body_of(context, &issued).await?;

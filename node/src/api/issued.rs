@@ -9,20 +9,41 @@ use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
-use reckoner_shard::billing::cycle::{CutCycle, IssuedBill, Phase};
+use reckoner_shard::billing::cycle::IssuedBill;
 use reckoner_shard::billing::pro_forma::{of_group, terms_of};
 use reckoner_shard::machine::query::{FoldSource, NoSource, View};
 
 use super::status::Trouble;
 use crate::context::Context;
-use crate::data::billing;
+use crate::data::billing::{self, Wanted};
 use crate::data::shard::Read;
 use crate::workers;
 
 /// A bill that has its number.
 pub struct Issued {
     pub cycle: CycleId,
+    pub kind: Kind,
     pub envelope: IssuedBill,
+}
+
+/// What made a bill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The close of its cycle.
+    Anniversary,
+    Interim,
+    Correction,
+}
+
+impl Kind {
+    /// As it is called on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Anniversary => "anniversary",
+            Kind::Interim => "interim",
+            Kind::Correction => "correction",
+        }
+    }
 }
 
 /// The number of a bill as people write it: the payer and a count.
@@ -30,15 +51,21 @@ pub fn number_of(bill: &IssuedBill) -> String {
     format!("{}-{:04}", bill.payer, bill.number)
 }
 
-/// The issued bills of a hierarchy, oldest cycle first, then by payer and currency.
+/// The issued bills of a hierarchy, oldest cycle first, in a cycle interim bills first and corrections last, then by payer
+/// and currency.
 pub fn issued(view: &View, root: &AccountId) -> Result<Vec<Issued>, Refusal> {
-    let of = |cut: &CutCycle| match &cut.phase {
-        Phase::Issued(bills) | Phase::Archived(bills, _) => {
-            bills.iter().map(|bill| Issued { cycle: cut.cycle, envelope: bill.clone() }).collect()
-        }
-        Phase::Closing | Phase::Closed(_) => Vec::new(),
-    };
-    Ok(view.cycles(root)?.cut.iter().flat_map(of).collect())
+    let cycles = view.cycles(root)?;
+    let all = cycles.cut.iter().map(|cut| cut.cycle).chain([cycles.open]);
+    let of = |cycle: CycleId| cycles.bills_of(cycle).map(move |(claim, bill)| (cycle, claim, bill));
+    let issued = all.flat_map(of).map(|(cycle, claim, bill)| {
+        let kind = match claim.map(|claim| claim.interim) {
+            None => Kind::Anniversary,
+            Some(true) => Kind::Interim,
+            Some(false) => Kind::Correction,
+        };
+        Issued { cycle, kind, envelope: bill.clone() }
+    });
+    Ok(issued.collect())
 }
 
 /// The pro forma bill of a billing group as of now.
@@ -75,9 +102,10 @@ pub async fn estimate(
     cycle: Option<CycleId>,
 ) -> Result<Vec<BillBody>, Trouble> {
     let source = source_of(context, read, root, cycle).await?;
-    let folded = workers::run(context.workers.as_ref(), move || billing::bodies(&source)).await;
+    let bills = context.bills.clone();
+    let folded = workers::run(context.workers.as_ref(), move || billing::bodies(&source, bills.as_ref())).await;
     let folded = folded.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
-    let bodies = folded.map_err(|error| Trouble::Broken { message: error.to_string() })?;
+    let bodies = folded.map_err(|message| Trouble::Broken { message })?;
     Ok(bodies.into_iter().filter(|body| payer.is_empty() || body.payer.as_str() == payer).collect())
 }
 
@@ -92,7 +120,7 @@ async fn source_of(
         Some(cycle) => cycle,
         None => read.view.cycles(root)?.open,
     };
-    billing::source(context, &read.view, root, cycle).await.map_err(|why| match why {
+    billing::source(context, &read.view, root, cycle, Wanted::Now).await.map_err(|why| match why {
         NoSource::Refused(refusal) => Trouble::Refused(refusal),
         NoSource::BlobMissing(_) => Trouble::unavailable(why.to_string()),
     })
@@ -117,6 +145,7 @@ pub fn issued_out(body: &BillBody, bill: &Issued, form: BillForm) -> Bill {
     Bill {
         number: number_of(envelope),
         status: "issued".to_owned(),
+        kind: bill.kind.name().to_owned(),
         issued_at_ns: Some(envelope.issued_at.0),
         previous_hash: if first { bytes::Bytes::new() } else { envelope.previous.to_vec().into() },
         ..out::bill(body, form)
@@ -137,6 +166,7 @@ pub async fn summary(context: &Arc<Context>, root: &AccountId, bill: &Issued) ->
         payer: bill.envelope.payer.to_string(),
         currency: bill.envelope.currency.to_string(),
         cycle: bill.cycle.to_string(),
+        kind: bill.kind.name().to_owned(),
         status: "issued".to_owned(),
         payable: body.payable.to_string(),
         lines: body.lines.len() as u32,

@@ -1,4 +1,4 @@
-//! Folding cut cycles, on every replica: from the frozen counters to bill bodies on disk, and their hashes. Done on
+//! Folding cut and claimed cycles, on every replica: from the frozen counters to bill bodies on disk, and their hashes. Done on
 //! workers, outside the shard's actor; what is agreed on is compared here before the machine records it. Every step is
 //! safe to repeat: a fold is a function of what the cut froze, and bodies are kept under their own hashes.
 
@@ -14,9 +14,8 @@ use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::{BillBody, postings};
 use reckoner_shard::billing::codec;
 use reckoner_shard::billing::cycle::{BillHash, Phase, Status};
-use reckoner_shard::billing::fold::fold;
-use reckoner_shard::billing::input::FoldError;
-use reckoner_shard::machine::command::BilledRoot;
+use reckoner_shard::machine::claims::Known;
+use reckoner_shard::machine::command::{BilledRoot, Claimed};
 use reckoner_shard::machine::query::{FoldSource, NoSource, View};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -30,12 +29,15 @@ pub type Folded = Result<Arc<BilledRoot>, String>;
 
 type Running = watch::Receiver<Option<Folded>>;
 
+/// What is folded: a cut cycle, or the claim at an entry.
+type Bill = (AccountId, CycleId, Option<u64>);
+
 /// The folds of one shard on this replica.
 #[derive(Clone)]
 pub struct Folds {
     shard: ShardId,
     context: Arc<Context>,
-    running: Arc<Mutex<BTreeMap<(AccountId, CycleId), Running>>>,
+    running: Arc<Mutex<BTreeMap<Bill, Running>>>,
     /// One waiter a running fold, so as many as cycles that are cut.
     flushes: mpsc::UnboundedSender<Flushed>,
 }
@@ -47,14 +49,15 @@ impl Folds {
         Self { shard, context: context.clone(), running: Arc::default(), flushes }
     }
 
-    /// Begins the fold of a cut cycle unless it was begun; the result comes through the receiver.
+    /// Begins the fold of a cut or claimed cycle unless it was begun; the result comes through the receiver.
     pub fn ensure(&self, view: &Arc<View>, root: &AccountId, cycle: CycleId) -> Running {
         let mut running = self.running.lock();
-        if let Some(begun) = running.get(&(root.clone(), cycle)) {
+        let bill = (root.clone(), cycle, view.claim_of(root, cycle).map(|claim| claim.index));
+        if let Some(begun) = running.get(&bill) {
             return begun.clone();
         }
         let (done, result) = watch::channel(None);
-        running.insert((root.clone(), cycle), result.clone());
+        running.insert(bill, result.clone());
         let (folds, view, root) = (self.clone(), view.clone(), root.clone());
         tokio::spawn(async move {
             let folded = folds.fold(view, &root, cycle).await;
@@ -68,16 +71,12 @@ impl Folds {
 
     /// What is known of the fold of a cut cycle, begun now where it was not; `None` while it runs or before the cut.
     pub fn so_far(&self, view: &Arc<View>, root: &AccountId, cycle: CycleId) -> Option<Folded> {
-        if is_closing(view, root, cycle) {
-            return self.ensure(view, root, cycle).borrow().clone();
-        }
-        let running = self.running.lock();
-        running.get(&(root.clone(), cycle)).and_then(|running| running.borrow().clone())
+        is_due(view, root, cycle).then(|| self.ensure(view, root, cycle).borrow().clone()).flatten()
     }
 
-    /// Lets go of a result that is recorded.
+    /// Lets go of results that are recorded.
     pub fn forget(&self, root: &AccountId, cycle: CycleId) {
-        self.running.lock().remove(&(root.clone(), cycle));
+        self.running.lock().retain(|(own, of, _), _| (own, *of) != (root, cycle));
     }
 
     /// Waits for this replica's own fold and compares it with what is about to be recorded.
@@ -85,7 +84,9 @@ impl Folds {
     /// # Errors
     /// The two differ, or there is no fold: this replica must stop.
     pub async fn compare(&self, view: &Arc<View>, agreed: &BilledRoot) -> Result<(), String> {
-        if !is_closing(view, &agreed.root, agreed.cycle) {
+        let claim = view.claim_of(&agreed.root, agreed.cycle).map(|claim| claim.index);
+        let is_it = claim == agreed.claim.as_ref().map(|claim| claim.index);
+        if !is_it || !is_due(view, &agreed.root, agreed.cycle) {
             // Recorded before, or refused by the machine.
             return Ok(());
         }
@@ -156,9 +157,9 @@ impl Folds {
     }
 
     async fn fold(&self, view: Arc<View>, root: &AccountId, cycle: CycleId) -> Folded {
-        let source = source(&self.context, &view, root, cycle).await.map_err(|why| why.to_string())?;
+        let source = source(&self.context, &view, root, cycle, Wanted::Due).await.map_err(|why| why.to_string())?;
         let bills = self.context.bills.clone();
-        let stored = workers::run(self.context.workers.as_ref(), move || store(&source, bills.as_ref()));
+        let stored = workers::run(self.context.workers.as_ref(), move || store(source, bills.as_ref()));
         let stored = stored.await.map_err(|lost| lost.to_string())??;
         self.flushed().await?;
         Ok(Arc::new(stored))
@@ -196,8 +197,18 @@ async fn flush_for_all(
     }
 }
 
-fn is_closing(view: &View, root: &AccountId, cycle: CycleId) -> bool {
-    view.cycle_status(root, cycle) == Ok(Status::Closing)
+/// Whether bills of the cycle are to be made.
+fn is_due(view: &View, root: &AccountId, cycle: CycleId) -> bool {
+    view.cycle_status(root, cycle) == Ok(Status::Closing) || view.claim_of(root, cycle).is_some()
+}
+
+/// What of a cycle is to be folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// What was cut or claimed.
+    Due,
+    /// What is known now.
+    Now,
 }
 
 /// The input of a fold, once every catalogue that it needs is compiled here.
@@ -206,11 +217,11 @@ pub async fn source(
     view: &Arc<View>,
     root: &AccountId,
     cycle: CycleId,
+    wanted: Wanted,
 ) -> Result<FoldSource, NoSource> {
     loop {
-        let (asked, catalogues, root) = (view.clone(), context.catalogues.clone(), root.clone());
-        let gathered =
-            workers::run(context.workers.as_ref(), move || asked.fold_source(&root, cycle, catalogues.as_ref()));
+        let (asked, here, root) = (view.clone(), context.clone(), root.clone());
+        let gathered = workers::run(context.workers.as_ref(), move || gather(&here, &asked, &root, cycle, wanted));
         match gathered.await {
             Ok(Err(NoSource::BlobMissing(hash))) => {
                 reach::catalogue(context, &hash).await.map_err(|_| NoSource::BlobMissing(hash))?;
@@ -223,24 +234,67 @@ pub async fn source(
     }
 }
 
-/// The bills of a source: the one function behind estimate and close.
-pub fn bodies(source: &FoldSource) -> Result<Vec<BillBody>, FoldError> {
-    fold(&source.input())
+fn gather(
+    context: &Context,
+    view: &View,
+    root: &AccountId,
+    cycle: CycleId,
+    wanted: Wanted,
+) -> Result<FoldSource, NoSource> {
+    let hash = view.archive_hash(root, cycle);
+    let missing = |why: String| Refusal::new(Reason::ResourceExhausted, format!("the archive of {cycle}: {why}"));
+    let read = |hash| match context.bills.get(Some(cycle), &hash) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(missing("it is not at this node yet; ask again".to_owned())),
+        Err(error) => Err(missing(error.to_string())),
+    };
+    let archive = hash.map(read).transpose()?;
+    let is_claimed = wanted == Wanted::Due && view.claim_of(root, cycle).is_some();
+    let what = match (is_claimed, archive.as_deref()) {
+        (true, archive) => Known::Claimed(archive),
+        (false, Some(archive)) => Known::WithLate(archive),
+        (false, None) => Known::OnTime,
+    };
+    view.known_source(root, cycle, context.catalogues.as_ref(), what)
 }
 
-/// Folds and puts the bodies; a flush must follow before their hashes are told to anybody.
-fn store(source: &FoldSource, bills: &dyn BillStore) -> Result<BilledRoot, String> {
-    let bodies = bodies(source).map_err(|error| error.to_string())?;
+/// The bills of a source: the one function behind estimates and everything that is issued.
+///
+/// # Errors
+/// The fold's, or an earlier bill of the cycle that is not on this node's disk.
+pub fn bodies(source: &FoldSource, bills: &dyn BillStore) -> Result<Vec<BillBody>, String> {
+    let mut earlier = Vec::with_capacity(source.earlier.len());
+    for bill in &source.earlier {
+        let named = |why: String| format!("bill {} of {}: {why}", hex(&bill.body_hash), source.cycle);
+        let bytes = bills.get(Some(source.cycle), &bill.body_hash).map_err(|error| named(error.to_string()))?;
+        let bytes = bytes.ok_or_else(|| named("it is not at this node yet".to_owned()))?;
+        earlier.push(codec::decode(&bytes).map_err(|error| named(error.to_string()))?);
+    }
+    source.bills(&earlier).map_err(|error| error.to_string())
+}
+
+/// Folds and puts the bodies, of a claim its counters too; a flush must follow before their hashes are told to anybody.
+fn store(source: FoldSource, bills: &dyn BillStore) -> Result<BilledRoot, String> {
+    let bodies = bodies(&source, bills)?;
+    let (root, cycle) = (source.hierarchy.root.clone(), source.cycle);
+    let put = |hash: &Hash, bytes| bills.put(Some(cycle), hash, bytes).map_err(|error| error.to_string());
     let mut hashes = Vec::with_capacity(bodies.len());
     for body in &bodies {
         let bytes = Bytes::from(codec::encode(body));
         let body_hash = codec::body_hash(&bytes);
-        bills.put(Some(body.cycle), &body_hash, bytes).map_err(|error| error.to_string())?;
+        put(&body_hash, bytes)?;
         hashes.push(BillHash { payer: body.payer.clone(), currency: body.currency, body_hash });
     }
     hashes.sort();
-    let root = source.hierarchy.root.clone();
-    Ok(BilledRoot { root, cycle: source.cycle, bills: hashes, postings: postings(&bodies) })
+    let claim = match source.claim {
+        None => None,
+        Some((index, archive)) => {
+            let hash = *blake3::hash(&archive).as_bytes();
+            put(&hash, archive.into())?;
+            Some(Claimed { index, archive: hash })
+        }
+    };
+    Ok(BilledRoot { root, cycle, bills: hashes, postings: postings(&bodies), claim })
 }
 
 /// Everything in the BillStore that a state names: bodies of bills and archives, each under its own hash.
@@ -248,6 +302,10 @@ pub fn contents_of(view: &View) -> Vec<Hash> {
     let mut contents = Vec::new();
     for (_, root) in view.roots() {
         let Ok(cycles) = view.cycles(root) else { continue };
+        for extra in &cycles.extras {
+            contents.extend(extra.bills.iter().map(|bill| bill.body_hash));
+            contents.push(extra.archive);
+        }
         for cut in &cycles.cut {
             match &cut.phase {
                 Phase::Closing => (),
@@ -282,6 +340,10 @@ pub fn digest(billed: &BilledRoot) -> Hash {
     for posting in &billed.postings {
         text(&posting.balance);
         text(&posting.amount.to_string());
+    }
+    if let Some(claim) = &billed.claim {
+        text(&claim.index.to_string());
+        text(&hex(&claim.archive));
     }
     *hasher.finalize().as_bytes()
 }

@@ -128,6 +128,7 @@ impl Ticking {
             let (root, cycle) = (due.root, due.cycle);
             match due.step {
                 DueStep::Cut => commands.push(Command::Cut { root, cycle, manual: false }),
+                DueStep::Correct => commands.push(Command::Claim { root, cycle, manual: false }),
                 DueStep::Bill => to_bill.push((root, cycle)),
                 DueStep::Issue => commands.push(Command::Issue { root, cycle }),
                 DueStep::Archive => to_archive.push((root, cycle)),

@@ -97,6 +97,7 @@ impl Case {
             contract: self.contract.as_ref(),
             counters: counters.collect(),
             balances: self.balances.clone(),
+            drawn_later: BTreeMap::new(),
             interim: self.interim,
             settled: BTreeMap::new(),
         };

@@ -100,6 +100,36 @@ pub struct CutCycle {
     pub phase: Phase,
 }
 
+/// What is being billed outside a close.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub cycle: CycleId,
+    /// The entry that fixed what is known; it names the claim.
+    pub index: u64,
+    pub at: Timestamp,
+    /// The cycle still counts.
+    pub interim: bool,
+    pub inputs: Inputs,
+}
+
+/// The bills of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extra {
+    pub claim: Claim,
+    pub bills: Vec<IssuedBill>,
+    pub postings: Vec<Posting>,
+    /// Of the counters of the whole cycle as they were claimed.
+    pub archive: Hash,
+}
+
+/// Usage of an archived cycle that no bill has yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Late {
+    pub records: u64,
+    /// A later cycle was closed since, so that its correction is due.
+    pub due: bool,
+}
+
 /// A payer's bills so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
@@ -118,6 +148,11 @@ pub struct Cycles {
     pub cut: Vec<CutCycle>,
     pub chains: BTreeMap<AccountId, Chain>,
     pub balances: BTreeMap<String, Money>,
+    /// What is being billed outside a close: one thing at a time.
+    pub claim: Option<Claim>,
+    /// Oldest first.
+    pub extras: Vec<Extra>,
+    pub late: BTreeMap<CycleId, Late>,
 }
 
 /// Who asks for a cut, and when.
@@ -139,13 +174,22 @@ pub struct Step<T> {
 
 impl Cycles {
     pub fn new(first: CycleId) -> Cycles {
-        Cycles { first, open: first, cut: Vec::new(), chains: BTreeMap::new(), balances: BTreeMap::new() }
+        Cycles {
+            first,
+            open: first,
+            cut: Vec::new(),
+            chains: BTreeMap::new(),
+            balances: BTreeMap::new(),
+            claim: None,
+            extras: Vec::new(),
+            late: BTreeMap::new(),
+        }
     }
 
     /// What was used of each balance before a cycle: what is recorded, less what the cycle itself and later ones posted.
     pub fn balances_before(&self, cycle: CycleId) -> BTreeMap<String, Money> {
         let mut balances = self.balances.clone();
-        for posting in self.cut.iter().rev().take_while(|cut| cut.cycle >= cycle).flat_map(|cut| &cut.postings) {
+        for posting in self.postings_from(cycle) {
             if let Some(balance) = balances.get_mut(&posting.balance) {
                 // It was added to this very balance, so it can be taken off.
                 *balance = balance.checked_sub(posting.amount).unwrap_or_default();
@@ -207,6 +251,7 @@ impl Cycles {
         };
         self.cut.push(done.clone());
         self.open = cycle.next();
+        self.late.values_mut().for_each(|late| late.due = true);
         Ok(Step { now: done, changed: true })
     }
 
@@ -233,6 +278,10 @@ impl Cycles {
             let detail = format!("cycle {} is still being billed and archived; try again after it", before.cycle);
             return refuse(Reason::CloseOldestFirst, detail);
         }
+        if let Some(claim) = &self.claim {
+            let detail = format!("bills of cycle {} are being made; try again after them", claim.cycle);
+            return refuse(Reason::CloseOldestFirst, detail);
+        }
         if asked.manual {
             return Ok(());
         }
@@ -248,14 +297,7 @@ impl Cycles {
 
     /// Records the agreed bills of a cut cycle, sorted by (payer, currency), and posts balances.
     pub fn billed(&mut self, cycle: CycleId, bills: &[BillHash], postings: &[Posting]) -> Result<bool, Refusal> {
-        if bills.len() > BILLS_PER_CYCLE_MAX {
-            let detail = format!("{} bills of one cycle, at most {BILLS_PER_CYCLE_MAX} are kept", bills.len());
-            return Err(Refusal::new(Reason::LimitReached, detail));
-        }
-        if !bills.is_sorted_by(|one, next| (&one.payer, one.currency) < (&next.payer, next.currency)) {
-            let detail = format!("the bills of cycle {cycle} are not sorted by payer and currency, once each");
-            return Err(Refusal::new(Reason::InvalidDocument, detail));
-        }
+        check_bills(cycle, bills)?;
         let Some(cut) = self.find(cycle) else {
             let detail = format!("cycle {cycle} is not cut, so it has no bills yet; close it first");
             return Err(Refusal::new(Reason::CycleNotOpen, detail));
@@ -263,7 +305,9 @@ impl Cycles {
         let recorded: Option<Vec<BillHash>> = match &cut.phase {
             Phase::Closing => None,
             Phase::Closed(bills) => Some(bills.clone()),
-            Phase::Issued(issued) | Phase::Archived(issued, _) => Some(issued.iter().map(content_of).collect()),
+            Phase::Issued(issued) | Phase::Archived(issued, _) => {
+                Some(issued.iter().map(IssuedBill::content).collect())
+            }
         };
         if let Some(recorded) = recorded {
             if recorded == bills && cut.postings == postings {
@@ -272,18 +316,7 @@ impl Cycles {
             let detail = format!("cycle {cycle} is closed with other bills; a closed bill never changes");
             return Err(Refusal::new(Reason::CycleClosed, detail));
         }
-        let mut balances = self.balances.clone();
-        for posting in postings {
-            let balance = balances.entry(posting.balance.clone()).or_default();
-            *balance = balance.checked_add(posting.amount).ok_or_else(|| {
-                let detail = format!("balance '{}' would pass what can be counted", posting.balance);
-                Refusal::new(Reason::InvalidValue, detail)
-            })?;
-        }
-        if balances.len() > BALANCES_MAX {
-            let detail = format!("{} balances, at most {BALANCES_MAX} are kept of one hierarchy", balances.len());
-            return Err(Refusal::new(Reason::LimitReached, detail));
-        }
+        let balances = self.posted(postings)?;
         self.balances = balances;
         let cut = self.find_mut(cycle).expect("the cycle was found just before");
         cut.postings = postings.to_vec();
@@ -303,11 +336,43 @@ impl Cycles {
                 return Err(Refusal::new(Reason::CycleNotOpen, detail));
             }
         };
+        let issued = self.numbered(&bills, stamp);
+        let cut = self.find_mut(cycle).expect("the cycle was found just before");
+        cut.phase = Phase::Issued(issued.clone());
+        Ok(Step { now: issued, changed: true })
+    }
+
+    /// What bills of a cycle and of later ones posted.
+    pub(super) fn postings_from(&self, cycle: CycleId) -> impl Iterator<Item = &Posting> {
+        let cut = self.cut.iter().rev().take_while(move |cut: &&CutCycle| cut.cycle >= cycle);
+        let extras = self.extras.iter().filter(move |extra| extra.claim.cycle >= cycle);
+        cut.flat_map(|cut| &cut.postings).chain(extras.flat_map(|extra| &extra.postings))
+    }
+
+    /// Balances with what bills post; refused beyond what can be counted or kept.
+    pub(super) fn posted(&self, postings: &[Posting]) -> Result<BTreeMap<String, Money>, Refusal> {
+        let mut balances = self.balances.clone();
+        for posting in postings {
+            let balance = balances.entry(posting.balance.clone()).or_default();
+            *balance = balance.checked_add(posting.amount).ok_or_else(|| {
+                let detail = format!("balance '{}' would pass what can be counted", posting.balance);
+                Refusal::new(Reason::InvalidValue, detail)
+            })?;
+        }
+        if balances.len() > BALANCES_MAX {
+            let detail = format!("{} balances, at most {BALANCES_MAX} are kept of one hierarchy", balances.len());
+            return Err(Refusal::new(Reason::LimitReached, detail));
+        }
+        Ok(balances)
+    }
+
+    /// Bills with their envelopes: each the next of its payer.
+    pub(super) fn numbered(&mut self, bills: &[BillHash], stamp: Timestamp) -> Vec<IssuedBill> {
         let mut issued = Vec::with_capacity(bills.len());
         for bill in bills {
             let chain = self.chains.entry(bill.payer.clone()).or_default();
             let mut next = IssuedBill {
-                payer: bill.payer,
+                payer: bill.payer.clone(),
                 currency: bill.currency,
                 body_hash: bill.body_hash,
                 number: chain.count + 1,
@@ -319,9 +384,7 @@ impl Cycles {
             *chain = Chain { count: next.number, last: next.hash };
             issued.push(next);
         }
-        let cut = self.find_mut(cycle).expect("the cycle was found just before");
-        cut.phase = Phase::Issued(issued.clone());
-        Ok(Step { now: issued, changed: true })
+        issued
     }
 
     /// Records that every replica keeps the counters elsewhere.
@@ -347,8 +410,24 @@ impl Cycles {
     }
 }
 
-fn content_of(issued: &IssuedBill) -> BillHash {
-    BillHash { payer: issued.payer.clone(), currency: issued.currency, body_hash: issued.body_hash }
+impl IssuedBill {
+    /// What it says, without its envelope.
+    pub fn content(&self) -> BillHash {
+        BillHash { payer: self.payer.clone(), currency: self.currency, body_hash: self.body_hash }
+    }
+}
+
+/// Bills of one cycle come sorted by (payer, currency), once each, and are not too many.
+pub(super) fn check_bills(cycle: CycleId, bills: &[BillHash]) -> Result<(), Refusal> {
+    if bills.len() > BILLS_PER_CYCLE_MAX {
+        let detail = format!("{} bills of one cycle, at most {BILLS_PER_CYCLE_MAX} are kept", bills.len());
+        return Err(Refusal::new(Reason::LimitReached, detail));
+    }
+    if !bills.is_sorted_by(|one, next| (&one.payer, one.currency) < (&next.payer, next.currency)) {
+        let detail = format!("the bills of cycle {cycle} are not sorted by payer and currency, once each");
+        return Err(Refusal::new(Reason::InvalidDocument, detail));
+    }
+    Ok(())
 }
 
 /// Hash of a bill, envelope and body: what the payer's next bill names. Everything but `hash` itself goes in.

@@ -4,11 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use super::bill::{BalanceChange, BillBody, Counted, Difference, Item, Line, Source, Tier};
+use super::bill::{
+    BalanceChange, BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, Source, Tier,
+};
 use super::codec::{body_hash, encode};
-use super::input::FoldError;
-use crate::base::id::SkuId;
+use super::input::{FoldError, FoldInput};
+use crate::base::id::{AccountId, SkuId};
 use crate::base::money::{Money, Quantity, Rate};
+use crate::contract::currency::Exchange;
 use crate::pricing::order::Stage;
 use crate::usage::series::SeriesKey;
 
@@ -30,6 +33,61 @@ struct Numbers {
     base: Money,
     quantity: Option<Quantity>,
     amount: Money,
+}
+
+/// How a cycle's bills were converted so far, by payer: a further bill is converted in the same way.
+pub fn settled<'b>(earlier: impl IntoIterator<Item = &'b BillBody>) -> BTreeMap<AccountId, Option<Exchange>> {
+    earlier.into_iter().map(|body| (body.payer.clone(), body.exchange.clone())).collect()
+}
+
+/// The bills of a cycle that has bills already, by payer: what the fold over everything known adds to them. A payer
+/// whose bills do not change has one without lines.
+pub fn further(
+    input: &FoldInput<'_>,
+    mut bodies: Vec<BillBody>,
+    earlier: &[BillBody],
+) -> Result<Vec<BillBody>, FoldError> {
+    // Usage that was billed and then taken back altogether leaves no bill, but what was booked has to be taken back.
+    for billed in earlier {
+        if let Err(place) = bodies.binary_search_by(|body| body.payer.cmp(&billed.payer)) {
+            bodies.insert(place, nothing_left(billed, input));
+        }
+    }
+    let of = |body: &BillBody| earlier.iter().filter(|own| own.payer == body.payer).cloned().collect::<Vec<_>>();
+    let add = |body: BillBody| match of(&body).as_slice() {
+        [] => Ok(body),
+        own => difference(&body, own, input.interim),
+    };
+    bodies.into_iter().map(add).collect()
+}
+
+/// The bill of a payer that nothing is left to be billed to.
+fn nothing_left(billed: &BillBody, input: &FoldInput<'_>) -> BillBody {
+    let catalogue = input.catalogue;
+    let contract = input.contract.filter(|contract| contract.is_in_force(billed.cycle));
+    BillBody {
+        root: billed.root.clone(),
+        payer: billed.payer.clone(),
+        pro_forma: None,
+        currency: billed.currency,
+        exchange: billed.exchange.clone(),
+        cycle: billed.cycle,
+        catalogue: CatalogueVersion {
+            name: catalogue.name.clone(),
+            effective: catalogue.effective,
+            hash: catalogue.hash,
+        },
+        contract: contract.map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
+        stages: contract.and_then(|contract| contract.stages.as_ref()).unwrap_or(&catalogue.stages).clone(),
+        difference: None,
+        balances: Vec::new(),
+        items: Vec::new(),
+        pools: Vec::new(),
+        lines: Vec::new(),
+        unpriced: Vec::new(),
+        total: Money::ZERO,
+        payable: Money::ZERO,
+    }
 }
 
 /// What `now`, the fold over everything known, adds to the earlier bills of the same payer and cycle, oldest first.

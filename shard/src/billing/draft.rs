@@ -130,6 +130,8 @@ pub struct Terms<'a> {
     pub quantities: &'a [i128],
     /// What was used of the contract's balances when the cycle began.
     pub balances: &'a BTreeMap<String, Money>,
+    /// What bills of later cycles drew of them.
+    pub drawn_later: &'a BTreeMap<String, Money>,
     /// Minima and shortfalls wait for the bill that closes the cycle.
     pub interim: bool,
 }
@@ -316,6 +318,13 @@ impl<'a> Terms<'a> {
     /// What was used of a balance when the cycle began.
     pub fn used_of(&self, balance: &str) -> Money {
         self.balances.get(balance).copied().unwrap_or_default()
+    }
+
+    /// What is left of an amount that is drawn from: bills of later cycles may have drawn of it before a correction.
+    /// `None` on overflow.
+    pub fn left_of(&self, balance: &str, amount: Money) -> Option<Money> {
+        let later = self.drawn_later.get(balance).copied().unwrap_or_default();
+        amount.checked_sub(self.used_of(balance))?.checked_sub(later)
     }
 
     /// Who pays for an account; the payer of the root where it is not named or not known.

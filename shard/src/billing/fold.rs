@@ -49,6 +49,7 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
             counters: &counters,
             quantities: &charged.quantities,
             balances: &input.balances,
+            drawn_later: &input.drawn_later,
             interim: input.interim,
         };
         for stage in stages.iter().filter(|stage| !matches!(stage, Stage::Usage | Stage::Rounding)) {

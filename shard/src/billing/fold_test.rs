@@ -334,6 +334,7 @@ fn strangers_have_no_bill() {
         contract: None,
         counters,
         balances,
+        drawn_later: BTreeMap::new(),
         interim: false,
         settled: BTreeMap::new(),
     };

@@ -24,6 +24,8 @@ pub struct FoldInput<'a> {
     pub counters: Vec<Counter<'a>>,
     /// What was used of the contract's lasting balances before the cycle.
     pub balances: BTreeMap<String, Money>,
+    /// What bills of later cycles drew of them already: gone for what can be drawn now, no matter to what is only counted.
+    pub drawn_later: BTreeMap<String, Money>,
     /// The bill is made while the cycle still counts: minima and shortfalls wait for the one that closes it (BILLING.md
     /// decision 16). An estimate is not such a bill.
     pub interim: bool,

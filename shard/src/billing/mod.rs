@@ -4,6 +4,7 @@
 pub mod attribute;
 pub mod bill;
 pub mod blend;
+pub mod claim;
 mod climb;
 pub mod codec;
 mod convert;

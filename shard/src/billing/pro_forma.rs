@@ -38,6 +38,7 @@ pub fn of_group(input: &FoldInput<'_>, own: &ProForma) -> Result<Option<BillBody
         contract: Some(&own.terms),
         counters: input.counters.iter().filter(is_member).copied().collect(),
         balances: Default::default(),
+        drawn_later: Default::default(),
         settled: Default::default(),
         ..*input
     };

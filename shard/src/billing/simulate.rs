@@ -3,19 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use super::bill::{BillBody, CatalogueVersion, ContractVersion};
-use super::difference::difference;
+use super::bill::BillBody;
+use super::difference::{further, settled};
 use super::fold::fold;
 use super::input::{Counter, FoldError, FoldInput};
 use super::pro_forma::pro_forma;
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::Hierarchy;
-use crate::base::id::AccountId;
 use crate::base::money::{Money, Quantity, print_scaled};
 use crate::base::problem::Problem;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, DAY, HOUR};
-use crate::contract::currency::Exchange;
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
 use crate::pricing::catalogue::{Catalogue, MeterError, MeterIndex, check_correction, counted_of};
@@ -33,7 +31,7 @@ pub struct Simulation<'a> {
     pub records: &'a [UsageRecord],
     pub cycle: CycleId,
     /// Bills that were issued already, oldest first, of any payer. Of those of the cycle the result is the difference;
-    /// those of earlier cycles say what was used of lasting balances.
+    /// those of other cycles say what was used of lasting balances.
     pub billed: &'a [BillBody],
     /// Whether the cycle still counts: minima and shortfalls then wait, and a difference says so.
     pub interim: bool,
@@ -124,68 +122,24 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         catalogue: &catalogue,
         contract: contract.as_ref(),
         counters: counters.collect(),
-        balances: used_before(simulation).map_err(SimulateError::Fold)?,
+        balances: used(simulation, |cycle| cycle < simulation.cycle).map_err(SimulateError::Fold)?,
+        drawn_later: used(simulation, |cycle| cycle > simulation.cycle).map_err(SimulateError::Fold)?,
         interim: simulation.interim,
-        settled: settled(simulation.billed, simulation.cycle),
+        settled: settled(simulation.billed.iter().filter(|billed| billed.cycle == simulation.cycle)),
     };
     simulated.pro_forma = pro_forma(&input)?;
-    let mut bodies = fold(&input)?;
-    // Usage that was billed and then taken back altogether leaves no bill, but what was booked has to be taken back.
-    for billed in simulation.billed.iter().filter(|billed| billed.cycle == simulation.cycle) {
-        if let Err(place) = bodies.binary_search_by(|body| body.payer.cmp(&billed.payer)) {
-            bodies.insert(place, nothing_left(billed, &catalogue, contract.as_ref()));
-        }
-    }
-    for body in bodies {
-        let same = |billed: &&BillBody| billed.payer == body.payer && billed.cycle == body.cycle;
-        let earlier: Vec<BillBody> = simulation.billed.iter().filter(same).cloned().collect();
-        simulated.bodies.push(match earlier.as_slice() {
-            [] => body,
-            earlier => difference(&body, earlier, simulation.interim)?,
-        });
-    }
+    let bodies = fold(&input)?;
+    let of_cycle = simulation.billed.iter().filter(|billed| billed.cycle == simulation.cycle);
+    let earlier: Vec<BillBody> = of_cycle.cloned().collect();
+    simulated.bodies = further(&input, bodies, &earlier)?;
     Ok(simulated)
 }
 
-/// How the first bills of a cycle were converted, by payer.
-pub fn settled(billed: &[BillBody], cycle: CycleId) -> BTreeMap<AccountId, Option<Exchange>> {
-    let of_cycle = billed.iter().rev().filter(|billed| billed.cycle == cycle);
-    of_cycle.map(|billed| (billed.payer.clone(), billed.exchange.clone())).collect()
-}
-
-/// The bill of a payer that nothing is left to be billed to.
-fn nothing_left(billed: &BillBody, catalogue: &Catalogue, contract: Option<&Contract>) -> BillBody {
-    let contract = contract.filter(|contract| contract.is_in_force(billed.cycle));
-    BillBody {
-        root: billed.root.clone(),
-        payer: billed.payer.clone(),
-        pro_forma: None,
-        currency: billed.currency,
-        exchange: billed.exchange.clone(),
-        cycle: billed.cycle,
-        catalogue: CatalogueVersion {
-            name: catalogue.name.clone(),
-            effective: catalogue.effective,
-            hash: catalogue.hash,
-        },
-        contract: contract.map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
-        stages: contract.and_then(|contract| contract.stages.as_ref()).unwrap_or(&catalogue.stages).clone(),
-        difference: None,
-        balances: Vec::new(),
-        items: Vec::new(),
-        pools: Vec::new(),
-        lines: Vec::new(),
-        unpriced: Vec::new(),
-        total: Money::ZERO,
-        payable: Money::ZERO,
-    }
-}
-
-/// What earlier cycles' bills used of balances.
-fn used_before(simulation: &Simulation<'_>) -> Result<BTreeMap<String, Money>, FoldError> {
+/// What bills of some cycles used of balances.
+fn used(simulation: &Simulation<'_>, wanted: impl Fn(CycleId) -> bool) -> Result<BTreeMap<String, Money>, FoldError> {
     let mut used: BTreeMap<String, Money> = BTreeMap::new();
-    let earlier = simulation.billed.iter().filter(|body| body.cycle < simulation.cycle);
-    for change in earlier.flat_map(|body| &body.balances) {
+    let bills = simulation.billed.iter().filter(|body| wanted(body.cycle));
+    for change in bills.flat_map(|body| &body.balances) {
         let sum = used.entry(change.name.to_string()).or_default();
         let overflow = || FoldError::Overflow { what: format!("balance {}", change.name) };
         *sum = sum.checked_add(change.change).ok_or_else(overflow)?;

@@ -7,6 +7,7 @@ use super::*;
 use crate::base::money::{Money, checked_sum};
 use crate::billing::bill::{Line, Source};
 use crate::billing::codec::{CodecError, decode, encode};
+use crate::billing::difference::difference;
 use crate::billing::explain::explain;
 use crate::billing::view::BillView;
 

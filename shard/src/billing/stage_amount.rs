@@ -76,7 +76,8 @@ impl Terms<'_> {
             let places = self.owing(drafts, &group, |draft| self.usage_items(clause, draft));
             let nets = places.iter().map(|(draft, item)| drafts[*draft].net[*item]);
             let total = checked_sum(nets).ok_or_else(overflow)?;
-            let left = fixed.amount.checked_sub(before).ok_or_else(overflow)?;
+            let left = if fixed.lasting { self.left_of(&balance, fixed.amount) } else { Some(fixed.amount) };
+            let left = left.ok_or_else(overflow)?;
             let off = if fixed.lasting { self.round_down(left) } else { self.round_off(left).ok_or_else(overflow)? };
             let off = off.min(total);
             if off <= Money::ZERO {
@@ -95,7 +96,7 @@ impl Terms<'_> {
     pub(super) fn credit(&self, clause: &Clause, credit: &Credit, drafts: &mut [Draft<'_>]) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
         let before = self.used_of(clause.id.as_str());
-        let left = credit.amount.checked_sub(before).ok_or_else(overflow)?;
+        let left = self.left_of(clause.id.as_str(), credit.amount).ok_or_else(overflow)?;
         let mut left = self.round_down(left);
         if left <= Money::ZERO {
             return Ok(());
@@ -145,7 +146,7 @@ impl Terms<'_> {
     ) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
         let before = self.used_of(clause.id.as_str());
-        let left = prepayment.amount.checked_sub(before).ok_or_else(overflow)?;
+        let left = self.left_of(clause.id.as_str(), prepayment.amount).ok_or_else(overflow)?;
         let group: Vec<usize> = (0..drafts.len()).collect();
         let places = self.owing(drafts, &group, |draft| self.all_items(clause, draft));
         let nets: Vec<i128> = places.iter().map(|(draft, item)| drafts[*draft].net[*item].0).collect();

@@ -9,7 +9,7 @@
 use prost::Message;
 
 use super::command::{
-    BatchVerdict, BilledRoot, Command, CommandOutcome, Done, FileProgress, Outcome, SegmentVerdict, Verdict,
+    BatchVerdict, BilledRoot, Claimed, Command, CommandOutcome, Done, FileProgress, Outcome, SegmentVerdict, Verdict,
     VerdictRange,
 };
 use super::wire::{self, command::Kind, command_outcome::Kind as OutcomeKind};
@@ -143,6 +143,9 @@ fn to_wire(command: &Command) -> wire::Command {
         Command::Cut { root, cycle, manual } => {
             Kind::Cut(wire::Cut { root: root.to_string(), cycle: cycle.ordinal(), manual: *manual })
         }
+        Command::Claim { root, cycle, manual } => {
+            Kind::Claim(wire::Cut { root: root.to_string(), cycle: cycle.ordinal(), manual: *manual })
+        }
         Command::Billed { slot, roots } => {
             Kind::Billed(wire::Billed { slot: slot.0.into(), roots: roots.iter().map(billed_to_wire).collect() })
         }
@@ -190,6 +193,9 @@ fn from_wire(command: wire::Command) -> Result<Command, String> {
             effective: cycle(activate.effective)?,
         },
         Kind::Cut(cut) => Command::Cut { root: account(&cut.root)?, cycle: cycle(cut.cycle)?, manual: cut.manual },
+        Kind::Claim(claim) => {
+            Command::Claim { root: account(&claim.root)?, cycle: cycle(claim.cycle)?, manual: claim.manual }
+        }
         Kind::Billed(billed) => Command::Billed {
             slot: slot(billed.slot)?,
             roots: billed.roots.iter().map(billed_from_wire).collect::<Result<_, _>>()?,
@@ -427,6 +433,8 @@ fn billed_to_wire(billed: &BilledRoot) -> wire::BilledRoot {
         cycle: billed.cycle.ordinal(),
         bills: billed.bills.iter().map(bill_to_wire).collect(),
         postings: billed.postings.iter().map(posting_to_wire).collect(),
+        claim: billed.claim.as_ref().map_or(0, |claim| claim.index),
+        archive: billed.claim.as_ref().map_or(Vec::new(), |claim| claim.archive.to_vec()),
     }
 }
 
@@ -436,6 +444,10 @@ fn billed_from_wire(billed: &wire::BilledRoot) -> Result<BilledRoot, String> {
         cycle: cycle(billed.cycle)?,
         bills: billed.bills.iter().map(bill_from_wire).collect::<Result<_, _>>()?,
         postings: billed.postings.iter().map(posting_from_wire).collect::<Result<_, _>>()?,
+        claim: match billed.claim {
+            0 => None,
+            index => Some(Claimed { index, archive: hash(&billed.archive)? }),
+        },
     })
 }
 

@@ -36,7 +36,10 @@ pub enum Command {
     ActivateCatalogue { name: CatalogueName, version: u64, hash: Hash, effective: CycleId },
     /// From this entry's index on, usage for the cycle is late. `manual`: asked for by hand, so grace may be cut short.
     Cut { root: AccountId, cycle: CycleId, manual: bool },
-    /// A majority agrees on the bills of these cut cycles.
+    /// From this entry on what is known of the cycle is being billed: all of one that counts, what came late of one that
+    /// is archived. `manual`: asked for by hand, so that a correction need not wait for the next close.
+    Claim { root: AccountId, cycle: CycleId, manual: bool },
+    /// A majority agrees on the bills of these cut or claimed cycles. Those of a claim get their numbers with it.
     Billed { slot: Slot, roots: Vec<BilledRoot> },
     /// Gives each bill of a billed cycle its number, time and the hash of the payer's bill before.
     Issue { root: AccountId, cycle: CycleId },
@@ -65,6 +68,17 @@ pub struct BilledRoot {
     pub bills: Vec<BillHash>,
     /// What the bills take from or add to lasting balances of the contract.
     pub postings: Vec<Posting>,
+    /// Where they are not the bills of the cycle's close.
+    pub claim: Option<Claimed>,
+}
+
+/// What bills outside a close were made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The entry of the claim.
+    pub index: u64,
+    /// Of the archive of the claimed counters.
+    pub archive: Hash,
 }
 
 /// What a whole entry came to.
@@ -92,7 +106,7 @@ pub enum Done {
         epoch: u64,
         file: Option<FileProgress>,
     },
-    /// `ended_grace`: the cut came before the stated grace was over.
+    /// Also of a claim. `ended_grace`: the cut came before the stated grace was over.
     Cut {
         index: u64,
         at: Timestamp,
@@ -164,7 +178,7 @@ pub enum Verdict {
 /// What every replica has to do beside the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Fold the cycle from a view and report its hashes.
+    /// Fold the cut or claimed cycle from a view and report its hashes.
     CycleCut { slot: Slot, root: AccountId, cycle: CycleId },
     /// The bodies are final: keep them; the leader proposes to issue.
     CycleBilled { slot: Slot, root: AccountId, cycle: CycleId },

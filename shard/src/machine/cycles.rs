@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::command::{BilledRoot, Done, Effect};
-use super::state::{State, governing, unknown_root};
+use super::state::{State, unknown_root};
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, Slot};
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::CycleId;
-use crate::billing::cycle::{CutRequest, Inputs};
+use crate::billing::claim::ClaimedBills;
+use crate::billing::cycle::CutRequest;
 use crate::placement::slot_of;
 use crate::pricing::document::{Aggregation, LevelRecords};
 
@@ -24,14 +25,7 @@ impl State {
         let (index, stamp, catalogues) = (self.index, self.stamp, self.catalogues.clone());
         let (live, number) = self.root_mut(root)?;
         let row = &mut live.data.roots[number as usize];
-        let versions = catalogues.get(&row.hierarchy.catalogue).expect("a hierarchy's catalogue is in use");
-        // A cycle before the catalogue's first version is before the hierarchy's first too, and refused below.
-        let version = governing(versions, cycle).or(versions.first()).expect("a catalogue in use has a version");
-        let inputs = Inputs {
-            catalogue_version: version.version,
-            catalogue_hash: version.hash,
-            contract: row.contract_at(cycle).map(|contract| (contract.version, contract.hash)),
-        };
+        let inputs = row.inputs_at(cycle, &catalogues);
         let (close, grace) = (row.hierarchy.close, row.hierarchy.grace);
         let step =
             Arc::make_mut(&mut row.cycles).cut(cycle, &CutRequest { index, stamp, manual, close, grace }, inputs)?;
@@ -51,7 +45,7 @@ impl State {
         effects: &mut Vec<Effect>,
     ) -> Result<Done, Refusal> {
         self.check_owned(slot)?;
-        let place = usize::from(slot.0);
+        let (place, stamp) = (usize::from(slot.0), self.stamp);
         let Some(live) = self.slots[place].as_mut() else {
             return Err(roots.first().map_or_else(
                 || Refusal::new(Reason::NotFound, format!("slot {slot} has no hierarchies")),
@@ -65,14 +59,29 @@ impl State {
             // A root may be here with several cycles: each step builds on the one before.
             let earlier = next.iter().rev().find(|(other, _)| *other == number).map(|(_, cycles)| cycles);
             let mut cycles = Arc::clone(earlier.unwrap_or(&live.data.roots[number as usize].cycles));
-            if Arc::make_mut(&mut cycles).billed(billed.cycle, &billed.bills, &billed.postings)? {
-                changed = true;
-                effects.push(Effect::CycleBilled { slot, root: billed.root.clone(), cycle: billed.cycle });
-            }
+            let (root, cycle) = (billed.root.clone(), billed.cycle);
+            let now = Arc::make_mut(&mut cycles);
+            let (is_new, effect) = match &billed.claim {
+                None => {
+                    let is_new = now.billed(cycle, &billed.bills, &billed.postings)?;
+                    (is_new, Effect::CycleBilled { slot, root, cycle })
+                }
+                Some(claim) => {
+                    let (bills, postings) = (&*billed.bills, &*billed.postings);
+                    let claimed = ClaimedBills { cycle, index: claim.index, bills, postings, archive: claim.archive };
+                    // Their numbers come with them.
+                    (now.claim_billed(&claimed, stamp)?, Effect::CycleIssued { slot, root, cycle })
+                }
+            };
+            changed |= is_new;
+            effects.extend(is_new.then_some(effect));
             next.push((number, cycles));
         }
         live.thaw();
         for (number, cycles) in next {
+            if cycles.claim.is_none() && live.data.claimed.contains_key(&number) {
+                Arc::make_mut(&mut live.data.claimed).remove(&number);
+            }
             live.data.roots[number as usize].cycles = cycles;
         }
         Ok(if changed { Done::Changed } else { Done::Unchanged })

@@ -39,6 +39,10 @@ impl State {
         if row.document == digest || is_done(&row.jobs, job) {
             return Ok(Done::Unchanged);
         }
+        if let Some(claim) = &row.cycles.claim {
+            let detail = format!("bills of cycle {} are being made; apply it again after them", claim.cycle);
+            return Err(Refusal::new(Reason::CloseOldestFirst, detail));
+        }
         let open = row.cycles.open;
         let running = if stamp < open.end() { open } else { open.next() };
         let free_from = |account: &AccountId| free_from(live, number, account);

@@ -572,6 +572,9 @@ impl Counting<'_> {
             let table = if late { &mut counters.late_kept } else { &mut counters.kept };
             table.put(place(ordinal), kept, join);
         }
+        if late {
+            Arc::make_mut(&mut data.roots[root].cycles).note_late(record.start.cycle());
+        }
         Ok(late)
     }
 

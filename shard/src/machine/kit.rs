@@ -200,7 +200,7 @@ impl Kit {
 
 pub fn billed(root: &AccountId, cycle: CycleId, body: u8) -> Command {
     let bill = BillHash { payer: root.clone(), currency: "USD".parse().unwrap(), body_hash: [body; 32] };
-    let roots = vec![BilledRoot { root: root.clone(), cycle, bills: vec![bill], postings: Vec::new() }];
+    let roots = vec![BilledRoot { root: root.clone(), cycle, bills: vec![bill], postings: Vec::new(), claim: None }];
     Command::Billed { slot: slot_of(root.as_str()), roots }
 }
 

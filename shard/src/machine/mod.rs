@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod archive;
 pub mod catalogues;
+pub mod claims;
 pub mod codec;
 pub mod command;
 pub mod cycles;
@@ -13,9 +14,12 @@ pub mod producers;
 pub mod query;
 mod record;
 pub mod snapshot;
+mod snapshot_cycles;
 pub mod state;
 pub mod wire;
 
+#[cfg(test)]
+mod claims_test;
 #[cfg(test)]
 mod history_test;
 #[cfg(test)]

@@ -13,15 +13,18 @@ use crate::base::id::{AccountId, CatalogueName, MeterId, ProducerId, ShardId, Sl
 use crate::base::money::Money;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
-use crate::billing::cycle::{Cycles, Phase, Status};
-use crate::billing::input::{Counter, FoldInput};
+use crate::billing::bill::BillBody;
+use crate::billing::cycle::{BillHash, Claim, Cycles, Inputs, Phase, Status};
+use crate::billing::difference::{further, settled};
+use crate::billing::fold::fold;
+use crate::billing::input::{Counter, FoldError, FoldInput};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
 use crate::placement::slot_of;
 use crate::pricing::catalogue::{Catalogue, MeterIndex};
 use crate::pricing::document::Aggregation;
 use crate::usage::counter::{SideKey, SideLot, lane_of};
-use crate::usage::kept::{self, Entry, Join, joined};
+use crate::usage::kept::{self, Entry, Join, Kept, entries_of, joined};
 use crate::usage::repeats::Seen;
 use crate::usage::series::SeriesKey;
 
@@ -80,6 +83,14 @@ pub struct FoldSource {
     pub counters: Vec<FoldCounter>,
     /// What was used of the contract's lasting balances before the cycle.
     pub balances: BTreeMap<String, Money>,
+    /// What bills of later cycles drew of them.
+    pub drawn_later: BTreeMap<String, Money>,
+    /// The bills that the cycle has so far, oldest first: what is billed is the difference to them.
+    pub earlier: Vec<BillHash>,
+    /// What is made is an interim bill.
+    pub interim: bool,
+    /// Of a claim its entry, and the archive of its counters.
+    pub claim: Option<(u64, Vec<u8>)>,
 }
 
 impl FoldSource {
@@ -103,9 +114,21 @@ impl FoldSource {
                 })
                 .collect(),
             balances: self.balances.clone(),
-            interim: false,
+            drawn_later: self.drawn_later.clone(),
+            interim: self.interim,
             settled: BTreeMap::new(),
         }
+    }
+}
+
+impl FoldSource {
+    /// The bills of the source: the one function behind estimates, closes, interim bills and corrections. `earlier`: the
+    /// bodies of [`FoldSource::earlier`], in any order; a payer to whom nothing new is billed has no bill.
+    pub fn bills(&self, earlier: &[BillBody]) -> Result<Vec<BillBody>, FoldError> {
+        let input = FoldInput { settled: settled(earlier), ..self.input() };
+        let mut bodies = further(&input, fold(&input)?, earlier)?;
+        bodies.retain(|body| body.difference.is_none() || !body.lines.is_empty());
+        Ok(bodies)
     }
 }
 
@@ -138,6 +161,8 @@ pub enum DueStep {
     Issue,
     /// Issued: archive the counters, then let them leave memory.
     Archive,
+    /// Usage came late, and a later cycle was closed since: claim it.
+    Correct,
 }
 
 /// One thing to do.
@@ -166,6 +191,12 @@ impl SlotData {
                 Phase::Archived(..) => {}
             }
         }
+        if let Some(claim) = &row.cycles.claim {
+            return push(claim.cycle, DueStep::Bill);
+        }
+        if let Some(cycle) = row.cycles.correction_due() {
+            push(cycle, DueStep::Correct);
+        }
         let due_at = row.cycles.due_at(row.hierarchy.close, row.hierarchy.grace);
         if due_at.is_some_and(|due_at| due_at <= stamp) {
             push(row.cycles.open, DueStep::Cut);
@@ -191,7 +222,7 @@ impl SlotData {
         &self.series.things[self.series.rows[number as usize].thing as usize].dimensions
     }
 
-    fn meter_of(&self, number: u32) -> &MeterRow {
+    pub(super) fn meter_of(&self, number: u32) -> &MeterRow {
         let thing = self.series.rows[number as usize].thing as usize;
         &self.meters[usize::from(self.series.things[thing].meter)]
     }
@@ -201,6 +232,12 @@ impl SlotData {
     fn kept(&self, number: u32, ordinal: u32) -> Vec<Entry> {
         let meter = self.meter_of(number);
         let Some(join) = meter.join() else { return Vec::new() };
+        entries_of(self.kept_entries(number, ordinal, join), join)
+    }
+
+    /// The same with all that joins need.
+    pub(super) fn kept_entries(&self, number: u32, ordinal: u32, join: Join) -> BTreeMap<i128, Kept> {
+        let meter = self.meter_of(number);
         let is_carried = meter.aggregation == Aggregation::Level && meter.level.carry;
         joined(self.counters.kept.of(number, if is_carried { 0 } else { ordinal }, ordinal), join)
     }
@@ -215,7 +252,7 @@ impl SlotData {
     }
 
     /// What a series counted in a cycle that is in memory, by bucket.
-    fn counted(&self, number: u32, ordinal: u32) -> Vec<(Option<u16>, SideLot)> {
+    pub(super) fn counted(&self, number: u32, ordinal: u32) -> Vec<(Option<u16>, SideLot)> {
         let mut lots = Vec::new();
         let (value, records) = self.counters.lanes[lane_of(ordinal)].read(number);
         if records > 0 {
@@ -339,21 +376,18 @@ impl View {
             };
             return Err(Refusal::new(reason, format!("cycle {cycle} of '{root}' {detail}")).into());
         }
-        let (version, contract) = self.inputs(row, cycle)?;
-        let catalogue = blobs.catalogue(&version.hash).ok_or(NoSource::BlobMissing(version.hash))?;
-        let contract = contract.map(compile).transpose()?;
+        let mut source = self.source_of(row, cycle, None, blobs)?;
         let ordinal = cycle.ordinal();
-        let mut counters = Vec::new();
         for series in slot.series_of(row) {
             let (lots, mut kept) = slot.counted_and_kept(series, ordinal);
             if lots.is_empty() {
                 continue;
             }
             let id = &slot.meter_of(series).id;
-            let meter = catalogue.meter_by_id(id.as_str());
+            let meter = source.catalogue.meter_by_id(id.as_str());
             let meter = meter.expect("usage is counted only in cycles whose catalogue version has its meter");
             let key = slot.series.key_of(series);
-            counters.extend(lots.into_iter().map(|(bucket, lot)| FoldCounter {
+            source.counters.extend(lots.into_iter().map(|(bucket, lot)| FoldCounter {
                 series: key.clone(),
                 meter,
                 bucket,
@@ -363,8 +397,33 @@ impl View {
                 kept: std::mem::take(&mut kept),
             }));
         }
-        let (hierarchy, balances) = (row.hierarchy.clone(), row.cycles.balances_before(cycle));
-        Ok(FoldSource { hierarchy, cycle, version, catalogue, contract, counters, balances })
+        Ok(source)
+    }
+
+    /// A source without counters.
+    pub(super) fn source_of(
+        &self,
+        row: &RootRow,
+        cycle: CycleId,
+        claim: Option<&Claim>,
+        blobs: &dyn Blobs,
+    ) -> Result<FoldSource, NoSource> {
+        let cut = row.cycles.find(cycle).map(|cut| &cut.inputs);
+        let (version, contract) = self.inputs(row, cycle, claim.map(|claim| &claim.inputs).or(cut))?;
+        let catalogue = blobs.catalogue(&version.hash).ok_or(NoSource::BlobMissing(version.hash))?;
+        Ok(FoldSource {
+            hierarchy: row.hierarchy.clone(),
+            cycle,
+            version,
+            catalogue,
+            contract: contract.map(compile).transpose()?,
+            counters: Vec::new(),
+            balances: row.cycles.balances_before(cycle),
+            drawn_later: row.cycles.drawn_later(cycle),
+            earlier: row.cycles.bills_of(cycle).map(|(_, bill)| bill.content()).collect(),
+            interim: false,
+            claim: None,
+        })
     }
 
     /// The catalogue and contract versions that a cycle is priced by: of a cut cycle those that the cut fixed, else those
@@ -374,27 +433,29 @@ impl View {
         root: &AccountId,
         cycle: CycleId,
     ) -> Result<(CatalogueVersion, Option<ContractVersion>), Refusal> {
-        let (catalogue, contract) = self.inputs(self.slot_of_root(root)?.root_row(root)?, cycle)?;
+        let row = self.slot_of_root(root)?.root_row(root)?;
+        let cut = row.cycles.find(cycle).map(|cut| &cut.inputs);
+        let (catalogue, contract) = self.inputs(row, cycle, cut)?;
         Ok((catalogue, contract.cloned()))
     }
 
-    /// Catalogue and contract versions of a cycle.
+    /// Catalogue and contract versions of a cycle: those that are fixed, else those that govern now.
     fn inputs<'a>(
         &self,
         row: &'a RootRow,
         cycle: CycleId,
+        fixed: Option<&Inputs>,
     ) -> Result<(CatalogueVersion, Option<&'a ContractVersion>), Refusal> {
         let versions = self.catalogues.get(&row.hierarchy.catalogue).map_or(&[][..], Vec::as_slice);
         let missing = || {
             let detail = format!("catalogue '{}' has no version for cycle {cycle}; apply one", row.hierarchy.catalogue);
             Refusal::new(Reason::UnknownCatalogue, detail)
         };
-        let Some(cut) = row.cycles.find(cycle) else {
+        let Some(fixed) = fixed else {
             return Ok((governing(versions, cycle).ok_or_else(missing)?.clone(), row.contract_at(cycle)));
         };
-        let version = versions.iter().find(|version| version.hash == cut.inputs.catalogue_hash);
-        let contract = cut
-            .inputs
+        let version = versions.iter().find(|version| version.hash == fixed.catalogue_hash);
+        let contract = fixed
             .contract
             .as_ref()
             .and_then(|(version, _)| row.contracts.iter().find(|contract| contract.version == *version));

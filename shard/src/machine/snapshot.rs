@@ -12,13 +12,14 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::codec::{
-    account, bill_from_wire, bill_to_wire, cycle, file_from_wire, file_to_wire, hash, issued_from_wire, issued_to_wire,
-    period_from_wire, period_to_wire, posting_from_wire, posting_to_wire, refusal_from_wire, refusal_to_wire, slot,
-    text,
+    account, cycle, file_from_wire, file_to_wire, hash, period_from_wire, period_to_wire, refusal_from_wire,
+    refusal_to_wire, slot, text,
 };
 use super::query::View;
+use super::snapshot_cycles::{cycles_from_wire, cycles_to_wire};
 use super::state::{
-    CatalogueVersion, ContractVersion, Home, Identity, LiveSlot, MACHINE_VERSION, MeterRow, RootRow, SlotData, State,
+    CatalogueVersion, Claimed, ContractVersion, Home, Identity, LiveSlot, MACHINE_VERSION, MeterRow, RootRow, SlotData,
+    State,
 };
 use super::wire;
 use crate::account::directory::Directory;
@@ -27,7 +28,6 @@ use crate::account::tree::{AccountParts, Hierarchy, Parts, TermParts};
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, CatalogueName, Currency, GroupName, MeterId, ProducerId, ShardId};
 use crate::base::time::Timestamp;
-use crate::billing::cycle::{Chain, CutCycle, Cycles, Inputs, Phase};
 use crate::placement::{SLOTS, SlotRange};
 use crate::pricing::document::{Aggregation, Bucket, LevelDocument, LevelRecords, LevelWeigh};
 use crate::usage::counter::{LANES, Meta, SideKey, SideLot};
@@ -280,6 +280,12 @@ fn write_lists(data: &SlotData, put: &mut dyn FnMut(wire::SlotPart)) {
     in_parts(data.counters.late.iter(), put, |part, lot| part.late.push(side(lot)));
     in_parts(data.counters.kept.iter(), put, |part, (key, kept)| part.kept.push(kept_to_wire(key, kept)));
     in_parts(data.counters.late_kept.iter(), put, |part, (key, kept)| part.late_kept.push(kept_to_wire(key, kept)));
+    for (number, claimed) in data.claimed.iter() {
+        let claim = data.roots[*number as usize].cycles.claim.as_ref().expect("what is claimed has its claim");
+        in_parts(claimed.series(*number, claim).into_iter(), put, |part, series| {
+            part.claimed.push(wire::ClaimedSeries { root: *number, series: Some(series) });
+        });
+    }
     for (name, seen) in data.producers.iter() {
         put(wire::SlotPart { producers: vec![producer_to_wire(name, seen)], ..wire::SlotPart::default() });
     }
@@ -345,6 +351,7 @@ fn restore_slot(part: wire::SlotPart) -> Result<LiveSlot, String> {
     data.root_numbers = Arc::new(numbers);
     restore_series(&mut data, &part)?;
     restore_counters(&mut data, &part)?;
+    data.claimed = Arc::new(restore_claimed(&data, part.claimed)?);
     for producer in &part.producers {
         data.producers.restore(&producer.name, producer_from_wire(producer)?);
     }
@@ -443,6 +450,17 @@ fn restore_counters(data: &mut SlotData, part: &wire::SlotPart) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// Every root with a claim has its series here, if there are any.
+fn restore_claimed(data: &SlotData, series: Vec<wire::ClaimedSeries>) -> Result<BTreeMap<u32, Claimed>, String> {
+    let with_claim = data.roots.iter().enumerate().filter(|(_, row)| row.cycles.claim.is_some());
+    let mut claimed: BTreeMap<u32, Vec<_>> = with_claim.map(|(number, _)| (number as u32, Vec::new())).collect();
+    for own in series {
+        let of_root = claimed.get_mut(&own.root).ok_or("counters are claimed without a claim")?;
+        of_root.push(own.series.ok_or("a claimed series is empty")?);
+    }
+    Ok(claimed.into_iter().map(|(number, series)| (number, Claimed::Packed(Arc::new(series)))).collect())
 }
 
 pub(super) fn dimensions_to_wire(dimensions: &Dimensions) -> wire::Dimensions {
@@ -707,88 +725,4 @@ fn hierarchy_from_wire(hierarchy: &wire::Hierarchy) -> Result<Hierarchy, String>
         accounts: hierarchy.accounts.iter().map(member).collect::<Result<_, _>>()?,
     };
     Hierarchy::from_parts(parts).ok_or_else(|| "a hierarchy's accounts do not fit its payers and groups".to_owned())
-}
-
-fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
-    let cut = |cut: &CutCycle| {
-        let (phase, bills, archive) = match &cut.phase {
-            Phase::Closing => (0, Vec::new(), Vec::new()),
-            Phase::Closed(bills) => (1, bills.iter().map(bill_to_wire).collect(), Vec::new()),
-            Phase::Issued(bills) => (2, bills.iter().map(issued_to_wire).collect(), Vec::new()),
-            Phase::Archived(bills, hash) => (3, bills.iter().map(issued_to_wire).collect(), hash.to_vec()),
-        };
-        let contract = cut.inputs.contract.as_ref();
-        wire::CutCycle {
-            cycle: cut.cycle.ordinal(),
-            index: cut.index,
-            at: cut.at.0,
-            ended_grace: cut.ended_grace,
-            catalogue_version: cut.inputs.catalogue_version,
-            catalogue_hash: cut.inputs.catalogue_hash.to_vec(),
-            contract_version: contract.map_or(0, |(version, _)| *version),
-            contract_hash: contract.map_or(Vec::new(), |(_, hash)| hash.to_vec()),
-            postings: cut.postings.iter().map(posting_to_wire).collect(),
-            phase,
-            bills,
-            archive,
-        }
-    };
-    let chain = |(payer, chain): (&AccountId, &Chain)| wire::Bill {
-        payer: payer.to_string(),
-        number: chain.count,
-        hash: chain.last.to_vec(),
-        ..wire::Bill::default()
-    };
-    let balance = |(name, amount): (&String, &crate::base::money::Money)| wire::Posting {
-        balance: name.clone(),
-        amount: amount.0.to_le_bytes().to_vec(),
-    };
-    wire::Cycles {
-        first: cycles.first.ordinal(),
-        open: cycles.open.ordinal(),
-        cut: cycles.cut.iter().map(cut).collect(),
-        chains: cycles.chains.iter().map(chain).collect(),
-        balances: cycles.balances.iter().map(balance).collect(),
-    }
-}
-
-fn cycles_from_wire(cycles: &wire::Cycles) -> Result<Cycles, String> {
-    let issued = |bills: &[wire::Bill]| bills.iter().map(issued_from_wire).collect::<Result<Vec<_>, _>>();
-    let cut = |cut: &wire::CutCycle| {
-        let phase = match cut.phase {
-            0 => Phase::Closing,
-            1 => Phase::Closed(cut.bills.iter().map(bill_from_wire).collect::<Result<_, _>>()?),
-            2 => Phase::Issued(issued(&cut.bills)?),
-            3 => Phase::Archived(issued(&cut.bills)?, hash(&cut.archive)?),
-            phase => return Err(format!("phase {phase} is unknown")),
-        };
-        let contract = match cut.contract_version {
-            0 => None,
-            version => Some((version, hash(&cut.contract_hash)?)),
-        };
-        Ok::<_, String>(CutCycle {
-            cycle: cycle(cut.cycle)?,
-            index: cut.index,
-            at: Timestamp(cut.at),
-            ended_grace: cut.ended_grace,
-            inputs: Inputs {
-                catalogue_version: cut.catalogue_version,
-                catalogue_hash: hash(&cut.catalogue_hash)?,
-                contract,
-            },
-            postings: cut.postings.iter().map(posting_from_wire).collect::<Result<_, _>>()?,
-            phase,
-        })
-    };
-    let mut restored = Cycles::new(cycle(cycles.first)?);
-    restored.open = cycle(cycles.open)?;
-    restored.cut = cycles.cut.iter().map(cut).collect::<Result<_, _>>()?;
-    for chain in &cycles.chains {
-        restored.chains.insert(account(&chain.payer)?, Chain { count: chain.number, last: hash(&chain.hash)? });
-    }
-    for balance in &cycles.balances {
-        let posting = posting_from_wire(balance)?;
-        restored.balances.insert(posting.balance, posting.amount);
-    }
-    Ok(restored)
 }

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::command::{FileProgress, Halt};
+use super::wire;
 use crate::account::directory::Directory;
 use crate::account::tree::Hierarchy;
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, CatalogueName, MeterId, ProducerId, ShardId, Slot};
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
-use crate::billing::cycle::Cycles;
+use crate::billing::cycle::{Cycles, Inputs};
 use crate::placement::{SLOTS, SlotRange, slot_of};
 use crate::pricing::catalogue::Catalogue;
 use crate::pricing::document::{Aggregation, Bucket, LevelDocument, LevelRecords};
@@ -102,13 +103,18 @@ impl MeterRow {
 
     /// How what it keeps beside a sum joins; `None` where it keeps nothing.
     pub fn join(&self) -> Option<Join> {
-        match self.aggregation {
-            Aggregation::Sum if self.keeps_records => Some(Join::Collect),
-            Aggregation::Sum | Aggregation::Count | Aggregation::Maximum | Aggregation::Percentile95 => None,
-            Aggregation::Level if self.level.records == LevelRecords::Level => Some(Join::Latest),
-            Aggregation::Latest => Some(Join::Latest),
-            Aggregation::Level | Aggregation::Unique => Some(Join::Add),
-        }
+        join_of(self.aggregation, self.level.records, self.keeps_records)
+    }
+}
+
+/// How what a meter keeps beside a sum joins; `None` where it keeps nothing.
+pub(super) fn join_of(aggregation: Aggregation, level: LevelRecords, keeps_records: bool) -> Option<Join> {
+    match aggregation {
+        Aggregation::Sum if keeps_records => Some(Join::Collect),
+        Aggregation::Sum | Aggregation::Count | Aggregation::Maximum | Aggregation::Percentile95 => None,
+        Aggregation::Level if level == LevelRecords::Level => Some(Join::Latest),
+        Aggregation::Latest => Some(Join::Latest),
+        Aggregation::Level | Aggregation::Unique => Some(Join::Add),
     }
 }
 
@@ -131,6 +137,22 @@ pub struct RootRow {
 }
 
 impl RootRow {
+    /// The versions that govern a cycle now. Of one before the catalogue's first version the first stands in: such a
+    /// cycle is before the hierarchy's first too.
+    pub(super) fn inputs_at(
+        &self,
+        cycle: CycleId,
+        catalogues: &BTreeMap<CatalogueName, Vec<CatalogueVersion>>,
+    ) -> Inputs {
+        let versions = catalogues.get(&self.hierarchy.catalogue).expect("a hierarchy's catalogue is in use");
+        let version = governing(versions, cycle).or(versions.first()).expect("a catalogue in use has a version");
+        Inputs {
+            catalogue_version: version.version,
+            catalogue_hash: version.hash,
+            contract: self.contract_at(cycle).map(|contract| (contract.version, contract.hash)),
+        }
+    }
+
     /// The contract version that governs a cycle.
     pub fn contract_at(&self, cycle: CycleId) -> Option<&ContractVersion> {
         let latest = self.contracts.iter().rev().find(|version| version.effective <= cycle)?;
@@ -165,6 +187,17 @@ pub struct SlotData {
     pub ids: Ids,
     pub homes: Arc<BTreeMap<ProducerId, Home>>,
     pub directory: Arc<Directory>,
+    /// What is claimed of hierarchies' counters, by root number, until its bills are agreed on.
+    pub(super) claimed: Arc<BTreeMap<u32, Claimed>>,
+}
+
+/// Counters as they were at the entry of a claim.
+#[derive(Clone, Debug)]
+pub(super) enum Claimed {
+    /// In a twin of the whole slot, which costs nothing until the slot is written to.
+    Twin(Arc<SlotData>),
+    /// As a snapshot told them.
+    Packed(Arc<Vec<wire::ArchivedSeries>>),
 }
 
 impl SlotData {
@@ -182,6 +215,7 @@ impl SlotData {
             ids: Ids::default(),
             homes: Arc::default(),
             directory: Arc::default(),
+            claimed: Arc::default(),
         }
     }
 
@@ -205,6 +239,7 @@ impl SlotData {
             ids: self.ids.freeze(),
             homes: self.homes.clone(),
             directory: self.directory.clone(),
+            claimed: self.claimed.clone(),
         }
     }
 }
@@ -238,7 +273,7 @@ impl LiveSlot {
         self.frozen = None;
     }
 
-    fn freeze(&mut self) -> Arc<SlotData> {
+    pub fn freeze(&mut self) -> Arc<SlotData> {
         self.frozen.get_or_insert_with(|| Arc::new(self.data.freeze())).clone()
     }
 }

@@ -11,7 +11,7 @@ pub struct Commands {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
-    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub kind: Option<command::Kind>,
 }
 
@@ -42,6 +42,8 @@ pub mod command {
         Tick(super::Empty),
         #[prost(message, tag = "12")]
         Digest(super::Empty),
+        #[prost(message, tag = "13")]
+        Claim(super::Cut),
     }
 }
 
@@ -155,6 +157,11 @@ pub struct BilledRoot {
     pub bills: Vec<Bill>,
     #[prost(message, repeated, tag = "4")]
     pub postings: Vec<Posting>,
+    /// Entry of the claim; 0 = of the cycle's close.
+    #[prost(uint64, tag = "5")]
+    pub claim: u64,
+    #[prost(bytes = "vec", tag = "6")]
+    pub archive: Vec<u8>,
 }
 
 /// A bill's content, and its envelope once it is issued.
@@ -451,6 +458,8 @@ pub struct SlotPart {
     pub kept: Vec<Kept>,
     #[prost(message, repeated, tag = "19")]
     pub late_kept: Vec<Kept>,
+    #[prost(message, repeated, tag = "20")]
+    pub claimed: Vec<ClaimedSeries>,
 }
 
 /// An entry that a meter keeps; 128-bit numbers are zigzag.
@@ -581,6 +590,60 @@ pub struct Cycles {
     pub chains: Vec<Bill>,
     #[prost(message, repeated, tag = "5")]
     pub balances: Vec<Posting>,
+    #[prost(message, optional, tag = "6")]
+    pub claim: Option<Claim>,
+    #[prost(message, repeated, tag = "7")]
+    pub extras: Vec<Claim>,
+    #[prost(message, repeated, tag = "8")]
+    pub late: Vec<LateUsage>,
+}
+
+/// A claim, and its bills once it has any.
+#[derive(Clone, PartialEq, Message)]
+pub struct Claim {
+    #[prost(uint32, tag = "1")]
+    pub cycle: u32,
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    #[prost(sint64, tag = "3")]
+    pub at: i64,
+    #[prost(bool, tag = "4")]
+    pub interim: bool,
+    #[prost(uint64, tag = "5")]
+    pub catalogue_version: u64,
+    #[prost(bytes = "vec", tag = "6")]
+    pub catalogue_hash: Vec<u8>,
+    /// 0 = none.
+    #[prost(uint32, tag = "7")]
+    pub contract_version: u32,
+    #[prost(bytes = "vec", tag = "8")]
+    pub contract_hash: Vec<u8>,
+    #[prost(message, repeated, tag = "9")]
+    pub bills: Vec<Bill>,
+    #[prost(message, repeated, tag = "10")]
+    pub postings: Vec<Posting>,
+    #[prost(bytes = "vec", tag = "11")]
+    pub archive: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct LateUsage {
+    #[prost(uint32, tag = "1")]
+    pub cycle: u32,
+    #[prost(uint64, tag = "2")]
+    pub records: u64,
+    #[prost(bool, tag = "3")]
+    pub due: bool,
+}
+
+/// A series of a claim that is not billed yet.
+#[derive(Clone, PartialEq, Message)]
+pub struct ClaimedSeries {
+    /// Number of the root.
+    #[prost(uint32, tag = "1")]
+    pub root: u32,
+    #[prost(message, optional, tag = "2")]
+    pub series: Option<ArchivedSeries>,
 }
 
 #[derive(Clone, PartialEq, Message)]

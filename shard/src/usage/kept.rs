@@ -195,7 +195,7 @@ impl Entry {
 }
 
 /// Entries of several cycles as one list, in order of what they are of.
-pub fn joined(entries: Vec<(KeptKey, Kept)>, join: Join) -> Vec<Entry> {
+pub fn joined(entries: impl IntoIterator<Item = (KeptKey, Kept)>, join: Join) -> BTreeMap<i128, Kept> {
     let mut all: BTreeMap<i128, Kept> = BTreeMap::new();
     for (key, kept) in entries {
         match all.entry(key.at) {
@@ -205,7 +205,12 @@ pub fn joined(entries: Vec<(KeptKey, Kept)>, join: Join) -> Vec<Entry> {
             std::collections::btree_map::Entry::Occupied(mut place) => place.get_mut().join(kept, join),
         }
     }
-    all.into_iter().flat_map(|(at, kept)| Entry::all_of(at, kept, join)).collect()
+    all
+}
+
+/// Joined entries as a fold reads them.
+pub fn entries_of(joined: BTreeMap<i128, Kept>, join: Join) -> Vec<Entry> {
+    joined.into_iter().flat_map(|(at, kept)| Entry::all_of(at, kept, join)).collect()
 }
 
 /// The values that count: those that came more often than they were taken back.
@@ -314,8 +319,8 @@ mod tests {
         table.put(key(1, 3, 7), kept(-1, 0, ""), Join::Add);
         table.put(key(65, 2, -3), kept(1, 0, ""), Join::Add);
         assert_eq!(table.of(1, 2, 2), [(key(1, 2, 0), kept(4, 10, "b"))]);
-        assert_eq!(joined(table.of(1, 0, 9), Join::Add), entries(&[(0, 4), (7, 0)]));
-        assert_eq!(values(&joined(table.of(1, 3, 3), Join::Add)).count(), 0);
+        assert_eq!(entries_of(joined(table.of(1, 0, 9), Join::Add), Join::Add), entries(&[(0, 4), (7, 0)]));
+        assert_eq!(values(&entries_of(joined(table.of(1, 3, 3), Join::Add), Join::Add)).count(), 0);
         table.forget(1, 2);
         assert_eq!((table.len(), table.iter().count(), table.of(1, 0, 9).len()), (2, 2, 1));
     }

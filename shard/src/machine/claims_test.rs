@@ -1,0 +1,179 @@
+//! Interim bills and corrections through the whole machine: what is claimed, billed, numbered, and what all bills of a
+//! cycle come to.
+
+use std::collections::BTreeMap;
+
+use super::claims::Known;
+use super::command::{BilledRoot, Claimed, Command, Done};
+use super::kit::{Kit, account, cycle, rows, time};
+use super::state::State;
+use crate::base::hash::Hash;
+use crate::base::money::Money;
+use crate::base::refusal::Reason;
+use crate::billing::bill::{BillBody, postings};
+use crate::billing::codec::{body_hash, encode};
+use crate::billing::cycle::BillHash;
+use crate::placement::slot_of;
+use crate::usage::segment::HeadMode;
+
+/// A machine with what a node keeps beside it.
+struct Books {
+    kit: Kit,
+    bodies: BTreeMap<Hash, BillBody>,
+    archives: BTreeMap<Hash, Vec<u8>>,
+    pushed: u64,
+}
+
+impl Books {
+    fn new(contract: Option<&str>) -> Books {
+        let mut kit = Kit::acme();
+        if let Some(clauses) = contract {
+            let document =
+                format!(r#"{{"kind":"Contract","root":"acme","effective":"2024-09","clauses":[{clauses}]}}"#);
+            kit.ok(Command::PutContract { document: document.into_bytes(), job: String::new() });
+        }
+        Books { kit, bodies: BTreeMap::new(), archives: BTreeMap::new(), pushed: 0 }
+    }
+
+    /// Account `a` uses bytes on the 10th, at a cent each.
+    fn push(&mut self, month: &str, bytes: i128) -> String {
+        let previous = (self.pushed > 0).then_some(self.pushed);
+        self.pushed += 1;
+        let mut row = rows("a", self.pushed, &[bytes]);
+        row[0].start = time(&format!("{month}-10"));
+        self.kit.send("acme", "p", HeadMode::Sequenced { epoch: 1, previous }, &row)
+    }
+
+    /// Bills what is cut or claimed.
+    fn bill(&mut self, name: &str) -> Vec<Money> {
+        let (root, cycle) = (account("acme"), cycle(name));
+        let view = self.kit.state.view();
+        let archive = view.archive_hash(&root, cycle).map(|hash| self.archives[&hash].as_slice());
+        let what = if view.claim_of(&root, cycle).is_some() { Known::Claimed(archive) } else { Known::OnTime };
+        let source = view.known_source(&root, cycle, &self.kit.blobs, what).unwrap();
+        let earlier: Vec<BillBody> = source.earlier.iter().map(|bill| self.bodies[&bill.body_hash].clone()).collect();
+        let bodies = source.bills(&earlier).unwrap();
+        let mut bills = Vec::new();
+        for body in &bodies {
+            let hash = body_hash(&encode(body));
+            bills.push(BillHash { payer: body.payer.clone(), currency: body.currency, body_hash: hash });
+            self.bodies.insert(hash, body.clone());
+        }
+        let claim = source.claim.map(|(index, archive)| {
+            let hash = *blake3::hash(&archive).as_bytes();
+            self.archives.insert(hash, archive);
+            Claimed { index, archive: hash }
+        });
+        let billed = BilledRoot { root: root.clone(), cycle, bills, postings: postings(&bodies), claim };
+        let command = Command::Billed { slot: slot_of("acme"), roots: vec![billed] };
+        assert_eq!((self.kit.ok(command.clone()), self.kit.ok(command)), (Done::Changed, Done::Unchanged));
+        bodies.iter().map(|body| body.payable).collect()
+    }
+
+    fn claim(&mut self, name: &str) -> Vec<Money> {
+        self.kit.ok(Command::Claim { root: account("acme"), cycle: cycle(name), manual: true });
+        self.bill(name)
+    }
+
+    fn close(&mut self, name: &str) -> Vec<Money> {
+        let (root, cycle) = (account("acme"), cycle(name));
+        self.kit.stamp = cycle.end();
+        self.kit.ok(Command::Cut { root: root.clone(), cycle, manual: true });
+        let bills = self.bill(name);
+        self.kit.ok(Command::Issue { root: root.clone(), cycle });
+        let archive = self.kit.state.view().archive(&root, cycle).unwrap();
+        let hash = *blake3::hash(&archive).as_bytes();
+        self.archives.insert(hash, archive);
+        self.kit.ok(Command::Archived { root, cycle, hash });
+        bills
+    }
+
+    /// Through a snapshot: equal states go on equally.
+    fn restart(&mut self) {
+        let hash = self.kit.state.hash();
+        let mut parts = Vec::new();
+        self.kit.state.view().write(&mut |section, bytes| parts.push((section, bytes.to_vec())));
+        self.kit.state = State::restore(parts).unwrap();
+        assert_eq!(self.kit.state.hash(), hash);
+    }
+}
+
+fn money(amounts: &[&str]) -> Vec<Money> {
+    amounts.iter().map(|amount| amount.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_cycle_billed_in_parts_comes_to_the_same_as_at_once() {
+    let mut books = Books::new(None);
+    books.push("2024-09", 150);
+    assert_eq!(books.claim("2024-09"), money(&["1.5"]));
+    // Nothing new: no bill, no number.
+    assert_eq!(books.claim("2024-09"), money(&[]));
+    books.push("2024-09", 50);
+    // What comes after the claim is not in it, also when the claim has gone through a snapshot.
+    books.kit.ok(Command::Claim { root: account("acme"), cycle: cycle("2024-09"), manual: true });
+    books.push("2024-09", 1_000);
+    books.restart();
+    assert_eq!(books.bill("2024-09"), money(&["0.5"]));
+    assert_eq!(books.close("2024-09"), money(&["10"]));
+    let cycles = books.kit.state.view().cycles(&account("acme")).unwrap();
+    let numbers: Vec<u64> = cycles.bills_of(cycle("2024-09")).map(|(_, bill)| bill.number).collect();
+    assert_eq!((numbers, cycles.extras.len(), cycles.claim.is_none()), (vec![1, 2, 3], 2, true));
+    books.restart();
+}
+
+#[test]
+fn late_usage_is_billed_by_the_next_close_or_by_hand() {
+    let mut books = Books::new(None);
+    let claim = |manual| Command::Claim { root: account("acme"), cycle: cycle("2024-09"), manual };
+    books.push("2024-09", 100);
+    assert_eq!(books.close("2024-09"), money(&["1"]));
+    assert_eq!(books.kit.command(claim(true)), Err(Reason::CycleClosed));
+    assert_eq!(books.push("2024-09", 7), "1 late");
+    let due = |books: &mut Books| books.kit.state.view().due(time("2024-10-20")).len();
+    assert_eq!((due(&mut books), books.kit.command(claim(false))), (0, Err(Reason::CycleClosed)));
+    assert_eq!(books.claim("2024-09"), money(&["0.07"]));
+    assert_eq!(books.push("2024-09", 3), "1 late");
+    books.push("2024-10", 20);
+    books.restart();
+    assert_eq!(books.close("2024-10"), money(&["0.2"]));
+    assert_eq!(due(&mut books), 1);
+    books.kit.ok(claim(false));
+    books.restart();
+    // Meanwhile more comes late, for the next correction.
+    assert_eq!(books.push("2024-09", 1), "1 late");
+    assert_eq!((books.bill("2024-09"), due(&mut books)), (money(&["0.03"]), 0));
+    assert_eq!(books.claim("2024-09"), money(&["0.01"]));
+    let cycles = books.kit.state.view().cycles(&account("acme")).unwrap();
+    let numbers: Vec<u64> = cycles.bills_of(cycle("2024-09")).map(|(_, bill)| bill.number).collect();
+    assert_eq!(numbers, [1, 2, 4, 5]);
+    // The archive of the last correction holds everything: 111 bytes.
+    let view = books.kit.state.view();
+    let archive = &books.archives[&cycles.archive_of(cycle("2024-09")).unwrap()];
+    let catalogue = books.kit.blobs.0.values().next().unwrap();
+    let counters = super::archive::read_archive(archive, catalogue).unwrap();
+    assert_eq!((counters.len(), counters[0].value, counters[0].records), (1, 111, 4));
+    // An estimate of an archived cycle says what a correction would come to.
+    assert_eq!(books.push("2024-09", 9), "1 late");
+    let own = &books.archives[&view.archive_hash(&account("acme"), cycle("2024-09")).unwrap()];
+    let source =
+        books.kit.state.view().known_source(&account("acme"), cycle("2024-09"), &books.kit.blobs, Known::WithLate(own));
+    let source = source.unwrap();
+    let earlier: Vec<BillBody> = source.earlier.iter().map(|bill| books.bodies[&bill.body_hash].clone()).collect();
+    let bodies = source.bills(&earlier).unwrap();
+    assert_eq!(bodies.iter().map(|body| body.payable).collect::<Vec<_>>(), money(&["0.09"]));
+}
+
+#[test]
+fn a_correction_draws_only_what_later_bills_left() {
+    // A credit of 1.50: September draws 1 of it, October the other half.
+    let mut books = Books::new(Some(r#"{"id":"promo","mechanism":"credit","amount":"1.50"}"#));
+    books.push("2024-09", 100);
+    assert_eq!(books.close("2024-09"), money(&["0"]));
+    books.push("2024-10", 80);
+    assert_eq!(books.close("2024-10"), money(&["0.3"]));
+    assert_eq!(books.push("2024-09", 40), "1 late");
+    assert_eq!(books.claim("2024-09"), money(&["0.4"]));
+    let cycles = books.kit.state.view().cycles(&account("acme")).unwrap();
+    assert_eq!(cycles.balances["promo"], "1.5".parse().unwrap());
+}

@@ -1,0 +1,155 @@
+//! A hierarchy's cycles <-> snapshot.
+
+use super::codec::{
+    account, bill_from_wire, bill_to_wire, cycle, hash, issued_from_wire, issued_to_wire, posting_from_wire,
+    posting_to_wire,
+};
+use super::wire;
+use crate::base::id::AccountId;
+use crate::base::money::Money;
+use crate::base::time::Timestamp;
+use crate::billing::cycle::{Chain, Claim, CutCycle, Cycles, Extra, Inputs, Late, Phase};
+
+pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
+    let cut = |cut: &CutCycle| {
+        let (phase, bills, archive) = match &cut.phase {
+            Phase::Closing => (0, Vec::new(), Vec::new()),
+            Phase::Closed(bills) => (1, bills.iter().map(bill_to_wire).collect(), Vec::new()),
+            Phase::Issued(bills) => (2, bills.iter().map(issued_to_wire).collect(), Vec::new()),
+            Phase::Archived(bills, hash) => (3, bills.iter().map(issued_to_wire).collect(), hash.to_vec()),
+        };
+        let contract = cut.inputs.contract.as_ref();
+        wire::CutCycle {
+            cycle: cut.cycle.ordinal(),
+            index: cut.index,
+            at: cut.at.0,
+            ended_grace: cut.ended_grace,
+            catalogue_version: cut.inputs.catalogue_version,
+            catalogue_hash: cut.inputs.catalogue_hash.to_vec(),
+            contract_version: contract.map_or(0, |(version, _)| *version),
+            contract_hash: contract.map_or(Vec::new(), |(_, hash)| hash.to_vec()),
+            postings: cut.postings.iter().map(posting_to_wire).collect(),
+            phase,
+            bills,
+            archive,
+        }
+    };
+    let chain = |(payer, chain): (&AccountId, &Chain)| wire::Bill {
+        payer: payer.to_string(),
+        number: chain.count,
+        hash: chain.last.to_vec(),
+        ..wire::Bill::default()
+    };
+    let balance = |(name, amount): (&String, &Money)| wire::Posting {
+        balance: name.clone(),
+        amount: amount.0.to_le_bytes().to_vec(),
+    };
+    wire::Cycles {
+        first: cycles.first.ordinal(),
+        open: cycles.open.ordinal(),
+        cut: cycles.cut.iter().map(cut).collect(),
+        chains: cycles.chains.iter().map(chain).collect(),
+        balances: cycles.balances.iter().map(balance).collect(),
+        claim: cycles.claim.as_ref().map(claim_to_wire),
+        extras: cycles.extras.iter().map(extra_to_wire).collect(),
+        late: cycles
+            .late
+            .iter()
+            .map(|(cycle, late)| wire::LateUsage { cycle: cycle.ordinal(), records: late.records, due: late.due })
+            .collect(),
+    }
+}
+
+fn claim_to_wire(claim: &Claim) -> wire::Claim {
+    let contract = claim.inputs.contract.as_ref();
+    wire::Claim {
+        cycle: claim.cycle.ordinal(),
+        index: claim.index,
+        at: claim.at.0,
+        interim: claim.interim,
+        catalogue_version: claim.inputs.catalogue_version,
+        catalogue_hash: claim.inputs.catalogue_hash.to_vec(),
+        contract_version: contract.map_or(0, |(version, _)| *version),
+        contract_hash: contract.map_or(Vec::new(), |(_, hash)| hash.to_vec()),
+        ..wire::Claim::default()
+    }
+}
+
+fn extra_to_wire(extra: &Extra) -> wire::Claim {
+    wire::Claim {
+        bills: extra.bills.iter().map(issued_to_wire).collect(),
+        postings: extra.postings.iter().map(posting_to_wire).collect(),
+        archive: extra.archive.to_vec(),
+        ..claim_to_wire(&extra.claim)
+    }
+}
+
+fn claim_from_wire(claim: &wire::Claim) -> Result<Claim, String> {
+    let contract = match claim.contract_version {
+        0 => None,
+        version => Some((version, hash(&claim.contract_hash)?)),
+    };
+    let (catalogue_version, catalogue_hash) = (claim.catalogue_version, hash(&claim.catalogue_hash)?);
+    Ok(Claim {
+        cycle: cycle(claim.cycle)?,
+        index: claim.index,
+        at: Timestamp(claim.at),
+        interim: claim.interim,
+        inputs: Inputs { catalogue_version, catalogue_hash, contract },
+    })
+}
+
+fn extra_from_wire(extra: &wire::Claim) -> Result<Extra, String> {
+    Ok(Extra {
+        claim: claim_from_wire(extra)?,
+        bills: extra.bills.iter().map(issued_from_wire).collect::<Result<_, _>>()?,
+        postings: extra.postings.iter().map(posting_from_wire).collect::<Result<_, _>>()?,
+        archive: hash(&extra.archive)?,
+    })
+}
+
+pub(super) fn cycles_from_wire(cycles: &wire::Cycles) -> Result<Cycles, String> {
+    let issued = |bills: &[wire::Bill]| bills.iter().map(issued_from_wire).collect::<Result<Vec<_>, _>>();
+    let cut = |cut: &wire::CutCycle| {
+        let phase = match cut.phase {
+            0 => Phase::Closing,
+            1 => Phase::Closed(cut.bills.iter().map(bill_from_wire).collect::<Result<_, _>>()?),
+            2 => Phase::Issued(issued(&cut.bills)?),
+            3 => Phase::Archived(issued(&cut.bills)?, hash(&cut.archive)?),
+            phase => return Err(format!("phase {phase} is unknown")),
+        };
+        let contract = match cut.contract_version {
+            0 => None,
+            version => Some((version, hash(&cut.contract_hash)?)),
+        };
+        Ok::<_, String>(CutCycle {
+            cycle: cycle(cut.cycle)?,
+            index: cut.index,
+            at: Timestamp(cut.at),
+            ended_grace: cut.ended_grace,
+            inputs: Inputs {
+                catalogue_version: cut.catalogue_version,
+                catalogue_hash: hash(&cut.catalogue_hash)?,
+                contract,
+            },
+            postings: cut.postings.iter().map(posting_from_wire).collect::<Result<_, _>>()?,
+            phase,
+        })
+    };
+    let mut restored = Cycles::new(cycle(cycles.first)?);
+    restored.open = cycle(cycles.open)?;
+    restored.cut = cycles.cut.iter().map(cut).collect::<Result<_, _>>()?;
+    for chain in &cycles.chains {
+        restored.chains.insert(account(&chain.payer)?, Chain { count: chain.number, last: hash(&chain.hash)? });
+    }
+    for balance in &cycles.balances {
+        let posting = posting_from_wire(balance)?;
+        restored.balances.insert(posting.balance, posting.amount);
+    }
+    restored.claim = cycles.claim.as_ref().map(claim_from_wire).transpose()?;
+    restored.extras = cycles.extras.iter().map(extra_from_wire).collect::<Result<_, _>>()?;
+    for late in &cycles.late {
+        restored.late.insert(cycle(late.cycle)?, Late { records: late.records, due: late.due });
+    }
+    Ok(restored)
+}

@@ -48,6 +48,9 @@ const MEETS: &[&str] = &[
     "STALE_SERIES",
     "PRODUCER_KIND",
     "close",
+    "interim",
+    "late billed",
+    "nothing late",
     "stray",
     "stray again",
     "several segments",
@@ -125,7 +128,8 @@ impl History {
                 74..77 => self.reopen(),
                 77..78 => self.mistake(),
                 78..86 => self.close(),
-                86..91 => self.amend(),
+                86..88 => self.issue(),
+                88..91 => self.amend(),
                 91..93 => self.reprice(),
                 93..94 => self.agree(),
                 94..98 => self.pair.machine.restore(),
@@ -336,6 +340,18 @@ impl History {
     fn close(&mut self) {
         let root = one(&mut self.rng, &self.roots).clone();
         self.pair.close(&root);
+    }
+
+    /// Bills outside a close: of the open cycle, or of one that is closed.
+    fn issue(&mut self) {
+        let root = one(&mut self.rng, &self.roots).clone();
+        let cycle = self.rng.random_range(FIRST..=self.pair.ledger.roots[&root].open);
+        let restores = chance(&mut self.rng, 30);
+        self.pair.issue(&root, cycle, |pair| {
+            if restores {
+                pair.machine.restore();
+            }
+        });
     }
 
     /// Adds an account to a hierarchy, or puts the same document once more.

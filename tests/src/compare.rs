@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use reckoner_shard::base::id::AccountId;
-use reckoner_shard::billing::bill::{BillBody, Line as EngineLine, Source};
+use reckoner_shard::billing::bill::{BillBody, Line as EngineLine, Source, postings};
+use reckoner_shard::pricing::order::Stage;
 use reckoner_shard::usage::series::SeriesKey;
 
 use crate::model::bill::Bills;
@@ -19,6 +20,8 @@ pub struct Shown {
     pub lines: Vec<Row>,
     /// Exact total and payable by payer.
     pub payers: BTreeMap<String, (Exact, Exact)>,
+    /// What is used of lasting balances.
+    pub postings: BTreeMap<String, Exact>,
     /// Sorted: series, reason, what was counted.
     pub unpriced: Vec<(Series, String, Exact)>,
 }
@@ -54,14 +57,21 @@ pub fn series_of(key: &SeriesKey) -> Series {
 }
 
 /// What made a line, in the model's words.
-fn origin_of(line: &EngineLine) -> String {
+fn origin_of(bill: &BillBody, line: &EngineLine) -> String {
     match &line.source {
         Source::FreeUnits { .. } => "free".to_owned(),
         Source::FreePool { pool } => format!("pool:{pool}"),
         Source::Price { tier, .. } => tier.index.to_string(),
         Source::PricePart { part, .. } => part.name().to_owned(),
         Source::Fee { subscription, .. } => format!("fee:{subscription}"),
-        Source::Clause { clause, .. } => format!("clause:{clause}"),
+        // Of one slice.
+        Source::Clause { clause, .. } => match (line.stage, line.from.as_slice()) {
+            (Stage::PrivateRates | Stage::UsageWaiver, [slice]) => {
+                let of = bill.line(*slice).map_or(String::new(), |slice| origin_of(bill, slice));
+                format!("clause:{clause} of {of}")
+            }
+            _ => format!("clause:{clause}"),
+        },
         Source::Rounding => "rounding".to_owned(),
     }
 }
@@ -82,7 +92,7 @@ impl Shown {
                     payer: bill.payer.to_string(),
                     series: series_of(&item.series),
                     sku: item.sku.to_string(),
-                    origin: origin_of(line),
+                    origin: origin_of(bill, line),
                     quantity: exact(&quantity),
                     amount: exact(&line.amount.to_string()),
                 });
@@ -92,26 +102,41 @@ impl Shown {
                 shown.unpriced.push((series_of(&item.series), item.reason.name().to_owned(), counted));
             }
         }
+        let posted = postings(bills);
+        shown.postings = posted.iter().map(|own| (own.balance.clone(), exact(&own.amount.to_string()))).collect();
         shown.sorted()
     }
 
     /// The model's bills.
     pub fn of_model(bills: &Bills) -> Shown {
         let row = |line: &Line| {
-            let Line { payer, series, sku, origin, quantity, amount, .. } = line.clone();
+            let Line { payer, series, sku, mut origin, of, quantity, amount, .. } = line.clone();
+            if let Some(slice) = of {
+                origin = format!("{origin} of {}", bills.lines[slice].origin);
+            }
             Row { payer, series, sku, origin, quantity, amount }
         };
         let unpriced =
             bills.unpriced.iter().map(|(series, why, value)| (series.clone(), (*why).to_owned(), value.clone()));
         let lines = bills.lines.iter().map(row).collect();
-        Shown { lines, payers: bills.payers.clone(), unpriced: unpriced.collect() }.sorted()
+        let (payers, postings) = (bills.payers.clone(), bills.postings.clone());
+        Shown { lines, payers, postings, unpriced: unpriced.collect() }.sorted()
     }
 
+    /// Sorted; what is the same but for quantity and amount is added up: the slices of several hours, say.
     fn sorted(mut self) -> Shown {
+        let mut sums: BTreeMap<(String, Series, String, String), (Exact, Exact)> = BTreeMap::new();
+        for Row { payer, series, sku, origin, quantity, amount } in self.lines.drain(..) {
+            let sum = sums.entry((payer, series, sku, origin)).or_insert_with(|| (exact("0"), exact("0")));
+            sum.0 += quantity;
+            sum.1 += amount;
+        }
+        let row =
+            |((payer, series, sku, origin), (quantity, amount))| Row { payer, series, sku, origin, quantity, amount };
+        self.lines = sums.into_iter().map(row).collect();
         // A share that rounds to nothing may be shown or left out.
         let nothing = exact("0");
         self.lines.retain(|row| row.quantity != nothing || row.amount != nothing);
-        self.lines.sort();
         self.unpriced.sort();
         self
     }
@@ -134,6 +159,14 @@ impl Shown {
                 let show = |of: Option<&(Exact, Exact)>| of.map_or("has no bill".to_owned(), both);
                 return Some(format!("payer {payer}:\n  engine {}\n  model  {}", show(own), show(other)));
             }
+        }
+        if self.postings != wanted.postings {
+            let show = |of: &BTreeMap<String, Exact>| {
+                let one = |(name, used): (&String, &Exact)| format!("{name} {}", text(used));
+                of.iter().map(one).collect::<Vec<_>>()
+            };
+            let (found, wanted) = (show(&self.postings), show(&wanted.postings));
+            return Some(format!("balances:\n  engine {found:?}\n  model  {wanted:?}"));
         }
         (self.unpriced != wanted.unpriced)
             .then(|| format!("unpriced usage:\n  engine {:?}\n  model  {:?}", self.unpriced, wanted.unpriced))

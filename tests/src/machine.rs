@@ -40,7 +40,7 @@ impl Blobs for Store {
 /// One shard that owns every slot.
 pub struct Machine {
     pub state: State,
-    store: Store,
+    pub store: Store,
     /// Every entry applied, to be replayed.
     log: Vec<Vec<u8>>,
     /// Stamped on the next entry.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use num_traits::Zero;
 use reckoner_shard::account::document::HierarchyDocument;
 use reckoner_shard::base::id::{AccountId, Slot};
 use reckoner_shard::base::money::{parse_scaled, print_scaled};
@@ -12,8 +13,9 @@ use reckoner_shard::billing::bill::{BillBody, postings};
 use reckoner_shard::billing::codec::{body_hash, encode};
 use reckoner_shard::billing::cycle::BillHash;
 use reckoner_shard::contract::document::ContractDocument;
+use reckoner_shard::machine::claims::Known;
 use reckoner_shard::machine::command::{
-    BatchVerdict, BilledRoot, Command, CommandOutcome, Done, FileProgress, NO_SERIES, Verdict,
+    BatchVerdict, BilledRoot, Claimed, Command, CommandOutcome, Done, FileProgress, NO_SERIES, Verdict,
 };
 use reckoner_shard::placement::slot_of;
 use reckoner_shard::pricing::document::CatalogueDocument;
@@ -24,7 +26,7 @@ use serde_json::Value;
 
 use crate::compare::{compare, key_of, series_of};
 use crate::machine::Machine;
-use crate::model::exact::text;
+use crate::model::exact::{Exact, exact, text};
 use crate::model::homes::Progress;
 use crate::model::ledger::{self, Cycle, Ledger, Root, Sending, Sent, cycle_name, start_of};
 use crate::model::record::Row;
@@ -53,6 +55,9 @@ pub struct Pair {
     pub machine: Machine,
     pub ledger: Ledger,
     numbers: BTreeMap<u16, Numbers>,
+    /// Issued bills and archives by root and cycle, as a node keeps them.
+    issued: BTreeMap<(String, Cycle), Vec<BillBody>>,
+    archives: BTreeMap<(String, Cycle), Vec<u8>>,
     /// How often each verdict was given: what a history never meets, it does not test.
     pub met: BTreeMap<String, u64>,
 }
@@ -71,7 +76,8 @@ impl Pair {
     pub fn new(stamp: i64, ids: usize) -> Pair {
         let machine = Machine::with_ids(Timestamp(stamp), ids as u64 * ID_BYTES);
         let ledger = Ledger::new(ids);
-        Pair { machine, ledger, numbers: BTreeMap::new(), met: BTreeMap::new() }
+        let (issued, archives) = (BTreeMap::new(), BTreeMap::new());
+        Pair { machine, ledger, numbers: BTreeMap::new(), issued, archives, met: BTreeMap::new() }
     }
 
     /// A new catalogue version, effective from a cycle on.
@@ -129,20 +135,64 @@ impl Pair {
         );
         // The estimate before the cut was the bill.
         self.compare_bills(root, cycle);
-        let bodies = self.machine.bills(&id, name);
-        let bills: Vec<BillHash> = bodies.iter().map(hash_of).collect();
-        let billed = BilledRoot { root: id.clone(), cycle: name, bills, postings: postings(&bodies), claim: None };
-        let billed = Command::Billed { slot: slot_of(root), roots: vec![billed] };
-        assert_eq!(self.machine.done(billed.clone()), Done::Changed);
-        assert_eq!(self.machine.done(billed), Done::Unchanged);
+        self.bill(root, cycle, Known::OnTime);
         let issued = self.machine.done(Command::Issue { root: id.clone(), cycle: name });
         assert_eq!(self.machine.done(Command::Issue { root: id.clone(), cycle: name }), issued);
         self.compare_counters(root, cycle);
         let archive = self.machine.state.view().archive(&id, name).expect("an issued cycle is archived");
         let hash = [archive.len() as u8; 32];
+        self.archives.insert((root.to_owned(), cycle), archive);
         assert_eq!(self.machine.done(Command::Archived { root: id.clone(), cycle: name, hash }), Done::Changed);
         assert_eq!(self.machine.done(Command::Archived { root: id, cycle: name, hash }), Done::Unchanged);
         self.ledger.roots.get_mut(root).expect("a known root").archived = cycle + 1;
+    }
+
+    /// Bills what is cut or claimed, twice, since it is safe to repeat.
+    fn bill(&mut self, root: &str, cycle: Cycle, what: Known<'_>) {
+        let (id, name) = (AccountId::new(root).expect("a root"), cycle_id(cycle));
+        let view = self.machine.state.view();
+        let source = view.known_source(&id, name, &self.machine.store, what).expect("a cycle that is billed");
+        let issued = self.issued.entry((root.to_owned(), cycle)).or_default();
+        let bodies = source.bills(issued).expect("nothing here overflows");
+        let bills: Vec<BillHash> = bodies.iter().map(hash_of).collect();
+        let claim = source.claim.map(|(index, archive)| Claimed { index, archive: *blake3::hash(&archive).as_bytes() });
+        let billed = BilledRoot { root: id, cycle: name, bills, postings: postings(&bodies), claim };
+        issued.extend(bodies);
+        let billed = Command::Billed { slot: slot_of(root), roots: vec![billed] };
+        assert_eq!(self.machine.done(billed.clone()), Done::Changed);
+        assert_eq!(self.machine.done(billed), Done::Unchanged);
+    }
+
+    /// Bills what of a cycle has no bill yet, while `meanwhile` happens. All bills of the cycle then come to the model's
+    /// one bill over everything that was known at the claim.
+    pub fn issue(&mut self, root: &str, cycle: Cycle, meanwhile: impl FnOnce(&mut Pair)) {
+        let known = &self.ledger.roots[root];
+        let (is_open, expected) = (cycle == known.open, known.whole_bills(cycle));
+        let claim =
+            Command::Claim { root: AccountId::new(root).expect("a root"), cycle: cycle_id(cycle), manual: true };
+        let claimed = match self.machine.command(claim.clone()) {
+            CommandOutcome::Done(done) => done,
+            CommandOutcome::Refused(refusal) => {
+                assert!(!is_open && refusal.reason == Reason::CycleClosed, "{refusal}");
+                self.meet("nothing late");
+                return;
+            }
+        };
+        assert_eq!(self.machine.done(claim), claimed, "a claim repeats itself");
+        self.meet(if is_open { "interim" } else { "late billed" });
+        meanwhile(self);
+        let archive = self.archives.get(&(root.to_owned(), cycle)).cloned();
+        self.bill(root, cycle, Known::Claimed(archive.as_deref()));
+        let mut payables: BTreeMap<String, Exact> = BTreeMap::new();
+        for body in &self.issued[&(root.to_owned(), cycle)] {
+            *payables.entry(body.payer.to_string()).or_default() += exact(&body.payable.to_string());
+        }
+        let mut expected: BTreeMap<String, Exact> =
+            expected.payers.into_iter().map(|(payer, (_, payable))| (payer, payable)).collect();
+        // Nothing to pay may be a bill or none.
+        payables.retain(|_, payable| !payable.is_zero());
+        expected.retain(|_, payable| !payable.is_zero());
+        assert_eq!(payables, expected, "bills of {root} for {}", cycle_name(cycle));
     }
 
     /// Bills or estimates on both sides, to the last digit.
@@ -163,7 +213,7 @@ impl Pair {
         let known = &self.ledger.roots[root];
         let mut expected: BTreeMap<(Series, i64), (String, String)> = BTreeMap::new();
         for late in [false, true] {
-            for Counter { series, bucket, value } in known.counters(cycle, late) {
+            for Counter { series, bucket, value, .. } in known.counters(cycle, late) {
                 let zero = || ("0".to_owned(), "0".to_owned());
                 let both = expected.entry((series, bucket)).or_insert_with(zero);
                 if late { both.1 = text(&value) } else { both.0 = text(&value) }

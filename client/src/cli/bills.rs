@@ -259,20 +259,27 @@ fn show_bills(bills: &[proto::Bill], out: &Out) -> Result<(), Error> {
     Ok(())
 }
 
+/// A bill in one sentence.
+fn headline(body: &BillBody, envelope: &Envelope) -> String {
+    let number = match (envelope.kind.as_str(), envelope.number.as_str()) {
+        (_, "") => String::new(),
+        ("" | "anniversary", number) => format!(" {number}"),
+        (kind, number) => format!(" {kind} {number}"),
+    };
+    let issued = envelope.issued_at.as_ref().map(|at| format!(", issued {at}")).unwrap_or_default();
+    let (status, payer, payable, currency) = (&envelope.status, &body.payer, body.payable, body.currency);
+    format!("{status}{number}: {payer} owes {payable} {currency} for {} (root {}){issued}", body.cycle, body.root)
+}
+
 /// Prints one bill as a table.
 pub fn show_bill(body: &BillBody, envelope: &Envelope, out: &Out) {
     let view = BillView::new(body);
-    let number = if envelope.number.is_empty() { String::new() } else { format!(" {}", envelope.number) };
-    let issued = envelope.issued_at.as_ref().map(|at| format!(", issued {at}")).unwrap_or_default();
-    match &view.pro_forma {
+    match &body.pro_forma {
         Some(group) => out.line(&format!(
             "{}, pro forma: group {group} comes to {} {} for {} (root {}), owed by nobody",
             envelope.status, view.payable, view.currency, view.cycle, view.root
         )),
-        None => out.line(&format!(
-            "{}{number}: {} owes {} {} for {} (root {}){issued}",
-            envelope.status, view.payer, view.payable, view.currency, view.cycle, view.root
-        )),
+        None => out.line(&headline(body, envelope)),
     }
     let header = ["line", "kind", "account", "sku", "quantity", "unit", "rate", "amount", "by"];
     out.table(&header, &[0, 4, 6, 7], view.lines.iter().map(line_cells).collect());
@@ -600,7 +607,7 @@ async fn explain_bill(arguments: &ExplainArguments, client: &Client, out: &Out) 
         out.json(&Explained { envelope, root: body.root, payer: body.payer, cycle: body.cycle, explanations, entries });
         return Ok(Exit::Ok);
     }
-    out.line(&format!("{}: {} owes {} {} for {}", bill.status, body.payer, body.payable, body.currency, body.cycle));
+    out.line(&headline(&body, &Envelope::of(&bill)));
     for explanation in &explanations {
         out.line(&explanation.to_string());
     }

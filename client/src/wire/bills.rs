@@ -62,6 +62,12 @@ pub fn detail(body: &BillBody) -> proto::BillDetail {
             .collect(),
         total: body.total.to_string(),
         payable: body.payable.to_string(),
+        earlier: body
+            .difference
+            .iter()
+            .flat_map(|difference| &difference.earlier)
+            .map(|hash| hash.to_vec().into())
+            .collect(),
         exchange: body.exchange.as_ref().map(|exchange| proto::BillExchange {
             clause: exchange.clause.to_string(),
             from: exchange.from.to_string(),
@@ -69,12 +75,6 @@ pub fn detail(body: &BillBody) -> proto::BillDetail {
             since_ns: exchange.since.0,
         }),
         pro_forma: body.pro_forma.as_ref().map(ToString::to_string).unwrap_or_default(),
-        earlier: body
-            .difference
-            .iter()
-            .flat_map(|difference| &difference.earlier)
-            .map(|hash| hash.to_vec().into())
-            .collect(),
     }
 }
 

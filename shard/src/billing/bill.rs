@@ -74,11 +74,13 @@ pub struct Difference {
     pub earlier: Vec<[u8; 32]>,
 }
 
-/// What a bill adds to a lasting balance, which counts what was used so far: of a credit, a prepayment, a commitment.
+/// What a bill adds to a lasting balance, which counts what was used so far: of a credit, a prepayment, a
+/// commitment; or how far a ladder was climbed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalanceChange {
     /// The clause's id; of a payer's own balance followed by `/` and the payer, of a commitment by `/` and the first cycle
-    /// of the contract year, and `/marketplace`.
+    /// of the contract year, and `/marketplace`; of a ladder over a contract year by that cycle, `/units` or `/spend`, and
+    /// the payer. Units have the decimals of an amount.
     pub name: Arc<str>,
     /// When the cycle began.
     pub before: Money,

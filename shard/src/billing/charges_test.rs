@@ -134,6 +134,33 @@ fn each_record_may_cost_something() {
 }
 
 #[test]
+fn named_hours_price_what_was_used_in_them() {
+    let mut shop = Shop::new(json!({"bucket": "hour"}), json!({"model": "per_unit", "rate": "2"}));
+    shop.catalogue["skus"][0]["match"]["hours"] = json!({"at": [{"from": 8, "to": 20}]});
+    let lines = |bodies: &[BillBody]| -> Vec<String> {
+        bodies.iter().flat_map(|body| body.lines.iter().map(|line| show(body, line))).collect()
+    };
+    let rows = ["a 3 2026-09-01T08:00:00Z", "a 4 2026-09-01T20:00:00Z", "a 5 2026-09-02T19:59:59Z"];
+    let (bodies, _) = shop.run(&records(&rows));
+    assert_eq!(lines(&bodies), ["usage a m 1 8 2 16"]);
+    assert_eq!(bodies[0].items[0].counted.records, 2);
+    let unpriced = &bodies[0].unpriced[0];
+    assert_eq!((unpriced.counted.to_string().as_str(), unpriced.reason), ("4", UnpricedReason::NoSku));
+    // A correction that starts in other hours takes off what it corrects.
+    let mut rows = records(&["a 5 2026-09-01T08:00:00Z", "a -2 2026-09-01T20:00:00Z"]);
+    rows[1].corrects = Some("r-0".to_owned());
+    let (bodies, _) = shop.run(&rows);
+    assert_eq!((lines(&bodies), bodies[0].unpriced.len()), (vec!["usage a m 1 3 2 6".to_owned()], 0));
+    // A fee for nothing is due at the SKU that is subscribed to.
+    shop.catalogue["prices"][0]["minimum"] = json!("9");
+    shop.catalogue["skus"].as_array_mut().unwrap().push(json!({"id": "rest", "unit": "units", "rate": "1",
+        "match": {"hours": {"except": [{"from": 8, "to": 20}]}}}));
+    shop.contract = Some(json!({"kind": "Contract", "root": "root", "effective": "2026-01",
+        "subscriptions": [{"id": "s", "account": "a", "sku": "m", "from": "2026-09-30"}]}));
+    shop.check(&["a 4 2026-09-01T20:00:00Z"], &["usage a m minimum - - 9", "usage a rest 1 4 1 4"]);
+}
+
+#[test]
 fn percentiles_are_of_the_sum() {
     // 720 hours: 36 are dropped. a has 5 in each of the first 36 hours and 3 in one more, b 2 in the same hours.
     let shop = Shop::new(
@@ -415,6 +442,33 @@ proptest! {
                 prop_assert!(sums.net.0 >= 0, "{:?}", sums);
             }
         }
+    }
+
+    /// A level that walks a ladder costs what the ladder costs hour by hour, on average.
+    #[test]
+    fn a_prorated_ladder_is_the_mean_of_its_hours(
+        changes in prop::collection::vec((0usize..2, -3i128..9, 0usize..720), 1..12),
+    ) {
+        let mut levels = [[0i128; 720]; 2];
+        let mut rows = Vec::new();
+        // Each begins with what can be taken away.
+        for (who, by, from) in [(0, 40, 0), (1, 36, 0)].into_iter().chain(changes) {
+            rows.push(format!("{} {by} 2026-09-{:02}T{:02}:00:00Z", ["a", "b"][who], from / 24 + 1, from % 24));
+            levels[who][from..].iter_mut().for_each(|level| *level += by);
+        }
+        let tiers = json!([{"up_to": "75", "rate": "5"}, {"up_to": "90", "rate": "3"}, {"rate": "1"}]);
+        let price = json!({"model": "graduated", "prorate": "ladder", "tiers": tiers});
+        let shop = Shop::new(json!({"aggregation": "level", "level": {"records": "change"}}), price);
+        let (bodies, refused) = shop.run(&records(&rows.iter().map(String::as_str).collect::<Vec<_>>()));
+        prop_assert_eq!(refused, vec![]);
+        let at = |hour: usize| levels[0][hour] + levels[1][hour];
+        let cost = |level: i128| 5 * level.min(75) + 3 * (level - 75).clamp(0, 15) + (level - 90).max(0);
+        let (units, cost): (i128, i128) = ((0..720).map(at).sum(), (0..720).map(|hour| cost(at(hour))).sum());
+        let quantity: i128 = bodies[0].lines.iter().filter_map(|line| line.quantity).map(|own| own.0).sum();
+        let one = 1_000_000_000_000;
+        // Rounded once as a whole; each tier's part to a step, which its rate multiplies.
+        prop_assert!((quantity * 720 - units * one).abs() <= 360, "{quantity} {units}");
+        prop_assert!((bodies[0].total.0 * 720 - cost * one).abs() <= 720 * 10, "{} {cost}", bodies[0].total);
     }
 
     /// The same for every aggregation.

@@ -50,7 +50,7 @@ impl<'a> UsageStage<'a> {
         window: Option<&Window>,
     ) -> Result<(), FoldError> {
         let overflow = || FoldError::Overflow { what: format!("the amount under price {}", price.id) };
-        let brought = self.amounts(members, window);
+        let brought = self.brought(members, window);
         let free = Source::FreeUnits { price: price.id.clone() };
         self.give_free(price.free_units, price.attribution, free, pool, members, window)?;
         let first = self.cells.len();
@@ -58,6 +58,7 @@ impl<'a> UsageStage<'a> {
         let total = sum(&weights).ok_or_else(overflow)?;
         let slices = match reached.filter(|_| total != 0) {
             Some(tier) => price.ladder.charge_at(Quantity(total), tier),
+            None if price.prorates && total != 0 => self.walk(price, members),
             None => price.ladder.charge(Quantity(total)),
         };
         for slice in slices.ok_or_else(overflow)? {

@@ -11,6 +11,7 @@ use super::codec::{body_hash, encode};
 use super::input::{FoldError, FoldInput};
 use crate::base::id::{AccountId, SkuId};
 use crate::base::money::{Money, Quantity, Rate};
+use crate::base::time::CycleId;
 use crate::contract::currency::Exchange;
 use crate::pricing::order::Stage;
 use crate::usage::series::SeriesKey;
@@ -35,11 +36,6 @@ struct Numbers {
     amount: Money,
 }
 
-/// How a cycle's bills were converted so far, by payer: a further bill is converted in the same way.
-pub fn settled<'b>(earlier: impl IntoIterator<Item = &'b BillBody>) -> BTreeMap<AccountId, Option<Exchange>> {
-    earlier.into_iter().map(|body| (body.payer.clone(), body.exchange.clone())).collect()
-}
-
 /// The bills of a cycle that has bills already, by payer: what the fold over everything known adds to them. A payer
 /// whose bills do not change has one without lines.
 pub fn further(
@@ -59,6 +55,12 @@ pub fn further(
         own => difference(&body, own, input.interim),
     };
     bodies.into_iter().map(add).collect()
+}
+
+/// How the first bills of a cycle were converted, by payer: later ones are converted alike.
+pub fn settled(billed: &[BillBody], cycle: CycleId) -> BTreeMap<AccountId, Option<Exchange>> {
+    let of_cycle = billed.iter().rev().filter(|billed| billed.cycle == cycle);
+    of_cycle.map(|billed| (billed.payer.clone(), billed.exchange.clone())).collect()
 }
 
 /// The bill of a payer that nothing is left to be billed to.

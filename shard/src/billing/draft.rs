@@ -181,9 +181,10 @@ impl<'a> Terms<'a> {
         clause.holds(&subject) && (clause.exclusive_group.is_none() || !has_narrower())
     }
 
-    /// The series of a draft that a clause applies to.
+    /// The series of a draft with lines that a clause applies to.
     pub fn usage_items(&self, clause: &Clause, draft: &Draft<'_>) -> Vec<usize> {
-        (0..draft.items.len()).filter(|item| self.holds(clause, draft, *item)).collect()
+        let has_lines = |item: &usize| !draft.made[*item].is_empty();
+        (0..draft.items.len()).filter(has_lines).filter(|item| self.holds(clause, draft, *item)).collect()
     }
 
     /// The same, and what clauses charged in stages before this one.
@@ -219,7 +220,8 @@ impl<'a> Terms<'a> {
             let items = choose(draft).into_iter().filter(|item| draft.net[*item] > Money::ZERO);
             places.extend(items.map(|item| (*place, item)));
         }
-        if group.len() > 1 {
+        let has_charges = |place: &usize| !drafts[*place].charges.is_empty();
+        if group.len() > 1 || group.iter().any(has_charges) {
             let account = |(draft, item): &Place| self.account(&drafts[*draft], *item);
             let sku = |(draft, item): &Place| self.subject(&drafts[*draft], *item).sku;
             places.sort_by(|one, other| {

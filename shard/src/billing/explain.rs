@@ -10,6 +10,7 @@ use super::bill::{BillBody, Line, LineKind, PricePart, SharedPool, Source, Tier}
 use super::view::LineView;
 use crate::base::money::{Money, Rate, print_scaled};
 use crate::base::time::{DAY, Period};
+use crate::contract::year::Climbed;
 use crate::pricing::order::Stage;
 
 /// A line and where it came from.
@@ -231,11 +232,13 @@ fn clause_sentence(body: &BillBody, line: &Line) -> String {
         (_, Some(quantity)) => {
             let (rate, range) =
                 (line.rate.unwrap_or_default(), tier.map(|tier| range(tier, "tier")).unwrap_or_default());
-            format!("{verb} {quantity} {unit} of {sku} at {rate} each{range} in place of {base}")
+            let before = year_sentence(body, line);
+            format!("{verb} {quantity} {unit} of {sku} at {rate} each{range} in place of {base}{before}")
         }
         (Stage::Volume, None) => {
             let range = tier.map(|tier| range(tier, "band")).unwrap_or_default();
-            format!("takes off {share} percent of {base} left of {sku} by the lines below{range}")
+            let before = year_sentence(body, line);
+            format!("takes off {share} percent of {base} left of {sku} by the lines below{range}{before}")
         }
         (Stage::CreditsBefore | Stage::CreditsAfter, None) => {
             format!("settles it from the credit's balance; {base} was left of {sku} by the lines below")
@@ -275,6 +278,19 @@ fn clause_sentence(body: &BillBody, line: &Line) -> String {
             format!("{verb} {share} percent of {base} left of {sku} by the lines below")
         }
     }
+}
+
+/// Where a ladder over a contract year began in this cycle; nothing of another ladder.
+fn year_sentence(body: &BillBody, line: &Line) -> String {
+    let Source::Clause { clause, .. } = &line.source else { return String::new() };
+    let year = body.balances.iter().find_map(|balance| {
+        let mut parts = balance.name.strip_prefix(clause.as_str())?.strip_prefix('/')?.split('/');
+        let (begins, of) = (parts.next()?, parts.next()?);
+        let unit = if of == Climbed::Spend.name() { body.currency.as_str() } else { of };
+        let is_ladder = [Climbed::Spend.name(), Climbed::Units.name()].contains(&of);
+        is_ladder.then(|| format!("; the contract year from {begins} had {} {unit} before this cycle", balance.before))
+    });
+    year.unwrap_or_default()
 }
 
 /// A tier or band in words; nothing where there is only one.

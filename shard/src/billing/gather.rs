@@ -2,13 +2,18 @@
 //! cost is up to `usage_stage.rs`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use super::attribute::netted;
 use super::bill::{Counted, Unpriced, UnpricedReason};
 use super::input::{Counter, FoldError, FoldInput};
 use super::measure::Measured;
 use super::usage_stage::{Chooser, Standing, Used};
 use crate::base::id::{AccountId, GroupName};
+use crate::base::time::CycleId;
 use crate::pricing::catalogue::{Catalogue, MeterIndex, SkuIndex};
+use crate::pricing::document::Aggregation;
+use crate::pricing::hours::first_day;
 use crate::usage::series::SeriesKey;
 
 pub(super) type UnpricedByPayer<'a> = BTreeMap<&'a AccountId, Vec<Unpriced>>;
@@ -59,30 +64,78 @@ pub(super) fn gather<'a>(input: &FoldInput<'a>, counters: &mut [Counter<'a>]) ->
         if meter.chooses_tiers && wrong.is_none() {
             choosers.push(Chooser { account: account.as_str(), payer, group, measured: measured.clone() });
         }
-        let sku =
-            catalogue.sku_of(first.meter, &first.series.operation, &first.series.region, &first.series.attributes);
-        let reason = match sku {
-            None => Some(UnpricedReason::NoSku),
-            Some(_) => wrong,
+        let series = first.series;
+        let mut settle = |sku: Option<SkuIndex>, measured: Measured, records: u64| {
+            let reason = match sku {
+                None => Some(UnpricedReason::NoSku),
+                Some(_) => wrong,
+            };
+            match (reason, sku) {
+                (None, Some(sku))
+                    if measured.is_used()
+                        || records > 0 && catalogue.price(catalogue.sku(sku).price).charges_zero() =>
+                {
+                    let standing = Standing::Counted;
+                    used.push(Used { series, sku, payer, group, measured, records, standing, home: 0 });
+                }
+                (Some(reason), _) if measured.shown != 0 || wrong.is_some() => {
+                    let counted = Counted { value: measured.shown, scale: meter.scale, records };
+                    let line = Unpriced { series: series.clone(), meter: meter.id.clone(), counted, reason };
+                    unpriced.entry(payer).or_default().push(line);
+                }
+                // Nothing was used on balance.
+                _ => {}
+            }
         };
-        match (reason, sku) {
-            (None, Some(sku))
-                if measured.is_used() || records > 0 && catalogue.price(catalogue.sku(sku).price).charges_zero() =>
-            {
-                let (series, standing) = (first.series, Standing::Counted);
-                used.push(Used { series, sku, payer, group, measured, records, standing, home: 0 });
+        if meter.names_hours && wrong.is_none() {
+            for (sku, part) in by_hours(catalogue, cycle, &mut counters[at..end]) {
+                let part = at + part.start..at + part.end;
+                let own = &counters[part.clone()];
+                // Parts of a whole that was summed.
+                let sum = own.iter().map(|counter| counter.value).sum();
+                let records = own.iter().fold(0, |sum: u64, counter| sum.saturating_add(counter.records));
+                let measured = Measured::of(meter, first.meter, cycle, own, (sum, part.start));
+                settle(sku, measured.unwrap_or_else(|(measured, _)| measured), records);
             }
-            (Some(reason), _) if measured.shown != 0 || wrong.is_some() => {
-                let counted = Counted { value: measured.shown, scale: meter.scale, records };
-                let line = Unpriced { series: first.series.clone(), meter: meter.id.clone(), counted, reason };
-                unpriced.entry(payer).or_default().push(line);
-            }
-            // Nothing was used on balance.
-            _ => {}
+        } else {
+            let sku = catalogue.sku_of(first.meter, &series.operation, &series.region, &series.attributes);
+            settle(sku, measured, records);
         }
         at = end;
     }
     Ok(Gathered { used, choosers, unpriced })
+}
+
+/// Sorts the counters of a series by the SKUs that price their hours, and says which part is whose. Corrections are taken
+/// off what they correct before, so that no part is below zero.
+fn by_hours(
+    catalogue: &Catalogue,
+    cycle: CycleId,
+    counters: &mut [Counter<'_>],
+) -> Vec<(Option<SkuIndex>, Range<usize>)> {
+    let Counter { series, meter, .. } = counters[0];
+    let skus = catalogue.skus_by_hours(meter, &series.operation, &series.region, &series.attributes);
+    if catalogue.meter(meter).aggregation != Aggregation::Maximum {
+        let values = netted(&counters.iter().map(|counter| counter.value).collect::<Vec<_>>());
+        counters.iter_mut().zip(values).for_each(|(counter, value)| counter.value = value);
+    }
+    let first = first_day(cycle);
+    let holds = |index: &&SkuIndex, hour: u16| {
+        let hours = catalogue.sku(**index).matches.hours;
+        hours.is_none_or(|hours| hours.contains(u32::from(hour), first))
+    };
+    let sku_at = |counter: &Counter<'_>| skus.iter().find(|index| holds(index, counter.bucket.unwrap_or(0))).copied();
+    // Stable: the hours of each stay in order.
+    counters.sort_by_key(sku_at);
+    let mut parts: Vec<(Option<SkuIndex>, Range<usize>)> = Vec::new();
+    for (place, counter) in counters.iter().enumerate() {
+        let sku = sku_at(counter);
+        match parts.last_mut().filter(|(own, _)| *own == sku) {
+            Some((_, part)) => part.end = place + 1,
+            None => parts.push((sku, place..place + 1)),
+        }
+    }
+    parts
 }
 
 /// A series that nothing was counted in, but that something is due for.
@@ -96,16 +149,23 @@ pub(super) struct Extra<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    /// Series of the payers' own that take what is due for series of zero, where there are none yet.
-    pub fn homes(&self) -> Vec<Extra<'a>> {
-        let mut homes: BTreeMap<SeriesKey, Extra<'a>> = BTreeMap::new();
-        for used in self.used.iter().filter(|used| !used.measured.is_used() && used.series.account != *used.payer) {
+    /// Series of the payers' own that take what is due for pools of zero, where there are none yet.
+    pub fn homes(&self, catalogue: &Catalogue) -> Vec<Extra<'a>> {
+        let mut homes: BTreeMap<(SeriesKey, SkuIndex), Extra<'a>> = BTreeMap::new();
+        for used in self.used.iter().filter(|used| used.can_be_zero(catalogue) && used.series.account != *used.payer) {
             let series = SeriesKey { account: used.payer.clone(), dimensions: used.series.dimensions.clone() };
             let (sku, meter, payer, group) = (used.sku, used.measured.meter, used.payer, used.group);
-            homes.entry(series.clone()).or_insert(Extra { series, sku, meter, payer, group, standing: Standing::Home });
+            homes.entry((series.clone(), sku)).or_insert(Extra {
+                series,
+                sku,
+                meter,
+                payer,
+                group,
+                standing: Standing::Home,
+            });
         }
         if !homes.is_empty() {
-            self.used.iter().for_each(|used| drop(homes.remove(used.series)));
+            self.used.iter().for_each(|used| drop(homes.remove(&(used.series.clone(), used.sku))));
         }
         homes.into_values().collect()
     }
@@ -117,13 +177,13 @@ impl<'a> Gathered<'a> {
     {
         let Gathered { used, choosers, unpriced } = self;
         let mut used: Vec<Used<'b>> = used;
-        let mut counted: BTreeMap<SeriesKey, usize> = BTreeMap::new();
+        let mut counted: BTreeMap<(SeriesKey, SkuIndex), usize> = BTreeMap::new();
         if extras.iter().any(|extra| extra.standing == Standing::Subscribed) {
-            counted.extend(used.iter().enumerate().map(|(index, used)| (used.series.clone(), index)));
+            counted.extend(used.iter().enumerate().map(|(index, used)| ((used.series.clone(), used.sku), index)));
         }
         for Extra { series, sku, meter, payer, group, standing } in extras {
             if *standing == Standing::Subscribed
-                && let Some(index) = counted.get(series)
+                && let Some(index) = counted.get(&(series.clone(), *sku))
             {
                 used[*index].standing = Standing::Subscribed;
                 continue;
@@ -138,12 +198,12 @@ impl<'a> Gathered<'a> {
             let by_sku = by_account.then_with(|| sku(a).cmp(sku(b)));
             by_sku.then_with(|| a.series.dimensions.cmp(&b.series.dimensions)).then_with(|| a.group.cmp(&b.group))
         });
-        if used.iter().any(|used| !used.measured.is_used()) {
-            let places: BTreeMap<SeriesKey, usize> =
-                used.iter().enumerate().map(|(index, used)| (used.series.clone(), index)).collect();
+        if used.iter().any(|used| used.can_be_zero(catalogue)) {
+            let places: BTreeMap<(SeriesKey, SkuIndex), usize> =
+                used.iter().enumerate().map(|(index, used)| ((used.series.clone(), used.sku), index)).collect();
             for (index, own) in used.iter_mut().enumerate() {
                 let key = SeriesKey { account: own.payer.clone(), dimensions: own.series.dimensions.clone() };
-                own.home = places.get(&key).copied().unwrap_or(index);
+                own.home = places.get(&(key, own.sku)).copied().unwrap_or(index);
             }
         }
         Gathered { used, choosers, unpriced }

@@ -67,12 +67,7 @@ impl Measured {
             Aggregation::Level => {
                 let mut entries = kept();
                 entries.sort_by_key(|entry| entry.at);
-                let leveling = Leveling {
-                    changes: meter.level.records == LevelRecords::Change,
-                    by_day: meter.level.weigh == LevelWeigh::Day,
-                    max: LEVEL_MAX,
-                };
-                let integral = kept::integral(&entries, &cycle.period(), &leveling).map_err(|wrong| {
+                let integral = kept::integral(&entries, &cycle.period(), &leveling(meter)).map_err(|wrong| {
                     let reason = match wrong {
                         NoLevel::BelowZero => UnpricedReason::BelowZero,
                         NoLevel::TooLarge => UnpricedReason::TooMuch,
@@ -173,6 +168,13 @@ impl<'a> Measure<'a> {
         buckets
     }
 
+    /// The levels of one series, each with the instant from which on it lasts; the first is that of the cycle's beginning.
+    pub fn levels(&self, series: &Measured) -> Vec<(i128, i128)> {
+        let mut entries: Vec<Entry> = self.of(series).iter().flat_map(|counter| counter.kept.iter().cloned()).collect();
+        entries.sort_by_key(|entry| entry.at);
+        kept::levels(&entries, &self.cycle.period(), &leveling(self.catalogue.meter(series.meter)))
+    }
+
     /// What several series keep, as (instant, id, place of the series, value), in order.
     pub fn kept_records(&self, members: &[&Measured]) -> Vec<(i128, &'a [u8], usize, i128)> {
         let mut records = Vec::new();
@@ -203,6 +205,15 @@ impl<'a> Measure<'a> {
             Aggregation::Level => i128::from(self.cycle.end().0 - self.cycle.start().0),
             _ => 1,
         }
+    }
+}
+
+/// How a meter of levels reads what it keeps.
+fn leveling(meter: &Meter) -> Leveling {
+    Leveling {
+        changes: meter.level.records == LevelRecords::Change,
+        by_day: meter.level.weigh == LevelWeigh::Day,
+        max: LEVEL_MAX,
     }
 }
 

@@ -27,6 +27,7 @@ pub mod stage_rate;
 pub mod stage_waiver;
 pub mod usage_stage;
 pub mod view;
+mod walk;
 mod wire;
 
 #[cfg(test)]

@@ -38,8 +38,8 @@ pub fn of_group(input: &FoldInput<'_>, own: &ProForma) -> Result<Option<BillBody
         contract: Some(&own.terms),
         counters: input.counters.iter().filter(is_member).copied().collect(),
         balances: Default::default(),
-        drawn_later: Default::default(),
         settled: Default::default(),
+        drawn_later: Default::default(),
         ..*input
     };
     let body = fold(&input)?.pop();

@@ -10,6 +10,7 @@ use crate::base::id::AccountId;
 use crate::base::money::{Money, Quantity, checked_sum};
 use crate::contract::commitment::Commitment;
 use crate::contract::credit::{Credit, Eligible, FixedDiscount};
+use crate::contract::document_clause::Measure;
 use crate::contract::document_scope::Per;
 use crate::contract::prepayment::Prepayment;
 use crate::contract::terms::{Clause, payer_balance};
@@ -19,13 +20,24 @@ impl Terms<'_> {
     pub(super) fn volume(&self, clause: &Clause, volume: &Volume, drafts: &mut [Draft<'_>]) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
         for group in self.together(volume.per, drafts) {
-            let quantity = self.quantity(clause, &group, drafts).ok_or_else(overflow)?;
+            let quantities: Vec<(usize, i128)> = self.quantities(clause, &group, drafts).collect();
+            let quantity = quantities.iter().try_fold(Quantity::ZERO, |sum, (_, own)| sum.checked_add(Quantity(*own)));
+            let quantity = quantity.ok_or_else(overflow)?;
             let places = self.owing(drafts, &group, |draft| self.usage_items(clause, draft));
             let nets: Vec<i128> = places.iter().map(|(draft, item)| drafts[*draft].net[*item].0).collect();
             let total = checked_sum(nets.iter().map(|net| Money(*net))).ok_or_else(overflow)?;
+            let climbed = self.climbed(clause, volume.yearly.as_ref(), volume.per, &group, drafts);
+            let before = climbed.as_ref().map_or(0, |climbed| climbed.before.0);
+            if let Some(climbed) = climbed {
+                let brought: Vec<(usize, i128)> = match volume.measure {
+                    Measure::Spend => places.iter().zip(&nets).map(|((draft, _), net)| (*draft, *net)).collect(),
+                    Measure::Quantity => quantities,
+                };
+                climbed.post(brought, drafts).ok_or_else(overflow)?;
+            }
             let mut left = nets;
             let mut lines: Vec<(Place, Derived)> = Vec::new();
-            for Banded { band, share, base, off } in volume.off(total, quantity).ok_or_else(overflow)? {
+            for Banded { band, share, base, off } in volume.off(before, total, quantity).ok_or_else(overflow)? {
                 let bases = prorata(base.0, &left);
                 let off = self.round_off(off).ok_or_else(overflow)?.min(base);
                 let parts = self.divided(off, &bases);
@@ -49,15 +61,17 @@ impl Terms<'_> {
         Ok(())
     }
 
-    /// Quantity of a clause's scope in some drafts.
-    fn quantity(&self, clause: &Clause, group: &[usize], drafts: &[Draft<'_>]) -> Option<Quantity> {
-        let mut quantity = Quantity::ZERO;
-        for draft in group.iter().map(|place| &drafts[*place]) {
-            for item in self.usage_items(clause, draft) {
-                quantity = quantity.checked_add(Quantity(self.quantities[draft.items[item]]))?;
-            }
-        }
-        Some(quantity)
+    /// Quantities of a clause's scope in some drafts, by their places.
+    fn quantities(
+        &self,
+        clause: &Clause,
+        group: &[usize],
+        drafts: &[Draft<'_>],
+    ) -> impl Iterator<Item = (usize, i128)> {
+        group.iter().flat_map(move |place| {
+            let draft = &drafts[*place];
+            self.usage_items(clause, draft).into_iter().map(move |item| (*place, self.quantities[draft.items[item]]))
+        })
     }
 
     pub(super) fn fixed_discount(

@@ -157,19 +157,21 @@ impl<'a> Terms<'a> {
         if self.interim {
             return Ok(());
         }
-        if limit.payer.is_some() || limit.per == Per::Root {
-            self.draft_of(self.payer_of(limit.payer.as_ref()), drafts);
-        }
-        for group in self.together(limit.per, drafts) {
-            let payer = match (limit.per, &limit.payer) {
-                (Per::Payer, None) => drafts[group[0]].payer,
-                (_, named) => self.payer_of(named.as_ref()),
-            };
-            let own = &drafts[group.first().copied().unwrap_or_default()];
-            let is_idle = limit.payer.is_none() && self.usage_items(clause, own).is_empty();
-            if limit.per == Per::Payer && (own.payer != payer || is_idle) {
-                continue;
+        // Of a payer that is named also where it has no bill yet: then its group is empty.
+        let groups: Vec<(&AccountId, Vec<usize>)> = match (limit.per, &limit.payer) {
+            (Per::Root, named) => vec![(self.payer_of(named.as_ref()), (0..drafts.len()).collect())],
+            (Per::Payer, Some(named)) => {
+                let payer = self.payer_of(Some(named));
+                let own = (0..drafts.len()).filter(|place| drafts[*place].payer == payer);
+                vec![(payer, own.collect())]
             }
+            (Per::Payer, None) => {
+                let drafts = drafts.iter().enumerate();
+                let own = drafts.filter(|(_, draft)| !self.usage_items(clause, draft).is_empty());
+                own.map(|(place, draft)| (draft.payer, vec![place])).collect()
+            }
+        };
+        for (payer, group) in groups {
             let base = self.before_credits(clause, &group, drafts).ok_or_else(overflow)?;
             let missing =
                 limit.amount.checked_sub(base).and_then(|missing| self.round(missing)).ok_or_else(overflow)?;

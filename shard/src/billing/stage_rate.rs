@@ -7,8 +7,10 @@ use super::bill::Source;
 use super::draft::{Derived, Draft, Place, Terms, derived, overflow, tier_of};
 use super::input::FoldError;
 use crate::base::money::{Money, Quantity};
+use crate::contract::document_scope::Per;
 use crate::contract::terms::Clause;
 use crate::contract::tiered_rate::TieredRate;
+use crate::contract::year::Yearly;
 
 /// A paid usage line in a contract's pool.
 struct Paid {
@@ -24,7 +26,52 @@ struct Paid {
 /// A public ladder: slices by tier, each with its lines, as indexes.
 type Ladder = BTreeMap<u32, Vec<usize>>;
 
+/// Where a ladder of a contract year begins in this cycle.
+pub(super) struct Climbed {
+    balance: String,
+    /// What earlier cycles of the year brought: an amount, or units in its decimals.
+    pub(super) before: Money,
+}
+
+impl Climbed {
+    /// Adds what drafts bring, by their places. `None` on overflow.
+    pub(super) fn post(
+        &self,
+        brought: impl IntoIterator<Item = (usize, i128)>,
+        drafts: &mut [Draft<'_>],
+    ) -> Option<()> {
+        let mut sum = self.before;
+        let mut by_draft: BTreeMap<usize, i128> = BTreeMap::new();
+        for (draft, amount) in brought {
+            sum = sum.checked_add(Money(amount))?;
+            *by_draft.entry(draft).or_default() += amount;
+        }
+        for (draft, amount) in by_draft {
+            drafts[draft].draw(&self.balance, self.before, Money(amount))?;
+        }
+        Some(())
+    }
+}
+
 impl Terms<'_> {
+    /// How far the contract year's ladder was climbed before this cycle, by one payer or by all; `None` where the ladder
+    /// is of the cycle.
+    pub(super) fn climbed(
+        &self,
+        clause: &Clause,
+        yearly: Option<&Yearly>,
+        per: Per,
+        group: &[usize],
+        drafts: &[Draft<'_>],
+    ) -> Option<Climbed> {
+        let (yearly, first) = (yearly?, group.first()?);
+        let own = Some(drafts[*first].payer).filter(|_| per == Per::Payer);
+        let balance = yearly.balance(&clause.id, yearly.begins(self.cycle)?, own);
+        // What climbs is never below zero, and so is the sum of it.
+        let before = self.used_of(&balance).max(Money::ZERO);
+        Some(Climbed { balance, before })
+    }
+
     pub(super) fn tiered_rate(
         &self,
         clause: &Clause,
@@ -36,7 +83,13 @@ impl Terms<'_> {
             let units = |slice: &Vec<usize>| slice.iter().map(|line| paid[*line].left).sum::<i128>();
             let sizes: Vec<Vec<i128>> = ladders.iter().map(|ladder| ladder.values().map(units).collect()).collect();
             let slices: Vec<Vec<&Vec<usize>>> = ladders.iter().map(|ladder| ladder.values().collect()).collect();
-            for run in rate.runs(&sizes) {
+            let climbed = self.climbed(clause, rate.yearly.as_ref(), rate.per, &group, drafts);
+            let before = climbed.as_ref().map_or(0, |climbed| climbed.before.0);
+            if let Some(climbed) = climbed {
+                let units = paid.iter().map(|paid| (paid.place.0, paid.left));
+                climbed.post(units, drafts).ok_or_else(|| overflow(clause))?;
+            }
+            for run in rate.runs(before, &sizes).ok_or_else(|| overflow(clause))? {
                 let members = slices[run.ladder][run.slice];
                 let weights: Vec<i128> = members.iter().map(|line| paid[*line].left).collect();
                 for (line, part) in members.iter().zip(prorata(run.units, &weights)).filter(|(_, part)| *part != 0) {

@@ -53,6 +53,14 @@ impl Standing {
     }
 }
 
+impl Used<'_> {
+    /// Whether its pool can come to zero and cost something: nothing was used in all or in one of the pool's hours or days,
+    /// or what was used is rounded to nothing.
+    pub fn can_be_zero(&self, catalogue: &Catalogue) -> bool {
+        !self.measured.is_used() || catalogue.price(catalogue.sku(self.sku).price).flat_when_zero
+    }
+}
+
 /// A series of a meter that chooses tiers.
 #[derive(Clone, Debug)]
 pub struct Chooser<'a> {
@@ -116,6 +124,7 @@ pub fn charge<'a>(
         left: vec![0; used.len()],
         lots: BTreeMap::new(),
         quantities: Vec::new(),
+        bought: BTreeMap::new(),
         dropped: BTreeMap::new(),
         cells: Vec::with_capacity(used.len()),
         pools: Vec::new(),
@@ -149,6 +158,8 @@ pub(super) struct UsageStage<'a> {
     /// price begins anew within the cycle.
     pub(super) lots: BTreeMap<usize, Vec<(u32, i128)>>,
     quantities: Vec<i128>,
+    /// The lots before free pools took from them, of series whose price begins anew within the cycle.
+    bought: BTreeMap<usize, Vec<(u32, i128)>>,
     pub(super) dropped: BTreeMap<usize, UnpricedReason>,
     pub(super) cells: Vec<Cell>,
     pub(super) pools: Vec<SharedPool>,
@@ -165,6 +176,7 @@ impl<'a> UsageStage<'a> {
         }
         ladders.retain(|(_, _, members)| !members.is_empty());
         self.quantities = self.left.clone();
+        self.bought = self.lots.clone();
         self.cut_lots();
         self.free_pools()?;
         for (price, keys, members) in ladders {
@@ -277,6 +289,18 @@ impl<'a> UsageStage<'a> {
             None => self.left[*index],
             Some(window) => {
                 let lots = self.lots.get(index).into_iter().flatten();
+                lots.filter(|(hour, _)| window.contains(hour)).map(|(_, size)| *size).sum()
+            }
+        };
+        members.iter().map(amount).collect()
+    }
+
+    /// What the members used, whatever made it free, in the cycle or within some hours.
+    pub(super) fn brought(&self, members: &Members, window: Option<&Window>) -> Vec<i128> {
+        let amount = |index: &usize| match window {
+            None => self.quantities[*index],
+            Some(window) => {
+                let lots = self.bought.get(index).into_iter().flatten();
                 lots.filter(|(hour, _)| window.contains(hour)).map(|(_, size)| *size).sum()
             }
         };

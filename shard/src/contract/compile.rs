@@ -8,7 +8,7 @@ use super::document::{ClauseDocument, ContractDocument, CreditKey};
 use super::document_clause::{
     Measure, PercentDocument, PercentKind, PrivateRateDocument, VolumeDocument, WaiverDocument, WaiverPeriod,
 };
-use super::document_scope::{BandDocument, Climb, ScopeDocument, TriggerDocument};
+use super::document_scope::{BandDocument, Climb, LadderPeriod, ScopeDocument, TriggerDocument};
 use super::percent::{Percent, Threshold, Trigger};
 use super::private_rate::PrivateRate;
 use super::scope::Scope;
@@ -17,6 +17,7 @@ use super::terms::{Clause, Contract, Mechanism};
 use super::tiered_rate::TieredRate;
 use super::volume::Volume;
 use super::waiver::Waiver;
+use super::year::{Climbed, YEARS_MAX, Yearly};
 use crate::base::id::ClauseId;
 use crate::base::money::{BadNumber, Money, Quantity, RATE_SCALE, Rate, SCALE, parse_scaled};
 use crate::base::problem::{Place, Problem, Problems};
@@ -154,10 +155,10 @@ impl Compiler<'_> {
         let exclude = excluded.iter().enumerate();
         let exclude = exclude.map(|(index, scope)| self.scope(id, scope, &place.key("exclude").index(index))).collect();
         let mechanism = match document {
-            ClauseDocument::PrivateRate(own) => self.private_rate(id, own, &scope, place),
+            ClauseDocument::PrivateRate(own) => self.private_rate(id, own, &scope, effective, place),
             ClauseDocument::Percent(own) => self.percent(id, own, &scope, place),
             ClauseDocument::Waiver(own) => self.waiver(id, own, &scope, place),
-            ClauseDocument::Volume(own) => self.volume(id, own, &scope, place),
+            ClauseDocument::Volume(own) => self.volume(id, own, &scope, effective, place),
             ClauseDocument::FixedDiscount(own) => self.fixed_discount(id, own, &scope, place),
             ClauseDocument::Credit(own) => self.credit(id, own, place),
             ClauseDocument::Commitment(own) => self.commitment(id, own, effective, place),
@@ -170,10 +171,54 @@ impl Compiler<'_> {
             ClauseDocument::Tax(own) => self.tax(id, own, place),
             ClauseDocument::Currency(own) => self.currency(own, effective, place),
         };
+        let until = self.last_year(id, &mechanism, until, place);
         let (text, exclusive_group) = (heading.text.unwrap_or(id).into(), group.as_deref().map(Arc::from));
         let clause = Clause { text, id: read_id?, effective, until, scope, exclude, exclusive_group, mechanism };
         self.check_stages(&clause, place);
         Some(clause)
+    }
+
+    /// A ladder by contract year ends with its last year.
+    fn last_year(&mut self, id: &str, mechanism: &Mechanism, until: Option<CycleId>, place: &Place) -> Option<CycleId> {
+        let yearly = match mechanism {
+            Mechanism::TieredRate(rate) => rate.yearly,
+            Mechanism::Volume(volume) => volume.yearly,
+            _ => None,
+        };
+        let Some(end) = yearly.and_then(|yearly| yearly.end()) else { return until };
+        if let Some(until) = until.filter(|until| *until > end) {
+            self.problems.error(
+                &place.key("until"),
+                format!(
+                    "clause {id} has more than {YEARS_MAX} contract years: the last ends before {end}, not {until}"
+                ),
+                "end it by then; a later version of the contract may begin years of its own",
+            );
+        }
+        Some(until.map_or(end, |until| until.min(end)))
+    }
+
+    /// The years of a ladder that goes on over them.
+    fn yearly(
+        &mut self,
+        id: &str,
+        period: LadderPeriod,
+        starts: Option<CycleId>,
+        of: Climbed,
+        effective: CycleId,
+        place: &Place,
+    ) -> Option<Yearly> {
+        if let Some(starts) = starts {
+            let place = place.key("starts");
+            if period == LadderPeriod::Cycle {
+                let message = format!("clause {id} says where its years start, but its ladder is of the cycle");
+                self.problems.error(&place, message, "state period: contract_year, or drop starts");
+            } else if starts > effective {
+                let message = format!("clause {id} counts years from {starts}, but is effective from {effective} on");
+                self.problems.error(&place, message, "let the clause begin with its first contract year");
+            }
+        }
+        (period == LadderPeriod::ContractYear).then(|| Yearly { starts: starts.unwrap_or(effective), of })
     }
 
     fn check_stages(&mut self, clause: &Clause, place: &Place) {
@@ -239,13 +284,24 @@ impl Compiler<'_> {
         number(text, field, AMOUNT_MAX, &place.key(field), &mut self.problems)
     }
 
-    fn private_rate(&mut self, id: &str, own: &PrivateRateDocument, scope: &Scope, place: &Place) -> Mechanism {
+    fn private_rate(
+        &mut self,
+        id: &str,
+        own: &PrivateRateDocument,
+        scope: &Scope,
+        effective: CycleId,
+        place: &Place,
+    ) -> Mechanism {
         let may_raise = own.may_raise;
         match (&own.rate, own.tiers.is_empty()) {
             (Some(text), true) => {
-                for (field, given) in
-                    [("model", own.model.is_some()), ("bound", own.bound.is_some()), ("per", own.per.is_some())]
-                {
+                for (field, given) in [
+                    ("model", own.model.is_some()),
+                    ("bound", own.bound.is_some()),
+                    ("per", own.per.is_some()),
+                    ("period", own.period.is_some()),
+                    ("starts", own.starts.is_some()),
+                ] {
                     if given {
                         let message = format!("clause {id} has one rate, which has no {field}");
                         self.problems.error(&place.key(field), message, format!("drop {field}, or list tiers"));
@@ -257,7 +313,7 @@ impl Compiler<'_> {
                 Mechanism::PrivateRate(PrivateRate { rate, may_raise })
             }
             (None, false) => {
-                let place = place.key("tiers");
+                let (place_of_clause, place) = (place, place.key("tiers"));
                 self.one_unit(id, scope, &place);
                 let mut rows = Vec::with_capacity(own.tiers.len());
                 for (index, tier) in own.tiers.iter().enumerate() {
@@ -270,8 +326,9 @@ impl Compiler<'_> {
                 let highest = steps.iter().map(|step| step.rate).max().unwrap_or_default();
                 self.check_ceilings(id, highest, may_raise, scope, &place);
                 let (climb, bound) = (own.model.unwrap_or(Climb::Graduated), own.bound.unwrap_or_default());
-                let tiers = Steps { climb, bound, steps };
-                Mechanism::TieredRate(TieredRate { tiers, per: own.per.unwrap_or_default(), may_raise })
+                let (tiers, period) = (Steps { climb, bound, steps }, own.period.unwrap_or_default());
+                let yearly = self.yearly(id, period, own.starts, Climbed::Units, effective, place_of_clause);
+                Mechanism::TieredRate(TieredRate { tiers, per: own.per.unwrap_or_default(), yearly, may_raise })
             }
             (rate, _) => {
                 let what = if rate.is_some() { "both rate and tiers" } else { "neither rate nor tiers" };
@@ -378,7 +435,14 @@ impl Compiler<'_> {
         Mechanism::Waiver(Box::new(Waiver { source, source_units, target_units, share, per: own.per, hourly }))
     }
 
-    fn volume(&mut self, id: &str, own: &VolumeDocument, scope: &Scope, place: &Place) -> Mechanism {
+    fn volume(
+        &mut self,
+        id: &str,
+        own: &VolumeDocument,
+        scope: &Scope,
+        effective: CycleId,
+        place: &Place,
+    ) -> Mechanism {
         let max = match own.measure {
             Measure::Spend => AMOUNT_MAX.0,
             Measure::Quantity => {
@@ -388,7 +452,12 @@ impl Compiler<'_> {
         };
         let steps = self.bands(id, "band", &own.bands, max, &place.key("bands"));
         let bands = Steps { climb: own.model, bound: own.bound, steps };
-        Mechanism::Volume(Volume { measure: own.measure, bands, per: own.per })
+        let of = match own.measure {
+            Measure::Spend => Climbed::Spend,
+            Measure::Quantity => Climbed::Units,
+        };
+        let yearly = self.yearly(id, own.period, own.starts, of, effective, place);
+        Mechanism::Volume(Volume { measure: own.measure, bands, per: own.per, yearly })
     }
 
     pub(super) fn check_kind(&mut self, id: &str, kind: PercentKind, scope: &Scope, place: &Place) {

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document_scope::{
-    BandDocument, Climb, Per, PercentBase, PrivateTierDocument, ScopeDocument, TriggerDocument, lower,
+    BandDocument, Climb, LadderPeriod, Per, PercentBase, PrivateTierDocument, ScopeDocument, TriggerDocument, lower,
 };
 use crate::base::id::{AccountId, Currency};
 use crate::base::time::{CycleId, Timestamp};
@@ -35,7 +35,7 @@ macro_rules! clause {
 
 clause!(
     /// Rates of the customer's own in place of the public ladder's amounts; stage `private_rates`. Either one `rate`, or
-    /// `tiers` over the clause's own pool: the paid units of all lines in scope, in their one unit, of the cycle. A pool's
+    /// `tiers` over the clause's own pool: the paid units of all lines in scope, in their one unit, of the cycle or of the contract year. A pool's
     /// tiers, lowest first, are divided over the public ladders in it (in the order of their first lines: payer, item, tier) pro rata to the units that
     /// earlier tiers left of them, and meet each ladder's units in its own order. Both ladders are cut at each other's
     /// bounds; what a line has of a cut is divided by largest remainder and pays the private rate where that is lower.
@@ -56,6 +56,13 @@ clause!(
         /// Whose units are one pool; only with `tiers`; default `payer`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         per: Option<Per>,
+        /// How long the tiers are climbed; only with `tiers`; default `cycle`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        period: Option<LadderPeriod>,
+        /// First cycle of the first contract year, with `period: contract_year`; default: the clause's first. State it where
+        /// a later version of the contract goes on with the clause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        starts: Option<CycleId>,
         /// Also where it is dearer than the public slice; default no.
         #[serde(default)]
         may_raise: bool,
@@ -145,6 +152,13 @@ clause!(
         /// Whose lines are measured together; default: each payer's own.
         #[serde(default)]
         per: Per,
+        /// How long the bands are climbed.
+        #[serde(default, skip_serializing_if = "is_default")]
+        period: LadderPeriod,
+        /// First cycle of the first contract year, with `period: contract_year`; default: the clause's first. State it where
+        /// a later version of the contract goes on with the clause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        starts: Option<CycleId>,
         /// Lowest first, without gaps, from zero; the last without `up_to`.
         bands: Vec<BandDocument>,
     }

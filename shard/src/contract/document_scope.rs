@@ -86,6 +86,19 @@ pub enum Climb {
     Volume,
 }
 
+/// How long a ladder of a contract is climbed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LadderPeriod {
+    /// It begins anew with each cycle.
+    #[default]
+    Cycle,
+    /// It goes on over the twelve cycles of a contract year, at most 20 of them: each bill begins where the bills of the
+    /// year's earlier cycles ended, which a balance counts. Under `model: volume` the year so far and this cycle choose
+    /// the step for this cycle; what was billed before stays.
+    ContractYear,
+}
+
 /// A tier of private rates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

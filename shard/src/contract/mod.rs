@@ -25,3 +25,4 @@ pub mod terms;
 pub mod tiered_rate;
 pub mod volume;
 pub mod waiver;
+pub mod year;

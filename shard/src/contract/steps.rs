@@ -41,16 +41,27 @@ impl Steps {
     /// `whole` by step: all in the reached one, or each step's part of it. Parts of nothing are left out; a whole that is
     /// not above zero has none.
     pub fn cut(&self, whole: i128) -> Vec<(usize, i128)> {
+        // The limits of amounts and quantities keep the end in range.
+        self.cut_from(0, whole).unwrap_or_default()
+    }
+
+    /// The same where the ladder was climbed as far as `before` already, which is not below zero: all in the step that
+    /// both together reach, or each step's part of what lies between. `None` on overflow.
+    pub fn cut_from(&self, before: i128, whole: i128) -> Option<Vec<(usize, i128)>> {
         if whole <= 0 {
-            return Vec::new();
+            return Some(Vec::new());
         }
-        match self.climb {
-            Climb::Volume => vec![(self.reached(whole), whole)],
+        let until = before.checked_add(whole)?;
+        Some(match self.climb {
+            Climb::Volume => vec![(self.reached(until), whole)],
             Climb::Graduated => {
-                let part = |step: &Step| step.end.map_or(whole, |end| end.min(whole)) - step.begin.min(whole);
+                let part = |step: &Step| {
+                    let begin = step.begin.clamp(before, until);
+                    step.end.map_or(until, |end| end.clamp(before, until)) - begin
+                };
                 self.steps.iter().map(part).enumerate().filter(|(_, part)| *part > 0).collect()
             }
-        }
+        })
     }
 }
 
@@ -72,5 +83,23 @@ mod tests {
         check(Climb::Volume, Upper, 10, &[(0, 10)]);
         check(Climb::Volume, Lower, 10, &[(1, 10)]);
         check(Climb::Volume, Lower, 31, &[(2, 31)]);
+    }
+
+    #[test]
+    fn a_ladder_goes_on_where_it_was_left() {
+        fn check(climb: Climb, bound: Bound, before: i128, whole: i128, expected: &[(usize, i128)]) {
+            let step = |begin, end| Step { begin, end, rate: Rate::ONE };
+            let steps = Steps { climb, bound, steps: vec![step(0, Some(10)), step(10, Some(30)), step(30, None)] };
+            assert_eq!(steps.cut_from(before, whole).unwrap(), expected, "{climb:?} {bound:?} {before} {whole}");
+        }
+        use Bound::{Lower, Upper};
+        check(Climb::Graduated, Upper, 4, 3, &[(0, 3)]);
+        check(Climb::Graduated, Upper, 4, 30, &[(0, 6), (1, 20), (2, 4)]);
+        check(Climb::Graduated, Upper, 10, 5, &[(1, 5)]);
+        check(Climb::Graduated, Upper, 40, 5, &[(2, 5)]);
+        check(Climb::Graduated, Upper, 40, 0, &[]);
+        check(Climb::Volume, Upper, 4, 6, &[(0, 6)]);
+        check(Climb::Volume, Lower, 4, 6, &[(1, 6)]);
+        check(Climb::Volume, Upper, 40, 1, &[(2, 1)]);
     }
 }

@@ -174,8 +174,12 @@ impl Contract {
     /// Names of the balances that its clauses may use on the bills of these payers.
     pub fn balances(&self, payers: &[AccountId]) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
-        for Clause { id, mechanism, .. } in &self.clauses {
+        for Clause { id, mechanism, until, .. } in &self.clauses {
             match mechanism {
+                Mechanism::TieredRate(TieredRate { yearly: Some(yearly), per, .. })
+                | Mechanism::Volume(Volume { yearly: Some(yearly), per, .. }) => {
+                    names.extend(yearly.balances(id, *per, payers, *until));
+                }
                 Mechanism::FixedDiscount(fixed) if fixed.lasting && fixed.per == Per::Payer => {
                     names.extend(payers.iter().map(|payer| payer_balance(id, payer)));
                 }

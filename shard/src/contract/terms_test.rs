@@ -395,15 +395,55 @@ fn credits_are_used_in_the_order_that_is_set() {
 }
 
 #[test]
+fn ladders_of_a_contract_year_are_checked() {
+    fn one(more: Value, expected: &[&str]) {
+        let mut clause = json!({"id": "c", "mechanism": "private_rate", "scope": {"sku": "box"}});
+        clause.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        check(json!([clause]), expected);
+    }
+    let tiers = json!([{"rate": "1"}]);
+    one(json!({"tiers": tiers, "period": "contract_year"}), &[]);
+    one(json!({"tiers": tiers, "period": "contract_year", "starts": "2024-01", "until": "2044-01"}), &[]);
+    one(
+        json!({"tiers": tiers, "period": "contract_year", "starts": "2024-10"}),
+        &["clauses[0].starts: clause c counts years from 2024-10, but is effective from 2024-09 on; let the clause"],
+    );
+    one(
+        json!({"tiers": tiers, "starts": "2024-01"}),
+        &["clauses[0].starts: clause c says where its years start, but its ladder is of the cycle; state period"],
+    );
+    one(
+        json!({"tiers": tiers, "period": "contract_year", "until": "2045-01"}),
+        &["clauses[0].until: clause c has more than 20 contract years: the last ends before 2044-09, not 2045-01; end"],
+    );
+    one(
+        json!({"rate": "1", "period": "contract_year"}),
+        &["clauses[0].period: clause c has one rate, which has no period; drop period, or list tiers"],
+    );
+    let bands = json!([{"id": "c", "mechanism": "volume", "bands": [{"percent": "1"}], "starts": "2024-01"}]);
+    check(bands, &["clauses[0].starts: clause c says where its years start, but its ladder is of the cycle"]);
+    // After the last year it is over, whatever the document says.
+    let open =
+        document(json!([{"id": "c", "mechanism": "volume", "bands": [{"percent": "1"}], "period": "contract_year"}]));
+    let until = Contract::compile(&open, Some(&catalogue())).unwrap().clauses[0].until;
+    assert_eq!(until, Some("2044-09".parse().unwrap()));
+}
+
+#[test]
 fn a_contract_names_its_balances() {
     let own = document(json!([
         {"id": "edp", "mechanism": "commitment", "years": ["1", "2"], "marketplace": {"service": "AmazonEC2"}},
         {"id": "off", "mechanism": "fixed_discount", "amount": "1"},
         {"id": "each", "mechanism": "fixed_discount", "amount": "1", "lasting": true, "per": "payer"},
         {"id": "promo", "mechanism": "credit", "amount": "1"},
+        {"id": "units", "mechanism": "private_rate", "scope": {"sku": "box"}, "tiers": [{"rate": "1"}], "per": "root",
+         "period": "contract_year", "starts": "2024-03", "until": "2026-01"},
+        {"id": "spend", "mechanism": "volume", "bands": [{"percent": "1"}], "period": "contract_year",
+         "until": "2025-09"},
     ]));
     let payers = ["a", "b"].map(|id| crate::base::id::AccountId::new(id).unwrap());
     let names: Vec<String> = Contract::compile(&own, None).unwrap().balances(&payers).into_iter().collect();
     let edp = ["edp/2024-09", "edp/2024-09/marketplace", "edp/2025-09", "edp/2025-09/marketplace"];
-    assert_eq!(names, [&["each/a", "each/b"][..], &edp, &["promo"]].concat());
+    let ladders = ["spend/2024-09/spend/a", "spend/2024-09/spend/b", "units/2024-03/units", "units/2025-03/units"];
+    assert_eq!(names, [&["each/a", "each/b"][..], &edp, &["promo"], &ladders].concat());
 }

@@ -3,6 +3,7 @@
 use super::document_clause::Measure;
 use super::document_scope::Per;
 use super::steps::Steps;
+use super::year::Yearly;
 use crate::base::money::{Money, Quantity, Rate};
 use crate::base::wide::split;
 
@@ -13,6 +14,8 @@ pub struct Volume {
     /// Over amounts or quantities; rates are shares of one.
     pub bands: Steps,
     pub per: Per,
+    /// Where the bands go on over a contract year.
+    pub yearly: Option<Yearly>,
 }
 
 /// What one band takes off.
@@ -28,15 +31,16 @@ pub struct Banded {
 }
 
 impl Volume {
-    /// The bands that a net amount lies in, and what each takes off. `None` on overflow, which the limits at apply exclude.
-    pub fn off(&self, net: Money, quantity: Quantity) -> Option<Vec<Banded>> {
+    /// The bands that a net amount lies in, and what each takes off; they begin at `before`, an amount or a quantity as
+    /// they measure. `None` on overflow, which the limits at apply exclude.
+    pub fn off(&self, before: i128, net: Money, quantity: Quantity) -> Option<Vec<Banded>> {
         if net <= Money::ZERO {
             return Some(Vec::new());
         }
         let parts = match self.measure {
-            Measure::Spend => self.bands.cut(net.0),
+            Measure::Spend => self.bands.cut_from(before, net.0)?,
             Measure::Quantity => {
-                let parts = self.bands.cut(quantity.0);
+                let parts = self.bands.cut_from(before, quantity.0)?;
                 let weights: Vec<i128> = parts.iter().map(|(_, units)| *units).collect();
                 let amounts = split(net.0, &weights).unwrap_or_default();
                 parts.iter().map(|(band, _)| *band).zip(amounts).collect()
@@ -67,13 +71,17 @@ mod tests {
             Step { begin: units("50000"), end: Some(units("100000")), rate: share("2") },
             Step { begin: units("100000"), end: None, rate: share("3") },
         ];
-        Volume { measure, bands: Steps { climb, bound: Bound::Lower, steps }, per: Per::Payer }
+        Volume { measure, bands: Steps { climb, bound: Bound::Lower, steps }, per: Per::Payer, yearly: None }
     }
 
     #[test]
     fn retroactive_and_graduated() {
         fn check(volume: &Volume, net: &str, quantity: &str, expected: &[&str]) {
-            let banded = volume.off(net.parse().unwrap(), quantity.parse().unwrap()).unwrap();
+            check_from(volume, "0", net, quantity, expected);
+        }
+        fn check_from(volume: &Volume, before: &str, net: &str, quantity: &str, expected: &[&str]) {
+            let before = before.parse::<Money>().unwrap().0;
+            let banded = volume.off(before, net.parse().unwrap(), quantity.parse().unwrap()).unwrap();
             let found: Vec<String> = banded.iter().map(|banded| banded.off.to_string()).collect();
             assert_eq!(found, expected, "{net} {quantity}");
         }
@@ -86,5 +94,10 @@ mod tests {
         check(&volume(Measure::Quantity, Climb::Graduated), "1200", "120000", &["0", "10", "6"]);
         check(&volume(Measure::Quantity, Climb::Volume), "1200", "100000", &["36"]);
         check(&volume(Measure::Spend, Climb::Volume), "-5", "0", &[]);
+        // 90,000 came before: 10,000 are left of the band of 2%; the reached band's 3% is of this cycle's 20,000 alone.
+        check_from(&volume(Measure::Spend, Climb::Graduated), "90000", "20000", "0", &["200", "300"]);
+        check_from(&volume(Measure::Spend, Climb::Volume), "90000", "20000", "0", &["600"]);
+        // 20,000 units for 1,200: half of them in the band of 2%.
+        check_from(&volume(Measure::Quantity, Climb::Graduated), "90000", "1200", "20000", &["12", "18"]);
     }
 }

@@ -125,7 +125,8 @@ impl FoldSource {
     /// The bills of the source: the one function behind estimates, closes, interim bills and corrections. `earlier`: the
     /// bodies of [`FoldSource::earlier`], in any order; a payer to whom nothing new is billed has no bill.
     pub fn bills(&self, earlier: &[BillBody]) -> Result<Vec<BillBody>, FoldError> {
-        let input = FoldInput { settled: settled(earlier), ..self.input() };
+        let mut input = self.input();
+        input.settled = settled(earlier, self.cycle);
         let mut bodies = further(&input, fold(&input)?, earlier)?;
         bodies.retain(|body| body.difference.is_none() || !body.lines.is_empty());
         Ok(bodies)

@@ -11,6 +11,7 @@ use super::document::{
     Aggregation, Attribution, Bucket, CatalogueDocument, CountedOf, FeeDue, FeePeriod, LevelDocument, PoolPeriod,
     Prorate, RoundingAt,
 };
+use super::hours::WeekHours;
 use super::ladders;
 use super::limits::{COUNTER_MAX, CYCLE_HOURS_MIN, LOT_COST_MAX, LOT_UNITS_MAX};
 use super::order::Stage;
@@ -67,6 +68,8 @@ pub struct Meter {
     pub ceiling: i128,
     /// Whether it chooses the tier of some price.
     pub chooses_tiers: bool,
+    /// Whether a SKU of it holds only at some hours of the week.
+    pub names_hours: bool,
     /// The SKUs that can match a series of this meter, by file order.
     pub(super) skus: Vec<SkuIndex>,
     /// Those of one literal region, so that a price list with a SKU a region is not searched from end to end.
@@ -168,6 +171,8 @@ pub struct SeriesPattern {
     pub region: Pattern,
     /// Each named attribute must be there and match.
     pub attributes: BTreeMap<Arc<str>, Pattern>,
+    /// When in the week; `None` for always.
+    pub hours: Option<WeekHours>,
 }
 
 impl SeriesPattern {
@@ -210,6 +215,8 @@ pub struct Price {
     pub maximum: Option<Money>,
     /// Whether a pool of nothing pays the first tier's flat part.
     pub flat_when_zero: bool,
+    /// Whether a level climbs the ladder at every instant.
+    pub prorates: bool,
     /// What chooses the tier in place of the pool's quantity; empty for that.
     pub reached_by: Vec<ReachedBy>,
     /// Where each record is charged by itself.
@@ -243,6 +250,7 @@ impl Price {
             minimum: Money::ZERO,
             maximum: None,
             flat_when_zero: false,
+            prorates: false,
             reached_by: Vec::new(),
             records: None,
         }
@@ -365,7 +373,8 @@ impl Catalogue {
         &self.meters
     }
 
-    /// The one SKU that prices a series of `meter`; `None` is unpriced.
+    /// The one SKU that prices a series of `meter`; `None` is unpriced. Where the meter names hours,
+    /// [`Catalogue::skus_by_hours`] has to be asked.
     pub fn sku_of<N: AsRef<str>, V: AsRef<str>>(
         &self,
         meter: MeterIndex,
@@ -378,6 +387,18 @@ impl Catalogue {
         let of_region = meter.skus_by_region.get(region).into_iter().flatten();
         let mut candidates = of_region.chain(&meter.skus_of_any_region).copied();
         candidates.find(|index| self.sku(*index).matches.matches_rest(operation, region, attributes))
+    }
+
+    /// The SKUs that price a series of `meter`, each in hours of the week that no other has.
+    pub fn skus_by_hours<N: AsRef<str>, V: AsRef<str>>(
+        &self,
+        meter: MeterIndex,
+        operation: &str,
+        region: &str,
+        attributes: &[(N, V)],
+    ) -> Vec<SkuIndex> {
+        let matches = |index: &SkuIndex| self.sku(*index).matches.matches_rest(operation, region, attributes);
+        self.meter(meter).skus.iter().copied().filter(matches).collect()
     }
 
     /// The SKUs that can price a series of `meter`.

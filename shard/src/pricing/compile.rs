@@ -10,8 +10,9 @@ use super::catalogue::{
 };
 use super::document::{
     Aggregation, Bucket, CatalogueDocument, ConvertDocument, CountedOf, LevelDocument, MatchDocument, MeterDocument,
-    PoolPeriod, PriceDocument, RecordsDocument,
+    Model, PoolPeriod, PriceDocument, PriceProrate, RecordsDocument,
 };
+use super::hours::WeekHours;
 use super::ladders::{self, units};
 use super::limits::{
     ATTRIBUTES_MAX, CAP_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LEVEL_MAX, MINIMUM_MAX, PER_RECORD_MAX,
@@ -98,9 +99,11 @@ impl Compiler<'_> {
         self.sku_overlaps(&meters, &skus);
         catalogue.pools = self.pools(&mut skus, &catalogue.sku_ids);
         self.shared_ladders(&meters, &skus, &catalogue.prices);
+        self.named_hours(&mut meters, &skus);
         self.sequences(&meters, &skus, &catalogue);
         self.periods(&meters, &skus, &catalogue.prices);
         self.looked_at(&meters, &skus, &catalogue.prices);
+        self.prorated(&meters, &skus, &catalogue.prices);
         self.reached_by(&mut catalogue.prices, &mut meters, &catalogue.meter_ids);
         self.ceilings(&mut meters, &skus, &catalogue.prices);
         (catalogue.fees, catalogue.fee_ids) = self.fees(&mut meters, &mut skus, &mut catalogue.prices);
@@ -216,6 +219,7 @@ impl Compiler<'_> {
                     attributes,
                     ceiling: if meter.aggregation == Aggregation::Level { LEVEL_MAX } else { COUNTER_MAX },
                     chooses_tiers: false,
+                    names_hours: false,
                     skus: Vec::new(),
                     skus_by_region: Lookup::default(),
                     skus_of_any_region: Vec::new(),
@@ -371,6 +375,7 @@ impl Compiler<'_> {
                 "give the first tier a flat part, or use minimum and a subscription",
             );
         }
+        self.prorate(price, place);
         Price {
             ladder,
             free_units,
@@ -382,9 +387,34 @@ impl Compiler<'_> {
             minimum,
             maximum,
             flat_when_zero: price.flat_when_zero,
+            prorates: price.prorate == PriceProrate::Ladder,
             records,
             name: price.name.as_deref().map(Arc::from),
             ..Price::per_unit(id.unwrap_or_else(unnamed), Rate::ZERO)
+        }
+    }
+
+    /// What a ladder that a level walks cannot have.
+    fn prorate(&mut self, price: &PriceDocument, place: &Place) {
+        if price.prorate == PriceProrate::None {
+            return;
+        }
+        let (id, place) = (&price.id, place.key("prorate"));
+        if price.model != Model::Graduated {
+            let message = format!("price {id} prorates its ladder and is not graduated");
+            self.problems.error(&place, message, "use model: graduated, or drop prorate");
+        }
+        let is_whole = price.pool.as_ref().is_none_or(|pool| pool.period == PoolPeriod::Cycle);
+        let has = [
+            ("blocks", price.tiers.iter().any(|tier| tier.block.is_some())),
+            ("caps", price.tiers.iter().any(|tier| tier.cap.is_some())),
+            ("free_units", price.free_units.is_some()),
+            ("round_units", price.round_units.is_some()),
+            ("a period", !is_whole),
+        ];
+        for (what, _) in has.iter().filter(|(_, has)| *has) {
+            let message = format!("price {id} prorates its ladder and has {what}");
+            self.problems.error(&place, message, format!("drop {what}; a tier of rate 0 is free"));
         }
     }
 
@@ -423,7 +453,7 @@ impl Compiler<'_> {
             let place = self.top.key("skus").index(index);
             self.unique("sku", "skus", &sku.id, index, &mut seen);
             let id = self.read(SkuId::new(&sku.id), &place.key("id"));
-            let matches = self.series_pattern(&sku.matches, &place.key("match"));
+            let matches = self.series_pattern(&sku.id, &sku.matches, &place.key("match"));
             self.read(check_name("unit", &sku.unit), &place.key("unit"));
             let convert = self.convert(sku.convert.as_ref(), &sku.id, &place.key("convert"));
             let price = match (&sku.price, &sku.rate) {
@@ -472,7 +502,9 @@ impl Compiler<'_> {
         skus.into_iter().collect()
     }
 
-    fn series_pattern(&mut self, matches: &MatchDocument, place: &Place) -> Option<SeriesPattern> {
+    fn series_pattern(&mut self, sku: &str, matches: &MatchDocument, place: &Place) -> Option<SeriesPattern> {
+        let hours = matches.hours.as_ref();
+        let hours = hours.map(|hours| WeekHours::compile(hours, sku, &place.key("hours"), &mut self.problems));
         let service = self.read(Pattern::new("service", &matches.service), &place.key("service"));
         let usage_type = self.read(Pattern::new("usage_type", &matches.usage_type), &place.key("usage_type"));
         let operation = self.read(Pattern::new("operation", &matches.operation), &place.key("operation"));
@@ -490,6 +522,7 @@ impl Compiler<'_> {
             operation: operation?,
             region: region?,
             attributes,
+            hours,
         })
     }
 

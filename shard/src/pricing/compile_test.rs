@@ -262,3 +262,80 @@ fn a_meter_never_changes() {
     }
     assert_eq!(before.check_successor(&document(|value| value["effective"] = json!("2024-10"))), []);
 }
+
+#[test]
+fn named_hours_divide_a_series_and_need_hours() {
+    let split = |bucket: &'static str, cheap: Value| {
+        move |value: &mut Value| {
+            value["meters"][1]["bucket"] = json!(bucket);
+            value["skus"][1]["match"]["hours"] = json!({"zone": "+01:00", "at": [{"from": 8, "to": 20}]});
+            let matches = json!({"service": "AmazonEC2", "hours": cheap});
+            let skus = value["skus"].as_array_mut().unwrap();
+            skus.push(json!({"id": "m5-cheap", "match": matches, "unit": "Hrs", "rate": "0.05"}));
+        }
+    };
+    let rest = json!({"zone": "+01:00", "except": [{"from": 8, "to": 20}]});
+    check(split("hour", rest.clone()), &[]);
+    // The same hours in another zone.
+    check(split("hour", json!({"at": [{"from": 19}, {"to": 7}]})), &[]);
+    check(
+        split("hour", json!({"at": [{"from": 18, "to": 20}]})),
+        &["skus[2].match: skus m5-large (skus[1]) and m5-cheap can match one series of meter ec2-box; narrow"],
+    );
+    check(
+        split("day", rest),
+        &[
+            "skus[1].match.hours: sku m5-large names hours, which meter ec2-box does not tell apart; drop hours",
+            "skus[2].match.hours: sku m5-cheap names hours, which meter ec2-box does not tell apart; drop hours",
+        ],
+    );
+}
+
+#[test]
+fn prorated_ladders_need_levels_of_one_kind() {
+    let walk = |change: fn(&mut Value)| {
+        move |value: &mut Value| {
+            value["meters"][0] = json!({"id": "s3-storage", "service": "AmazonS3", "usage_type": "TimedStorage-ByteHrs",
+                "scale": 0, "attributes": ["class"], "aggregation": "level"});
+            value["prices"][0]["prorate"] = json!("ladder");
+            change(value);
+        }
+    };
+    check(walk(|_| {}), &[]);
+    check(
+        walk(|value| value["meters"][0]["aggregation"] = json!("latest")),
+        &["prices[0].prorate: price s3 prorates its ladder, but meter s3-storage measures no level; use"],
+    );
+    check(
+        walk(|value| value["prices"][0]["model"] = json!("volume")),
+        &["prices[0].prorate: price s3 prorates its ladder and is not graduated; use model: graduated"],
+    );
+    check(
+        walk(|value| {
+            value["prices"][0]["tiers"][0]["block"] = json!("10");
+            value["prices"][0]["free_units"] = json!("1");
+        }),
+        &[
+            "prices[0].prorate: price s3 prorates its ladder and has blocks; drop blocks",
+            "prices[0].prorate: price s3 prorates its ladder and has free_units; drop free_units; a tier of rate 0",
+        ],
+    );
+    check(
+        walk(|value| value["pools"][0] = json!({"id": "free", "units": "750", "skus": ["s3-*"]})),
+        &["skus[0]: sku s3-standard has free pools, but price s3 prorates its ladder; drop them"],
+    );
+    // Each SKU has ladders of its own, until they share one.
+    let cold: fn(&mut Value) = |value| {
+        let matches = json!({"service": "AmazonS3", "attributes": {"class": "GLACIER"}});
+        let skus = value["skus"].as_array_mut().unwrap();
+        skus.push(json!({"id": "s3-cold", "match": matches, "unit": "GB-Mo", "price": "s3"}));
+    };
+    check(walk(cold), &[]);
+    check(
+        move |value: &mut Value| {
+            walk(cold)(value);
+            value["prices"][0]["pool"] = json!({"split_by": ["payer"]});
+        },
+        &["prices[0].prorate: price s3 prorates its ladder over series of different scale or convert, as sku s3-cold"],
+    );
+}

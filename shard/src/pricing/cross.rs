@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalogue::{Catalogue, Lookup, Meter, MeterIndex, Price, PriceIndex, ReachedBy, Sku};
+use super::catalogue::{Catalogue, Convert, Lookup, Meter, MeterIndex, Price, PriceIndex, ReachedBy, Sku};
 use super::compile::Compiler;
 use super::document::{Aggregation, Attribution, Bucket, Model, PoolPeriod};
 use super::ladders::{highest_rate, units};
@@ -102,6 +102,28 @@ impl Compiler<'_> {
         }
     }
 
+    /// Hours of the week need meters that tell hours apart.
+    pub(super) fn named_hours(&mut self, meters: &mut [Meter], skus: &[Sku]) {
+        let mut told = BTreeSet::new();
+        for meter in meters {
+            for index in &meter.skus {
+                let sku = &skus[index.0 as usize];
+                if sku.matches.hours.is_none() {
+                    continue;
+                }
+                meter.names_hours = true;
+                let adds_up = matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count | Aggregation::Maximum);
+                if (meter.bucket != Bucket::Hour || !adds_up) && told.insert(*index) {
+                    self.problems.error(
+                        &self.top.key("skus").index(index.0 as usize).key("match").key("hours"),
+                        format!("sku {} names hours, which meter {} does not tell apart", sku.id, meter.id),
+                        "drop hours, or use a meter of aggregation sum, count or maximum with bucket: hour",
+                    );
+                }
+            }
+        }
+    }
+
     /// Pools of a day or an hour need meters that tell days or hours apart.
     pub(super) fn periods(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
         let mut told = BTreeSet::new();
@@ -165,6 +187,50 @@ impl Compiler<'_> {
                         &self.top.key("skus").index(index.0 as usize),
                         format!("sku {} has convert or free pools, but price {} looks at records", sku.id, price.id),
                         "drop them; records are charged as they came",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Ladders that are walked need levels, and members of a pool that can be added before they are converted.
+    pub(super) fn prorated(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
+        let mut told = BTreeSet::new();
+        let mut kinds: BTreeMap<(usize, Option<usize>), (Convert, u32)> = BTreeMap::new();
+        for meter in meters {
+            for index in &meter.skus {
+                let index = index.0 as usize;
+                let sku = &skus[index];
+                let number = sku.price.0 as usize;
+                let price = &prices[number];
+                if !price.prorates {
+                    continue;
+                }
+                let place = self.top.key("prices").index(number).key("prorate");
+                if meter.aggregation != Aggregation::Level && told.insert((number, meter.id.clone())) {
+                    self.problems.error(
+                        &place,
+                        format!("price {} prorates its ladder, but meter {} measures no level", price.id, meter.id),
+                        "use a meter of aggregation level, or drop prorate",
+                    );
+                }
+                if !sku.pools.is_empty() && told.insert((usize::MAX, meter.id.clone())) {
+                    self.problems.error(
+                        &self.top.key("skus").index(index),
+                        format!("sku {} has free pools, but price {} prorates its ladder", sku.id, price.id),
+                        "drop them; a tier of rate 0 is free",
+                    );
+                }
+                let key = (number, Some(index).filter(|_| price.split_by.by_sku()));
+                let own = (sku.convert, meter.scale);
+                if *kinds.entry(key).or_insert(own) != own && told.insert((number, meter.id.clone())) {
+                    self.problems.error(
+                        &place,
+                        format!(
+                            "price {} prorates its ladder over series of different scale or convert, as sku {} of meter {}",
+                            price.id, sku.id, meter.id
+                        ),
+                        "give the meters one scale and the skus one convert, or split_by sku",
                     );
                 }
             }

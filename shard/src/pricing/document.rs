@@ -233,6 +233,50 @@ pub struct MatchDocument {
     /// Each named attribute must be there and match.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// When in the week; default: always. The meters keep hours. A series is then divided by its hours over the SKUs that
+    /// match it, each of which prices what was used in its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<HoursDocument>,
+}
+
+/// Hours of the week: those of `at`, or all but those of `except`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HoursDocument {
+    /// In whose time: an offset of whole hours, `+01:00`, the same all year; default `Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at: Vec<WeekSpanDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<WeekSpanDocument>,
+}
+
+/// The same hours of some weekdays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeekSpanDocument {
+    /// Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub days: Vec<Weekday>,
+    /// First hour, 0 to 23; default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u8>,
+    /// First hour that is no longer meant, up to 24; default 24.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Weekday {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
 }
 
 /// From the meter's unit to the priced unit: the pool's total is divided once.
@@ -303,10 +347,27 @@ pub struct PriceDocument {
     /// payer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub flat_when_zero: bool,
+    /// Of `graduated`, on meters of levels.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prorate: PriceProrate,
     /// Of `volume` and `stairstep`: what chooses the tier in place of the pool's own quantity, the highest that any of
     /// these reaches. The tiers then have no `up_to`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reached_by: Vec<ReachedByDocument>,
+}
+
+/// How a ladder is climbed by a level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PriceProrate {
+    /// By what the meter makes of the cycle.
+    #[default]
+    None,
+    /// By the pool's level at every instant: what is added goes up, what is taken away comes off the top, and each unit pays
+    /// its tier's rate for the share of the cycle in which it was there. The flat part of each tier that the pool's highest
+    /// level reaches is due in full; a level that lasted no time is none. Changes of one instant are one, as the meter has
+    /// it. Tiers have no blocks and caps; there are no free units, the first tier may be free.
+    Ladder,
 }
 
 /// What a percentage does with records one by one: a pool's in order of time, then id (that of the producer, or

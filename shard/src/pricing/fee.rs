@@ -202,6 +202,7 @@ impl Compiler<'_> {
             // Nothing is ever counted.
             ceiling: 0,
             chooses_tiers: false,
+            names_hours: false,
             skus: vec![own.sku],
             skus_by_region: Lookup::default(),
             skus_of_any_region: Vec::new(),
@@ -210,6 +211,7 @@ impl Compiler<'_> {
             id,
             name: fee.name.as_deref().map(Arc::from),
             matches: SeriesPattern {
+                hours: None,
                 service: Pattern::Exact(service),
                 usage_type: Pattern::Exact(usage_type),
                 operation: Pattern::Any,

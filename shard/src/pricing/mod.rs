@@ -6,6 +6,7 @@ pub mod compile;
 mod cross;
 pub mod document;
 pub mod fee;
+pub mod hours;
 pub mod ladders;
 pub mod limits;
 pub mod order;

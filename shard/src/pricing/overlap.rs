@@ -129,7 +129,7 @@ impl Compiler<'_> {
                 self.problems.error(
                     &self.top.key("skus").index(second).key("match"),
                     format!("skus {} (skus[{first}]) and {} can match one series of meter {}", a.id, b.id, meter.id),
-                    "narrow match of one of them: a series has at most one sku",
+                    "narrow match of one of them: a series has at most one sku at an hour",
                 );
             }
         }
@@ -138,7 +138,12 @@ impl Compiler<'_> {
 
 /// Whether one series of `meter` can match both.
 fn overlap(meter: &Meter, a: &SeriesPattern, b: &SeriesPattern) -> bool {
-    can_match_together(&[&meter.operation, &a.operation, &b.operation])
+    let at_one_hour = match (&a.hours, &b.hours) {
+        (Some(one), Some(other)) => one.meets(other),
+        _ => true,
+    };
+    at_one_hour
+        && can_match_together(&[&meter.operation, &a.operation, &b.operation])
         && can_match_together(&[&meter.region, &a.region, &b.region])
         && a.attributes
             .iter()

@@ -99,6 +99,11 @@ impl Ladder {
         Some(vec![self.slice(tier, quantity)?])
     }
 
+    /// Charges each tier, from the first on, for what it has.
+    pub fn charge_slices(&self, quantities: &[Quantity]) -> Option<Vec<Slice>> {
+        quantities.iter().enumerate().map(|(tier, quantity)| self.slice(tier, *quantity)).collect()
+    }
+
     /// What is due for nothing where the price says so: the flat part of the first tier, and no other.
     pub fn charge_zero(&self) -> Option<Slice> {
         self.slice(0, Quantity::ZERO)

@@ -268,6 +268,27 @@ pub fn integral(entries: &[Entry], period: &Period, leveling: &Leveling) -> Resu
     i128::try_from(sum).map_err(|_| NoLevel::TooLarge)
 }
 
+/// The same as steps: each level with the instant from which on it lasts, the first at the period's beginning. What did not
+/// last is left out.
+pub fn levels(entries: &[Entry], period: &Period, leveling: &Leveling) -> Vec<(i128, i128)> {
+    let (from, until) = (i128::from(period.from.0), i128::from(period.until.0));
+    let mut levels = vec![(from, 0i128)];
+    let mut level = 0i128;
+    for entry in entries.iter().take_while(|entry| entry.at < until) {
+        let at = match leveling.by_day {
+            true => entry.at.div_euclid(i128::from(DAY)) * i128::from(DAY),
+            false => entry.at,
+        };
+        let at = at.max(from);
+        level = if leveling.changes { level.saturating_add(entry.value) } else { entry.value };
+        match levels.last_mut().filter(|(last, _)| *last == at) {
+            Some((_, last)) => *last = level,
+            None => levels.push((at, level)),
+        }
+    }
+    levels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,6 +305,11 @@ mod tests {
             let period = Period { from: Timestamp(100), until: Timestamp(200) };
             let leveling = Leveling { changes, by_day: false, max: 1_000 };
             assert_eq!(integral(&entries(rows), &period, &leveling), expected, "{changes} {rows:?}");
+            // Where there is an integral it is that of the steps.
+            let steps = levels(&entries(rows), &period, &leveling);
+            let untils = steps.iter().skip(1).map(|(at, _)| *at).chain(std::iter::once(200));
+            let sum: i128 = steps.iter().zip(untils).map(|((at, level), until)| level * (until - at)).sum();
+            assert!(expected.is_err() || Ok(sum) == expected, "{steps:?}");
         }
         check(false, &[], Ok(0));
         check(false, &[(50, 7)], Ok(700));

@@ -8,23 +8,59 @@ use serde_json::{Value, json};
 use super::contract::stages;
 use super::words::{CLASSES, REGIONS, ROUNDING, SERVICES, chance, decimal, one, quantity, rate};
 
-fn tiers(rng: &mut SmallRng) -> Value {
-    let count = rng.random_range(1..=4);
+/// Small whole bounds, so that quantities meet them exactly and pass several.
+fn bounds(rng: &mut SmallRng, count: usize) -> Vec<String> {
     let mut bound = 0;
-    let mut tiers = Vec::new();
-    for index in 0..count {
-        let mut tier = json!({ "rate": rate(rng) });
-        if index + 1 < count {
-            // Small whole bounds, so that quantities meet them exactly and pass several.
-            bound += rng.random_range(1..=6) * 5;
-            tier["up_to"] = json!(if chance(rng, 80) { bound.to_string() } else { format!("{bound}.5") });
-        }
-        if chance(rng, 25) {
-            tier["flat"] = json!(decimal(rng, 10, 2));
-        }
-        tiers.push(tier);
+    let mut next = || {
+        bound += rng.random_range(1..=6) * 5;
+        if chance(rng, 80) { bound.to_string() } else { format!("{bound}.5") }
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A share of amounts of money, at times more than all of them.
+fn percent(rng: &mut SmallRng) -> String {
+    decimal(rng, 130, 9)
+}
+
+fn tier(rng: &mut SmallRng, model: &str) -> Value {
+    if model == "stairstep" {
+        return json!({ "flat": decimal(rng, 40, 2) });
     }
-    Value::Array(tiers)
+    let share = model == "graduated_percentage";
+    let mut tier = if share { json!({ "percent": percent(rng) }) } else { json!({ "rate": rate(rng) }) };
+    if chance(rng, 25) {
+        tier["flat"] = json!(decimal(rng, 10, 2));
+    }
+    if chance(rng, 15) && !share {
+        tier["block"] = json!(*one(rng, &["1", "5", "7", "2.5"]));
+    }
+    if chance(rng, 15) {
+        tier["cap"] = json!(decimal(rng, 30, 3));
+    }
+    tier
+}
+
+/// Tiers from zero, the last without end; or such that other meters choose between.
+fn tiers(rng: &mut SmallRng, price: &mut Value, meters: &[Value]) {
+    let count = rng.random_range(1..=4);
+    let model = price["model"].as_str().expect("a model").to_owned();
+    let mut tiers: Vec<Value> = (0..count).map(|_| tier(rng, &model)).collect();
+    if ["volume", "stairstep"].contains(&&*model) && chance(rng, 25) {
+        let mut choosers: Vec<&Value> = meters.iter().collect();
+        choosers.shuffle(rng);
+        choosers.truncate(rng.random_range(1..=2));
+        let chooser = |meter: &&Value| json!({ "meter": meter["id"], "up_to": bounds(rng, count - 1) });
+        price["reached_by"] = choosers.iter().map(chooser).collect();
+    } else {
+        for (tier, bound) in tiers.iter_mut().zip(bounds(rng, count - 1)) {
+            tier["up_to"] = json!(bound);
+        }
+    }
+    if chance(rng, 30) && !tiers[0]["flat"].is_null() {
+        price["flat_when_zero"] = json!(true);
+    }
+    price["tiers"] = json!(tiers);
 }
 
 /// What all meters behind some SKUs have in common.
@@ -32,26 +68,41 @@ fn tiers(rng: &mut SmallRng) -> Value {
 struct Behind {
     /// They keep hours or days, so that usage can be put in sequence.
     timed: bool,
+    /// They keep hours.
+    hours: bool,
     /// They keep the attribute `class`.
     class: bool,
 }
 
-fn price(rng: &mut SmallRng, id: &str, behind: Behind) -> Value {
+fn price(rng: &mut SmallRng, id: &str, behind: Behind, meters: &[Value]) -> Value {
     let mut price = json!({ "id": id });
-    match rng.random_range(0..5) {
-        0 => {
-            price["model"] = json!("per_unit");
-            price["rate"] = json!(rate(rng));
-        }
-        1 => {
-            price["model"] = json!("package");
+    let model = *one(
+        rng,
+        &[
+            "per_unit",
+            "package",
+            "volume",
+            "stairstep",
+            "graduated",
+            "graduated",
+            "percentage",
+            "graduated_percentage",
+            "dynamic",
+        ],
+    );
+    price["model"] = json!(model);
+    match model {
+        "per_unit" => price["rate"] = json!(rate(rng)),
+        "package" => {
             price["rate"] = json!(rate(rng));
             let round = *one(rng, &["up", "down"]);
             price["package"] = json!({ "size": *one(rng, &["1", "7", "10", "2.5"]), "round": round });
         }
-        model => {
-            price["model"] = json!(if model == 2 { "volume" } else { "graduated" });
-            price["tiers"] = tiers(rng);
+        "percentage" => price["percent"] = json!(percent(rng)),
+        "dynamic" if chance(rng, 50) => price["multiplier"] = json!(rate(rng)),
+        "dynamic" => {}
+        _ => {
+            tiers(rng, &mut price, meters);
             if chance(rng, 30) {
                 price["bound"] = json!("lower");
             }
@@ -68,6 +119,22 @@ fn price(rng: &mut SmallRng, id: &str, behind: Behind) -> Value {
     }
     if behind.timed && chance(rng, 50) {
         price["attribution"] = json!("sequence");
+    }
+    if behind.timed && chance(rng, 25) {
+        let period = if behind.hours && chance(rng, 50) { "hour" } else { "day" };
+        price["pool"]["period"] = json!(period);
+    }
+    if chance(rng, 15) {
+        price["per_record"] = json!(decimal(rng, 2, 12));
+    }
+    if chance(rng, 15) {
+        price["minimum"] = json!(decimal(rng, 40, 12));
+    }
+    if chance(rng, 15) {
+        let least = price["minimum"]
+            .as_str()
+            .map_or(0, |text| text.split('.').next().expect("digits").parse::<u64>().expect("digits") + 1);
+        price["maximum"] = json!((least + rng.random_range(0..40)).to_string());
     }
     price
 }
@@ -146,7 +213,7 @@ pub fn reprice(rng: &mut SmallRng, document: &mut Value) {
         let count = if chance(rng, 60) { 1 } else { rng.random_range(1..=left.len()) };
         let (together, rest) = left.split_at_mut(count);
         let id = format!("price{}", prices.len());
-        let price = price(rng, &id, behind(&meters, together.iter()));
+        let price = price(rng, &id, behind(&meters, together.iter()), &meters);
         let convert = chance(rng, 40).then(|| {
             json!({ "divide": *one(rng, &["1", "2", "3", "7", "1000", "0.5"]), "by_hours_of_cycle": chance(rng, 20) })
         });
@@ -192,6 +259,7 @@ fn behind<'a>(meters: &[Value], skus: impl Iterator<Item = &'a Value>) -> Behind
     let meters: Vec<&Value> = skus.map(of).collect();
     Behind {
         timed: meters.iter().all(|meter| meter["bucket"] != "month"),
+        hours: meters.iter().all(|meter| meter["bucket"] == "hour"),
         class: meters.iter().all(|meter| !meter["attributes"].is_null()),
     }
 }

@@ -6,16 +6,18 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
+use super::terms::{self, MECHANISMS};
 use super::words::{CLASSES, GROUPS, OPERATIONS, REGIONS, chance, decimal, one, quantity, rate};
+use crate::model;
 use crate::model::ledger::{Cycle, cycle_name};
 use crate::model::series::{list, text};
 
-/// The stages that a contract's clauses belong to, in their usual order.
-pub const STAGES: &[&str] = &["private_rates", "attribute_percent", "service_percent", "cross_service_percent"];
+/// The stages of private rates and percentages, in their usual order.
+const STAGES: &[&str] = &["private_rates", "attribute_percent", "service_percent", "cross_service_percent"];
 
 /// An order of stages, some of them perhaps off.
 pub fn stages(rng: &mut SmallRng) -> Value {
-    let mut order = STAGES.to_vec();
+    let mut order = model::contract::STAGES.to_vec();
     order.shuffle(rng);
     order.truncate(if chance(rng, 60) { order.len() } else { rng.random_range(1..=order.len()) });
     order.insert(0, "usage");
@@ -23,8 +25,24 @@ pub fn stages(rng: &mut SmallRng) -> Value {
     json!(order)
 }
 
-/// A contract of `root` from `effective` on.
+/// A contract of `root` from `effective` on, of private rates and percentages alone.
 pub fn contract(rng: &mut SmallRng, root: &str, effective: Cycle, catalogue: &Value) -> Value {
+    draw(rng, root, effective, catalogue, None)
+}
+
+/// A contract of a hierarchy, of clauses of every mechanism.
+pub fn deal(rng: &mut SmallRng, hierarchy: &Value, effective: Cycle, catalogue: &Value) -> Value {
+    let mut contract = draw(rng, text(&hierarchy["root"], ""), effective, catalogue, Some(hierarchy));
+    if chance(rng, 25) {
+        let mut order = vec!["priority", "expiry", "services", "age"];
+        order.shuffle(rng);
+        order.truncate(rng.random_range(0..=4));
+        contract["credit_order"] = json!(order);
+    }
+    contract
+}
+
+fn draw(rng: &mut SmallRng, root: &str, effective: Cycle, catalogue: &Value, all: Option<&Value>) -> Value {
     let mut contract = json!({ "kind": "Contract", "root": root, "effective": cycle_name(effective) });
     if chance(rng, 20) {
         contract["stages"] = stages(rng);
@@ -34,10 +52,31 @@ pub fn contract(rng: &mut SmallRng, root: &str, effective: Cycle, catalogue: &Va
         contract["until"] = json!(cycle_name(until));
     }
     let order = if contract["stages"].is_null() { &catalogue["stages"] } else { &contract["stages"] };
-    let on: Vec<&str> = STAGES.iter().copied().filter(|stage| order.is_null() || names(order, stage)).collect();
-    let mut clauses = Vec::new();
-    for index in 0..if list(catalogue, "skus").is_empty() || on.is_empty() { 0 } else { rng.random_range(0..=5) } {
-        let mut clause = clause(rng, root, catalogue, &on);
+    let is_on = |stage: &&str| order.is_null() || names(order, stage);
+    let on: Vec<&str> = STAGES.iter().copied().filter(is_on).collect();
+    let more: Vec<(&str, &str)> = MECHANISMS
+        .iter()
+        .filter(|(_, stages)| all.is_some() && stages.iter().all(is_on))
+        .map(|(mechanism, stages)| (*mechanism, stages[0]))
+        .collect();
+    let mut clauses: Vec<Value> = Vec::new();
+    let nothing = list(catalogue, "skus").is_empty() || (on.is_empty() && more.is_empty());
+    let mut drawn = Vec::new();
+    for _ in 0..if nothing { 0 } else { rng.random_range(0..=5) } {
+        let other = all.filter(|_| !more.is_empty() && (on.is_empty() || chance(rng, 65)));
+        drawn.extend(match other {
+            Some(hierarchy) => {
+                let which = *one(rng, &more);
+                terms::clause(rng, which, (hierarchy, effective), catalogue)
+            }
+            None if on.is_empty() => None,
+            None => Some(clause(rng, root, catalogue, &on)),
+        });
+    }
+    if let Some(hierarchy) = all.filter(|_| !nothing && chance(rng, 8)) {
+        drawn.extend(terms::exclusive(rng, hierarchy, catalogue, &on));
+    }
+    for (index, mut clause) in drawn.into_iter().enumerate() {
         clause["id"] = json!(format!("clause{index}"));
         if chance(rng, 20) {
             let from = effective + rng.random_range(0..=2);

@@ -3,5 +3,6 @@
 pub mod catalogue;
 pub mod contract;
 pub mod hierarchy;
+pub mod terms;
 pub mod usage;
 pub mod words;

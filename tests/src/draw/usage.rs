@@ -47,7 +47,7 @@ pub fn scale_of(meter: &Value) -> u32 {
 pub fn counters(rng: &mut SmallRng, catalogue: &Value, hierarchy: &Value, cycle: Cycle) -> Vec<Counter> {
     let accounts = accounts(hierarchy);
     let corrected = chance(rng, 25);
-    let mut found: BTreeMap<(Series, i64), Exact> = BTreeMap::new();
+    let mut found: BTreeMap<(Series, i64), (Exact, u64)> = BTreeMap::new();
     for _ in 0..rng.random_range(1..=12) {
         let meter = one(rng, list(catalogue, "meters"));
         let account = one(rng, &accounts).clone();
@@ -62,8 +62,11 @@ pub fn counters(rng: &mut SmallRng, catalogue: &Value, hierarchy: &Value, cycle:
             };
             let value = exact(&quantity(rng, scale_of(meter)));
             let sign = if corrected && chance(rng, 25) { -1 } else { 1 };
-            *found.entry((series.clone(), hour)).or_insert_with(|| whole(0)) += value * whole(sign);
+            let counter = found.entry((series.clone(), hour)).or_insert_with(|| (whole(0), 0));
+            counter.0 += value * whole(sign);
+            counter.1 += rng.random_range(1..=3);
         }
     }
-    found.into_iter().map(|((series, bucket), value)| Counter { series, bucket, value }).collect()
+    let counter = |((series, bucket), (value, records))| Counter { series, bucket, value, records, kept: Vec::new() };
+    found.into_iter().map(counter).collect()
 }

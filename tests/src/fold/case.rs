@@ -20,10 +20,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::compare::{Shown, key_of};
+use crate::draw::terms::balances;
 use crate::draw::words::{chance, one};
 use crate::draw::{catalogue, contract, hierarchy, usage};
 use crate::model::bill::{self, Bills};
-use crate::model::exact;
+use crate::model::exact::{self, Exact};
 use crate::model::ledger::{Cycle, Root, cycle_name, hours_of};
 use crate::model::series::Counter;
 
@@ -38,6 +39,8 @@ pub struct Case {
     pub contract: Option<Value>,
     pub hierarchy: Value,
     pub counters: Vec<Counter>,
+    /// What was used of the contract's lasting balances before the cycle.
+    pub balances: BTreeMap<String, Exact>,
 }
 
 impl Case {
@@ -50,9 +53,10 @@ impl Case {
         let agreed = chance(&mut rng, 80);
         // Most contracts govern the cycle; some begin after it or end before it.
         let effective = cycle + 1 - *one(&mut rng, &[0, 1, 1, 1, 1, 1, 1, 2, 3]);
-        let contract = agreed.then(|| contract::contract(&mut rng, "root", effective, &catalogue));
+        let contract = agreed.then(|| contract::deal(&mut rng, &hierarchy, effective, &catalogue));
         let counters = usage::counters(&mut rng, &catalogue, &hierarchy, cycle);
-        Case { cycle, catalogue, contract, hierarchy, counters }
+        let balances = balances(&mut rng, contract.as_ref(), &hierarchy, cycle);
+        Case { cycle, catalogue, contract, hierarchy, counters, balances }
     }
 
     /// The engine's bills; the error says which document it refused.
@@ -84,22 +88,16 @@ impl Case {
                 Bucket::Hour | Bucket::FiveMinutes => Some(counter.bucket as u16),
             };
             let value = parse_scaled(&exact::text(&counter.value), scale).map_err(|error| error.to_string())?;
-            counters.push(EngineCounter { series, meter, bucket, value, records: 1, kept: &[] });
+            let records = counter.records;
+            counters.push(EngineCounter { series, meter, bucket, value, records, kept: &[] });
         }
         let cycle = cycle_name(self.cycle).parse().expect("a cycle");
         let (contract, hierarchy, catalogue) = (contract.as_ref(), &hierarchy, &catalogue);
-        let (balances, interim) = (BTreeMap::new(), false);
-        let input = FoldInput {
-            hierarchy,
-            cycle,
-            catalogue,
-            contract,
-            counters,
-            balances,
-            drawn_later: BTreeMap::new(),
-            interim,
-            settled: BTreeMap::new(),
-        };
+        let balance = |(name, used): (&String, &Exact)| (name.clone(), exact::text(used).parse().expect("12 decimals"));
+        let (balances, drawn_later) = (self.balances.iter().map(balance).collect(), BTreeMap::new());
+        let (settled, interim) = (BTreeMap::new(), false);
+        let input =
+            FoldInput { hierarchy, cycle, catalogue, contract, counters, balances, drawn_later, interim, settled };
         fold(&input).map_err(|error| error.to_string())
     }
 
@@ -107,7 +105,8 @@ impl Case {
     pub fn model(&self) -> Bills {
         let root = Root::new(0, self.hierarchy.clone(), self.cycle, self.catalogue.clone());
         let time = (&*cycle_name(self.cycle), hours_of(self.cycle));
-        bill::fold(&self.catalogue, self.contract.as_ref(), time, &self.counters, &|account| root.member(account))
+        let contract = self.contract.as_ref();
+        bill::fold(&self.catalogue, contract, time, &self.counters, &self.balances, &|account| root.member(account))
     }
 
     /// The engine's bills beside the model's; the error is the first difference.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::case::Case;
 use crate::compare::Shown;
+use crate::model::contract::STAGES;
 use crate::model::exact::{Exact, exact, rounded_by, text, whole};
 use crate::model::ledger::{cycle_name, hours_of};
 use crate::model::rounding::{SCALE, payable_of};
@@ -43,14 +44,7 @@ pub const FAULTS: &[Fault] = &[
         let order = case.contract.as_ref().map(|contract| contract["stages"].clone()).filter(|own| !own.is_null());
         let mut order = order.unwrap_or_else(|| case.catalogue["stages"].clone());
         if order.is_null() {
-            order = json!([
-                "usage",
-                "private_rates",
-                "attribute_percent",
-                "service_percent",
-                "cross_service_percent",
-                "rounding"
-            ]);
+            order = json!(usual_order());
         }
         let own = order.as_array_mut().expect("a list");
         let last = own.len() - 2;
@@ -213,6 +207,126 @@ pub const FAULTS: &[Fault] = &[
     Fault { name: "percent of list instead of net", plant: percent_of_list },
     mutated!("linked accounts billed to the first payer", |case| members(case, "payer")),
     mutated!("billing groups forgotten", |case| members(case, "group")),
+    mutated!("waivers before rates", |case| {
+        let mut order = usual_order();
+        order.swap(1, 2);
+        reordered(case, order)
+    }),
+    mutated!("credits before volume discounts", |case| {
+        let mut order = usual_order();
+        order.swap(5, 6);
+        reordered(case, order)
+    }),
+    mutated!("taxes before credits", |case| {
+        let mut order = usual_order();
+        let tax = order.remove(13);
+        order.insert(11, tax);
+        reordered(case, order)
+    }),
+    mutated!("a credit used twice", |case| balances_of(case, "credit")),
+    mutated!("a prepayment used twice", |case| balances_of(case, "prepayment")),
+    mutated!("what a year retired before forgotten", |case| balances_of(case, "commitment")),
+    mutated!("the marketplace counted in full", |case| mechanism(case, "commitment", |clause| {
+        let limited = clause["marketplace"].is_object() && clause["marketplace_share"] != "1";
+        clause["marketplace_share"] = json!("1");
+        limited
+    })),
+    mutated!("every contract year commits the first one's amount", |case| mechanism(case, "commitment", |clause| {
+        let years = clause["years"].as_array_mut().expect("a list");
+        let first = years[0].clone();
+        years.iter_mut().for_each(|year| *year = first.clone());
+        years.len() > 1
+    })),
+    mutated!("credits reduce what is retired, unasked", |case| mechanism(case, "commitment", |clause| {
+        clause["credits_reduce"] = json!(clause["credits_reduce"] != true);
+        true
+    })),
+    mutated!("a prepayment's discount on what is drawn", |case| mechanism(case, "prepayment", |clause| {
+        // Drawn x (1 + p) in place of drawn / (1 - p): as if the discount were p / (1 + p).
+        let share = exact(series::text(&clause["percent"], "0"));
+        let other = rounded_by(&(&share * whole(100) / (whole(100) + &share)), 9, "half_up");
+        clause["percent"] = json!(text(&other));
+        share != whole(0)
+    })),
+    mutated!("a volume discount of the next band", |case| mechanism(case, "volume", |clause| {
+        let bands = clause["bands"].as_array_mut().expect("a list");
+        let next: Vec<Value> = bands.iter().skip(1).map(|band| band["percent"].clone()).collect();
+        bands.iter_mut().zip(&next).for_each(|(band, percent)| band["percent"] = percent.clone());
+        !next.is_empty()
+    })),
+    mutated!("which band holds its bound reversed", |case| mechanism(case, "volume", |clause| {
+        clause["bound"] = json!(if clause["bound"] == "upper" { "lower" } else { "upper" });
+        true
+    })),
+    mutated!("volume discounts of all payers together", |case| mechanism(case, "volume", |clause| {
+        let own = clause["per"] != "root";
+        clause["per"] = json!("root");
+        own
+    })),
+    mutated!("a minimum of everyone due from each payer", |case| mechanism(case, "minimum", |clause| {
+        let root = clause["per"] == "root";
+        clause["per"] = json!("payer");
+        root
+    })),
+    mutated!("a tiered rate of another tier's bound", |case| mechanism(case, "private_rate", |clause| {
+        let bound = clause["tiers"][0]["up_to"].as_str().map(|bound| text(&(exact(bound) + whole(1))));
+        bound.map(|bound| clause["tiers"][0]["up_to"] = json!(bound)).is_some()
+    })),
+    mutated!("tiered rates at the reached tier only", |case| mechanism(case, "private_rate", |clause| {
+        let graduated = clause["tiers"].is_array() && clause["model"] != "volume";
+        clause.as_object_mut().expect("a clause").retain(|field, _| field != "model");
+        if graduated {
+            clause["model"] = json!("volume");
+        }
+        graduated
+    })),
+    mutated!("an entitlement of another size", |case| mechanism(case, "waiver", |clause| {
+        remove(clause, "source_units")
+    })),
+    mutated!("waivers over all payers", |case| mechanism(case, "waiver", |clause| {
+        let own = clause["per"] != "root";
+        clause["per"] = json!("root");
+        own
+    })),
+    mutated!("credits by age, whatever the order says", |case| {
+        let contract = case.contract.as_mut().filter(|contract| contract["credit_order"] != json!(["age"]));
+        contract.map(|contract| contract["credit_order"] = json!(["age"])).is_some()
+    }),
+    mutated!("a credit that others may use too", |case| mechanism(case, "credit", |clause| remove(clause, "sharing"))),
+    mutated!("a fee of list instead of net", |case| mechanism(case, "percent_fee", |clause| {
+        let net = clause["base"] != "list";
+        clause["base"] = json!("list");
+        net
+    })),
+    mutated!("a fee's minimum forgotten", |case| mechanism(case, "percent_fee", |clause| remove(clause, "minimum"))),
+    mutated!("a fixed discount of all due to each payer", |case| mechanism(case, "fixed_discount", |clause| {
+        let root = clause["per"] == "root";
+        clause["per"] = json!("payer");
+        root
+    })),
+    mutated!("taxes by the last rate that matches", |case| mechanism(case, "tax", |clause| {
+        clause["rates"].as_array_mut().expect("a list").reverse();
+        true
+    })),
+    mutated!("exclusive groups forgotten", |case| clauses(case, |clauses| {
+        clauses.iter_mut().for_each(|clause| {
+            remove(clause, "exclusive_group");
+        });
+    })),
+    mutated!("a tier's block ignored", |case| tiers(case, "block")),
+    mutated!("a tier's cap ignored", |case| tiers(case, "cap")),
+    mutated!("a price's minimum ignored", |case| each(case, "prices", |price| remove(price, "minimum"))),
+    mutated!("a price's maximum ignored", |case| each(case, "prices", |price| remove(price, "maximum"))),
+    mutated!("a part per record ignored", |case| each(case, "prices", |price| remove(price, "per_record"))),
+    mutated!("flat parts not due at zero", |case| each(case, "prices", |price| remove(price, "flat_when_zero"))),
+    mutated!("days and hours in one pool", |case| each(case, "prices", |price| {
+        price["pool"].is_object() && remove(&mut price["pool"], "period")
+    })),
+    mutated!("a meter that chooses tiers off by one bound", |case| each(case, "prices", |price| {
+        let bounds = price["reached_by"][0]["up_to"].as_array_mut().into_iter().flatten();
+        let moved = bounds.map(|bound| *bound = json!(text(&(exact(series::text(bound, "")) + whole(3)))));
+        moved.count() > 0
+    })),
     mutated!("corrections ignored", |case| {
         let before = case.counters.len();
         case.counters.retain(|counter| counter.value > whole(0));
@@ -231,6 +345,43 @@ fn each(case: &mut Case, list: &str, change: impl FnMut(&mut Value) -> bool) -> 
 fn clauses(case: &mut Case, change: fn(&mut Vec<Value>)) -> bool {
     let own = case.contract.as_mut().and_then(|contract| contract["clauses"].as_array_mut());
     own.map(change).is_some()
+}
+
+/// Changes every clause of a mechanism; true where one changed.
+fn mechanism(case: &mut Case, mechanism: &str, change: impl FnMut(&mut Value) -> bool) -> bool {
+    let own = case.contract.as_mut().and_then(|contract| contract["clauses"].as_array_mut());
+    let own = own.into_iter().flatten().filter(|clause| clause["mechanism"] == mechanism);
+    own.map(change).fold(false, |any, changed| any | changed)
+}
+
+/// The stages in their usual order.
+fn usual_order() -> Vec<&'static str> {
+    [&["usage"], STAGES, &["rounding"]].concat()
+}
+
+/// Gives the contract an order of stages, where none is stated.
+fn reordered(case: &mut Case, order: Vec<&str>) -> bool {
+    let stated = !case.catalogue["stages"].is_null();
+    let contract = case.contract.as_mut().filter(|contract| !stated && contract["stages"].is_null());
+    contract.map(|contract| contract["stages"] = json!(order)).is_some()
+}
+
+/// Forgets what was used before of the balances of a mechanism's clauses.
+fn balances_of(case: &mut Case, mechanism: &str) -> bool {
+    let clauses = case.contract.as_ref().map_or(&[][..], |contract| series::list(contract, "clauses"));
+    let clauses = clauses.iter().filter(|clause| clause["mechanism"] == mechanism);
+    let ids: Vec<String> = clauses.map(|clause| series::text(&clause["id"], "").to_owned()).collect();
+    let before = case.balances.len();
+    case.balances.retain(|name, _| !ids.iter().any(|id| name.split('/').next() == Some(id)));
+    case.balances.len() < before
+}
+
+/// Forgets a part of all tiers.
+fn tiers(case: &mut Case, part: &str) -> bool {
+    each(case, "prices", |price| {
+        let tiers = price["tiers"].as_array_mut().into_iter().flatten();
+        tiers.map(|tier| remove(tier, part)).fold(false, |any, changed| any | changed)
+    })
 }
 
 fn members(case: &mut Case, field: &str) -> bool {

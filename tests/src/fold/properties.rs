@@ -60,9 +60,14 @@ fn sums(bill: &BillBody) -> Result<(), String> {
 fn never_too_much(case: &Case, bill: &BillBody) -> Result<(), String> {
     let clauses = case.contract.as_ref().map_or(&[][..], |contract| list(contract, "clauses"));
     let may_raise = |id: &str| clauses.iter().any(|clause| clause["id"] == id && clause["may_raise"] == true);
+    // A line by agreement may take more than there is.
+    let agreed = clauses.iter().any(|clause| clause["itemised"] == true);
     let mut nets: BTreeMap<(String, String), Exact> = BTreeMap::new();
     for line in &bill.lines {
         let Some(item) = bill.item(line) else { continue };
+        if item.meter.is_none() || agreed {
+            continue;
+        }
         let net = nets.entry((item.series.account.to_string(), item.sku.to_string())).or_insert_with(|| whole(0));
         *net += money(line.amount);
         let Source::Clause { clause, .. } = &line.source else { continue };
@@ -89,6 +94,11 @@ fn shared_slices(case: &Case, bills: &[BillBody]) -> Result<(), String> {
             part.1 += money(line.amount);
         }
         for (place, pool) in bill.pools.iter().enumerate() {
+            // Pools of a day or an hour are many of one name.
+            let price = list(&case.catalogue, "prices").iter().find(|price| price["id"] == pool.id.as_str());
+            if price.is_some_and(|price| price["pool"]["period"].is_string()) {
+                continue;
+            }
             for slice in &pool.slices {
                 slices.insert((name(place), slice.tier.index), (money(slice.quantity), money(slice.amount)));
             }
@@ -185,6 +195,7 @@ pub fn met(case: &Case, bills: &[BillBody]) -> BTreeSet<String> {
         }
         for line in &bill.lines {
             met.insert(line_met(case, line));
+            met.extend(parts_met(case, bill, line));
             if let Some(pool) = bill.pool(line) {
                 met.insert(format!("shared {}", kind_of(case, pool.id.as_str())));
             }
@@ -203,6 +214,51 @@ fn line_met(case: &Case, line: &reckoner_shard::billing::bill::Line) -> String {
         Source::Clause { .. } => format!("{} {}", line.kind().name(), line.stage.name()),
         Source::Rounding => "rounding line".to_owned(),
     }
+}
+
+/// What of a price or a clause made a line.
+fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill::Line) -> Vec<String> {
+    let find = |document: &Value, field: &str, id: &str| {
+        list(document, field).iter().find(|own| own["id"] == id).cloned().unwrap_or_default()
+    };
+    let mut met = Vec::new();
+    match &line.source {
+        Source::Price { price, tier, .. } => {
+            let price = find(&case.catalogue, "prices", price.as_str());
+            let own = &list(&price, "tiers").get(tier.index as usize - 1).cloned().unwrap_or_default();
+            let parts = ["flat", "block", "cap"].into_iter().filter(|part| own[part].is_string());
+            met.extend(parts.map(|part| format!("tier with {part}")));
+            let parts = ["round_units", "reached_by", "records"].into_iter().filter(|part| !price[part].is_null());
+            met.extend(parts.map(|part| format!("price with {part}")));
+            if let Some(period) = price["pool"]["period"].as_str() {
+                met.push(format!("pool by {period}"));
+            }
+            if line.quantity.is_some_and(|quantity| quantity.is_zero()) && tier.index == 1 {
+                met.push("flat part at zero".to_owned());
+            }
+            let meter = bill.item(line).and_then(|item| item.meter.as_ref());
+            let meter = meter.map(|meter| find(&case.catalogue, "meters", meter.as_str())).unwrap_or_default();
+            met.push(format!("aggregation {}", series::text(&meter["aggregation"], "sum")));
+        }
+        Source::Clause { clause, .. } => {
+            let own = case.contract.as_ref().map(|contract| find(contract, "clauses", clause.as_str()));
+            let own = own.unwrap_or_default();
+            let mut name = series::text(&own["mechanism"], "").to_owned();
+            let words = ["stage", "model", "measure", "base"].into_iter().filter_map(|field| own[field].as_str());
+            words.for_each(|word| name = format!("{name} {word}"));
+            let flags = ["lasting", "itemised", "once", "may_raise"].into_iter().filter(|flag| own[flag] == true);
+            flags.for_each(|flag| name = format!("{name} {flag}"));
+            met.push(format!("clause {name}, {}", line.kind().name()));
+            if own["exclusive_group"].is_string() {
+                met.push("clause of an exclusive group".to_owned());
+            }
+            if own["sharing"] == false {
+                met.push("credit that is not shared".to_owned());
+            }
+        }
+        _ => {}
+    }
+    met
 }
 
 /// The kind of a price or free pool, and how it is divided.

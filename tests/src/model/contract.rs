@@ -3,36 +3,96 @@
 
 use serde_json::Value;
 
-use super::clauses::{percent, private_rate};
+use super::clauses::{
+    commitment, credit, fees, fixed_discount, limits, percent, prepayment, private_rate, tax, tiered_rate, volume,
+    waiver,
+};
 use super::draft::Draft;
 use super::series::{list, names, text};
 
 /// The usual order of what contracts add to.
-const STAGES: &[&str] = &["private_rates", "attribute_percent", "service_percent", "cross_service_percent"];
+pub const STAGES: &[&str] = &[
+    "private_rates",
+    "usage_waiver",
+    "attribute_percent",
+    "service_percent",
+    "volume",
+    "credits_before",
+    "cross_service_percent",
+    "limits",
+    "prepayment",
+    "fees",
+    "credits_after",
+    "shortfall",
+    "tax",
+];
 
-/// The stage that a clause belongs to.
+/// The stage that a clause belongs to; of a commitment that of its percentage.
 fn stage_of(clause: &Value) -> String {
     match text(&clause["mechanism"], "") {
         "private_rate" => "private_rates".to_owned(),
-        _ => format!("{}_percent", text(&clause["kind"], "cross_service")),
+        "waiver" => "usage_waiver".to_owned(),
+        "percent" | "fixed_discount" => format!("{}_percent", text(&clause["kind"], "cross_service")),
+        "commitment" => "cross_service_percent".to_owned(),
+        "credit" => format!("credits_{}", text(&clause["stage"], "before")),
+        "minimum" | "maximum" => "limits".to_owned(),
+        "percent_fee" | "fee" | "custom_line" => "fees".to_owned(),
+        other => other.to_owned(),
     }
 }
 
-/// Applies all clauses that are in force, stage by stage, in file order.
+/// The place within a stage: percentages before amounts, and lines by agreement after fees.
+fn rank(clause: &Value) -> u8 {
+    match text(&clause["mechanism"], "") {
+        "fixed_discount" | "fee" => 1,
+        "custom_line" => 2,
+        _ => 0,
+    }
+}
+
+/// Applies all clauses that are in force, stage by stage.
 pub fn apply(draft: &mut Draft<'_>) {
     let (contract, cycle) = (draft.contract, draft.cycle);
-    let in_force = |own: &Value| text(&own["effective"], "") <= cycle && cycle < text(&own["until"], "9999-12");
-    if !in_force(contract) {
+    if !in_force(contract, cycle) {
         return;
     }
+    let all: Vec<&Value> = list(contract, "clauses").iter().filter(|clause| in_force(clause, cycle)).collect();
+    let commitments: Vec<&Value> = all.iter().filter(|clause| clause["mechanism"] == "commitment").copied().collect();
     let stated = [contract, draft.catalogue].into_iter().find(|document| !document["stages"].is_null());
     for stage in stated.map_or(STAGES.to_vec(), |document| names(&document["stages"])) {
-        for clause in list(contract, "clauses").iter().filter(|clause| stage_of(clause) == stage && in_force(clause)) {
+        let mut clauses: Vec<&Value> = all.iter().filter(|clause| stage_of(clause) == stage).copied().collect();
+        clauses.sort_by_key(|clause| rank(clause));
+        if stage.starts_with("credits_") {
+            clauses = credit::in_order(contract, clauses);
+        }
+        for clause in clauses {
             match text(&clause["mechanism"], "") {
+                "private_rate" if clause["tiers"].is_array() => tiered_rate::apply(draft, clause),
                 "private_rate" => private_rate::apply(draft, clause),
-                "percent" => percent::apply(draft, clause),
+                "waiver" => waiver::apply(draft, clause),
+                "percent" | "commitment" => percent::apply(draft, clause),
+                "fixed_discount" => fixed_discount::apply(draft, clause),
+                "volume" => volume::apply(draft, clause),
+                "credit" => credit::apply(draft, clause),
+                "minimum" => limits::minimum(draft, clause),
+                "maximum" => limits::maximum(draft, clause),
+                "prepayment" => prepayment::apply(draft, clause),
+                "percent_fee" => fees::percent_fee(draft, clause),
+                "fee" => fees::fee(draft, clause),
+                "custom_line" => fees::custom_line(draft, clause),
+                "tax" => tax::apply(draft, clause),
                 other => panic!("the model knows no {other}"),
             }
         }
+        match stage {
+            "cross_service_percent" => commitments.iter().for_each(|clause| commitment::note(draft, clause)),
+            "shortfall" => commitments.iter().for_each(|clause| commitment::shortfall(draft, clause)),
+            _ => {}
+        }
     }
+}
+
+/// Whether a contract or a clause governs a cycle.
+pub fn in_force(own: &Value, cycle: &str) -> bool {
+    text(&own["effective"], "") <= cycle && cycle < text(&own["until"], "9999-12")
 }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use num_traits::Zero;
 use serde_json::Value;
 
-use super::exact::{Exact, divided, whole};
+use super::contract::in_force;
+use super::exact::{Exact, divided, rounded_by, whole};
 use super::line::Line;
 use super::rounding::{SCALE, decimals, is_by_line, payable_of};
 use super::series::{Member, Series, list, matches, text};
@@ -19,6 +20,8 @@ pub struct Item {
     pub sku: String,
     /// In the priced unit; zero for what a clause charges.
     pub quantity: Exact,
+    /// The same by time: (hour of the cycle, units).
+    pub lots: Vec<(i64, Exact)>,
     /// Usage, not what a clause charges.
     pub is_usage: bool,
 }
@@ -32,9 +35,13 @@ pub struct Draft<'a> {
     /// In the order of ties: account, SKU, the rest; what clauses charge after all usage.
     pub items: Vec<Item>,
     pub lines: Vec<Line>,
+    /// What commitments were retired when their stage ended, by balance.
+    pub retired: BTreeMap<String, Exact>,
     /// What earlier bills used of lasting balances, and what these use.
     pub balances: &'a BTreeMap<String, Exact>,
     pub postings: BTreeMap<String, Exact>,
+    /// Units of slices that waivers took, by the slice's place among the lines.
+    pub waived: BTreeMap<usize, Exact>,
     pub member: &'a dyn Fn(&str) -> Member,
 }
 
@@ -61,6 +68,15 @@ pub fn in_scope(scope: &Value, item: &Item) -> bool {
             .all(|(name, patterns)| series.attributes.iter().any(|(own, value)| own == name && one_of(patterns, value)))
 }
 
+/// How narrow a scope is: a SKU, then what lines are by, then a service, then whose they are.
+fn granularity(scope: &Value) -> [usize; 4] {
+    let names = |field: &&str| !scope[*field].is_null();
+    let by = ["usage_type", "operation", "region"].iter().filter(|field| names(field)).count();
+    let attributes = scope["attributes"].as_object().map_or(0, |names| names.len());
+    let whose = ["account", "group", "payer"].iter().filter(|field| names(field)).count();
+    [names(&"sku").into(), by + attributes, names(&"service").into(), whose]
+}
+
 impl Draft<'_> {
     /// All payers with a bill.
     pub fn payers(&self) -> Vec<String> {
@@ -76,12 +92,55 @@ impl Draft<'_> {
         }
     }
 
-    /// The items in a clause's scope, of one payer or of all, without what it excludes.
+    /// The usage in a clause's scope, of one payer or of all, without what it excludes.
     pub fn chosen(&self, clause: &Value, payer: Option<&str>) -> Vec<usize> {
+        let mut items = self.chosen_all(clause, payer);
+        items.retain(|item| self.items[*item].is_usage);
+        items
+    }
+
+    /// The same, and what clauses charged so far; in the order of ties.
+    pub fn chosen_all(&self, clause: &Value, payer: Option<&str>) -> Vec<usize> {
         let excluded = |item: &Item| list(clause, "exclude").iter().any(|scope| in_scope(scope, item));
         let of_payer = |item: &Item| payer.is_none_or(|payer| item.member.payer == payer);
-        let holds = |item: &Item| of_payer(item) && in_scope(&clause["scope"], item) && !excluded(item);
-        (0..self.items.len()).filter(|at| holds(&self.items[*at])).collect()
+        let holds = |item: &Item| {
+            of_payer(item) && in_scope(&clause["scope"], item) && !excluded(item) && self.wins(clause, item)
+        };
+        let mut items: Vec<usize> = (0..self.items.len()).filter(|at| holds(&self.items[*at])).collect();
+        items.sort_by_key(|item| (self.items[*item].series.account.clone(), self.items[*item].sku.clone(), *item));
+        items
+    }
+
+    /// Of one exclusive group's clauses only the most granular one that matches an item applies to it.
+    fn wins(&self, clause: &Value, item: &Item) -> bool {
+        let rivals = list(self.contract, "clauses").iter().filter(|other| {
+            clause["exclusive_group"].is_string()
+                && other["exclusive_group"] == clause["exclusive_group"]
+                && in_force(other, self.cycle)
+                && in_scope(&other["scope"], item)
+                && !list(other, "exclude").iter().any(|scope| in_scope(scope, item))
+        });
+        let mut rivals = rivals.map(|other| granularity(&other["scope"]));
+        rivals.all(|other| other <= granularity(&clause["scope"]))
+    }
+
+    /// The paid slices of an item, by their places among all lines.
+    pub fn slices_of(&self, item: usize) -> Vec<usize> {
+        let Item { series, sku, member, .. } = &self.items[item];
+        let own = |line: &Line| line.series == *series && line.sku == *sku && line.payer == member.payer;
+        let is_slice = |line: &Line| own(line) && line.origin.parse::<u32>().is_ok();
+        (0..self.lines.len()).filter(|at| is_slice(&self.lines[*at])).collect()
+    }
+
+    /// What private rates left of one slice.
+    pub fn left_of(&self, slice: usize) -> Exact {
+        let is_rate = |origin: &str| {
+            let mut rates = list(self.contract, "clauses").iter().filter(|own| own["mechanism"] == "private_rate");
+            rates.any(|own| origin.strip_prefix("clause:") == own["id"].as_str())
+        };
+        let changes = self.lines.iter().filter(|line| line.of == Some(slice) && is_rate(&line.origin));
+        let changes = changes.map(|line| &line.amount);
+        &self.lines[slice].amount + changes.sum::<Exact>()
     }
 
     /// The lines of an item.
@@ -97,13 +156,13 @@ impl Draft<'_> {
     }
 
     /// Adds a clause's line to an item; nothing is not shown.
-    pub fn add(&mut self, clause: &Value, item: usize, of: &str, amount: Exact) {
+    pub fn add(&mut self, clause: &Value, item: usize, of: Option<usize>, amount: Exact) {
         if amount.is_zero() {
             return;
         }
         let Item { member, series, sku, .. } = self.items[item].clone();
         let (payer, origin, quantity) = (member.payer, format!("clause:{}", text(&clause["id"], "")), whole(0));
-        self.lines.push(Line { payer, series, sku, origin, of: of.to_owned(), quantity, amount });
+        self.lines.push(Line { payer, series, sku, origin, of, ladder: None, quantity, amount });
     }
 
     /// Takes an amount off several items, each its share by what is left of it, and no more than there is.
@@ -116,12 +175,23 @@ impl Draft<'_> {
     pub fn take_off_like(&mut self, clause: &Value, items: &[usize], nets: &[Exact], off: Exact) -> Exact {
         let nets: Vec<Exact> = nets.iter().map(|net| net.clone().max(whole(0))).collect();
         let off = self.line_of(off).min(nets.iter().sum());
-        let minor = is_by_line(self.catalogue) && payable_of(self.catalogue, &off) == off;
-        let scale = if minor { decimals(self.catalogue) } else { SCALE };
-        for (item, part) in items.iter().zip(divided(&-off.clone(), &nets, scale).unwrap_or_default()) {
-            self.add(clause, *item, "", part);
+        for (item, part) in items.iter().zip(self.divided(&-off.clone(), &nets)) {
+            self.add(clause, *item, None, part);
         }
         off
+    }
+
+    /// Divides an amount, in minor units where every line is rounded and the amount has no more decimals than they.
+    pub fn divided(&self, amount: &Exact, weights: &[Exact]) -> Vec<Exact> {
+        let minor = is_by_line(self.catalogue) && payable_of(self.catalogue, amount) == *amount;
+        let scale = if minor { decimals(self.catalogue) } else { SCALE };
+        divided(amount, weights, scale).unwrap_or_else(|| vec![whole(0); weights.len()])
+    }
+
+    /// What of a balance can be used: whole minor units where every line is rounded.
+    pub fn usable(&self, left: Exact) -> Exact {
+        let left = left.max(whole(0));
+        if is_by_line(self.catalogue) { rounded_by(&left, decimals(self.catalogue), "down") } else { left }
     }
 
     /// What is taken off, as a line of the bill: rounded where every line is. What is rounded is the line, below zero.
@@ -147,22 +217,29 @@ impl Draft<'_> {
 
     /// Charges an amount that is no usage: an item of the clause's own, on an account. Answers what was charged.
     pub fn charge(&mut self, clause: &Value, account: &str, amount: Exact) -> Exact {
+        let service = text(&clause["service"], text(&clause["id"], "")).to_owned();
+        self.charge_as(clause, account, &service, amount)
+    }
+
+    /// The same, shown under a service.
+    pub fn charge_as(&mut self, clause: &Value, account: &str, service: &str, amount: Exact) -> Exact {
         let amount = if is_by_line(self.catalogue) { payable_of(self.catalogue, &amount) } else { amount };
         let id = text(&clause["id"], "").to_owned();
         let series = Series {
             account: account.to_owned(),
-            service: text(&clause["service"], &id).to_owned(),
+            service: service.to_owned(),
             usage_type: id.clone(),
             operation: String::new(),
             region: String::new(),
             attributes: Vec::new(),
         };
-        let item = Item { member: (self.member)(account), series, sku: id, quantity: whole(0), is_usage: false };
+        let (member, quantity, lots) = ((self.member)(account), whole(0), Vec::new());
+        let item = Item { member, series, sku: id, quantity, lots, is_usage: false };
         let at = self.items.iter().position(|own| *own == item).unwrap_or_else(|| {
             self.items.push(item);
             self.items.len() - 1
         });
-        self.add(clause, at, "", amount.clone());
+        self.add(clause, at, None, amount.clone());
         amount
     }
 }

@@ -13,7 +13,11 @@ pub type Slice = (usize, Exact, Exact);
 /// The tiers of a price; one without tiers has one.
 pub fn tiers_of(price: &Value) -> Vec<Value> {
     match list(price, "tiers") {
-        [] => vec![json!({ "rate": price["rate"] })],
+        [] => match text(&price["model"], "per_unit") {
+            "percentage" => vec![json!({ "percent": price["percent"] })],
+            "dynamic" => vec![json!({ "rate": text(&price["multiplier"], "1") })],
+            _ => vec![json!({ "rate": price["rate"] })],
+        },
         tiers => tiers.to_vec(),
     }
 }
@@ -27,7 +31,8 @@ pub fn tier_of<'a>(ends: impl Iterator<Item = Option<&'a str>>, quantity: &Exact
 /// Units at the tier's rate, or its started blocks, and its flat part; no more than its cap.
 fn cost(tier: &Value, units: &Exact) -> Exact {
     let counted = tier["block"].as_str().map_or(units.clone(), |block| (units / exact(block)).ceil());
-    let cost = counted * number(&tier["rate"], "0") + number(&tier["flat"], "0");
+    let rate = tier["percent"].as_str().map_or(number(&tier["rate"], "0"), |share| exact(share) / whole(100));
+    let cost = counted * rate + number(&tier["flat"], "0");
     rounded(&tier["cap"].as_str().map_or(cost.clone(), |cap| exact(cap).min(cost)), SCALE)
 }
 

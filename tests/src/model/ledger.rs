@@ -12,7 +12,7 @@ use super::exact::{Exact, exact, whole};
 use super::homes::Homes;
 use super::ids::{Ids, Name};
 use super::record::Row;
-use super::series::{Counter, Member, Series, list, selects, text};
+use super::series::{Counter, Member, Series, list, selects, text, without_attributes};
 
 /// What one record is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,7 +214,7 @@ impl Root {
 
     /// The counters of a cycle: in time and late apart.
     pub fn counters(&self, cycle: Cycle, late: bool) -> Vec<Counter> {
-        let mut found: BTreeMap<(Series, i64), Exact> = BTreeMap::new();
+        let mut found: BTreeMap<(Series, i64), (Exact, u64)> = BTreeMap::new();
         for counted in self.counted.iter().filter(|counted| (counted.cycle, counted.late) == (cycle, late)) {
             let hour = (counted.row.start - start_of(cycle)) / 3_600_000_000_000;
             let bucket = match text(&counted.meter["bucket"], "month") {
@@ -229,9 +229,13 @@ impl Root {
                 true => whole(1),
                 false => quantity,
             };
-            *found.entry((counted.row.series.clone(), bucket)).or_insert_with(|| whole(0)) += value;
+            let counter = found.entry((counted.row.series.clone(), bucket)).or_insert_with(|| (whole(0), 0));
+            counter.0 += value;
+            counter.1 += 1;
         }
-        found.into_iter().map(|((series, bucket), value)| Counter { series, bucket, value }).collect()
+        let counter =
+            |((series, bucket), (value, records))| Counter { series, bucket, value, records, kept: Vec::new() };
+        found.into_iter().map(counter).collect()
     }
 
     /// The bills of a cycle over what was counted in time.
@@ -240,18 +244,21 @@ impl Root {
         let name = cycle_name(cycle);
         let contract = Root::governing(&self.contracts, cycle);
         let counters = self.counters(cycle, false);
-        fold(catalogue, contract, (&name, hours_of(cycle)), &counters, &|account| self.member(account))
+        let balances = BTreeMap::new();
+        fold(catalogue, contract, (&name, hours_of(cycle)), &counters, &balances, &|account| self.member(account))
+    }
+
+    /// The bills of a cycle over everything that was counted, late or not.
+    pub fn whole_bills(&self, cycle: Cycle) -> Bills {
+        let mut whole = self.clone();
+        whole.counted.iter_mut().for_each(|counted| counted.late = false);
+        whole.bills(cycle)
     }
 
     /// How many records were accepted, late ones included.
     pub fn accepted(&self) -> usize {
         self.counted.len()
     }
-}
-
-/// Meters select by everything but attributes.
-fn without_attributes(series: &Series) -> Series {
-    Series { attributes: Vec::new(), ..series.clone() }
 }
 
 /// `2026-09-05` or `2026-09-25T12:00:00Z`, as the drawn documents write times.

@@ -11,8 +11,10 @@ pub struct Line {
     pub sku: String,
     /// `1` for the first tier, `free` for free units, `pool:<id>` for a free pool, `clause:<id>` for a contract's clause.
     pub origin: String,
-    /// Of a clause that changes one slice: that slice's origin.
-    pub of: String,
+    /// Of a clause that changes one slice: that slice's place among all lines.
+    pub of: Option<usize>,
+    /// Of a price's slice: the ladder that it is of, each pool and window its own.
+    pub ladder: Option<usize>,
     /// Zero on what a clause makes.
     pub quantity: Exact,
     pub amount: Exact,

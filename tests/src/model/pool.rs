@@ -1,6 +1,6 @@
 //! Who shares a ladder or free units, in which unit, and how what is shared is divided (decisions 4, 6 and 9).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -20,15 +20,23 @@ pub struct Used {
     pub quantity: Exact,
     /// What of it no free units have taken yet.
     pub units: Exact,
-    /// The same by time: (hour of the cycle, units), in order.
+    /// The same by time: (hour of the cycle, units), in order; before conversion what was counted.
     pub lots: Vec<(i64, Exact)>,
+    /// What was counted by time, corrections taken off.
+    pub counters: Vec<(i64, Exact)>,
+    /// The lots on their way from what was counted to units.
+    pub converted: Vec<(i64, Exact)>,
+    /// The units by time before anything was free.
+    pub bought: Vec<(i64, Exact)>,
+    /// How many records came: (hour of the cycle, records).
+    pub records: Vec<(i64, u64)>,
 }
 
 /// Series that climb one ladder or draw from one free pool, in the order of ties: account, then SKU, then the rest.
 pub type Pool<'a> = Vec<&'a mut Used>;
 
 /// The key of the pool that a series belongs to (decision 4): per payer where no owner is named; a group is one payer's.
-fn pool_key(used: &Used, split_by: &[&str]) -> Vec<String> {
+pub fn pool_key(used: &Used, split_by: &[&str]) -> Vec<String> {
     let owned = split_by.iter().any(|key| ["account", "group", "payer", "root"].contains(key));
     let implied = if owned { &[][..] } else { &["payer"][..] };
     let value = |key: &&str| match *key {
@@ -57,27 +65,72 @@ pub fn pools<'a>(used: &'a mut [Used], chosen: impl Fn(&Used) -> bool, split_by:
     found.into_values().collect()
 }
 
-/// Decision 6: the pool's total is divided once and, if asked, rounded; its members get parts by largest remainder.
-/// Members that convert otherwise, or whose meters have another scale, are divided apart.
-pub fn convert(pool: &mut Pool<'_>, price: &Value, hours: i64, scale_of: &dyn Fn(&Used) -> u64) {
-    let mut kinds: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (at, used) in pool.iter().enumerate() {
-        kinds.entry(format!("{} {}", used.sku["convert"], scale_of(used))).or_default().push(at);
+/// The hours that one pool of a price lasts: all of the cycle, or a day's, or one.
+fn window_of(price: &Value, hour: i64) -> i64 {
+    match text(&price["pool"]["period"], "cycle") {
+        "day" => hour / 24,
+        "hour" => hour,
+        _ => 0,
     }
-    for members in kinds.into_values() {
-        let counted: Vec<Exact> = members.iter().map(|at| pool[*at].counted.clone()).collect();
-        let convert = &pool[members[0]].sku["convert"];
-        let hours = if convert["by_hours_of_cycle"] == true { whole(hours.into()) } else { whole(1) };
-        let total = counted.iter().sum::<Exact>() / (number(&convert["divide"], "1") * hours);
-        for (at, part) in members.iter().zip(parts(&rounded(&total, SCALE), &counted)) {
-            pool[*at].units = part;
+}
+
+/// The windows in which a pool has usage, in order.
+pub fn windows(pool: &Pool<'_>, price: &Value) -> Vec<i64> {
+    let hours = pool.iter().flat_map(|used| used.lots.iter().map(|(hour, _)| window_of(price, *hour)));
+    hours.collect::<BTreeSet<i64>>().into_iter().collect()
+}
+
+impl Used {
+    /// What of it lies in one window of a price.
+    pub fn within(&self, price: &Value, window: i64) -> Used {
+        let mut own = self.clone();
+        own.lots.retain(|(hour, _)| window_of(price, *hour) == window);
+        own.records.retain(|(hour, _)| window_of(price, *hour) == window);
+        own.bought.retain(|(hour, _)| window_of(price, *hour) == window);
+        own.quantity = own.bought.iter().map(|(_, units)| units).sum();
+        own.units = own.lots.iter().map(|(_, units)| units).sum();
+        own
+    }
+}
+
+/// Decision 6: the pool's total is divided once and, if asked, rounded; its members get parts by largest remainder, and
+/// each lot its share of its member's. Members that convert otherwise, or whose meters have another scale, are divided
+/// apart. A pool of a day or an hour has a total of its own.
+pub fn convert(pool: &mut Pool<'_>, price: &Value, hours: i64, scale_of: &dyn Fn(&Used) -> u64) {
+    for window in windows(pool, price) {
+        let mut kinds: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (at, used) in pool.iter().enumerate() {
+            kinds.entry(format!("{} {}", used.sku["convert"], scale_of(used))).or_default().push(at);
+        }
+        let counted: Vec<Exact> = pool.iter().map(|used| used.within(price, window).units).collect();
+        let mut units = vec![whole(0); pool.len()];
+        for members in kinds.into_values() {
+            let counted: Vec<Exact> = members.iter().map(|at| counted[*at].clone()).collect();
+            let convert = &pool[members[0]].sku["convert"];
+            let hours = if convert["by_hours_of_cycle"] == true { whole(hours.into()) } else { whole(1) };
+            let total = counted.iter().sum::<Exact>() / (number(&convert["divide"], "1") * hours);
+            for (at, part) in members.iter().zip(parts(&rounded(&total, SCALE), &counted)) {
+                units[*at] = part;
+            }
+        }
+        if let Some(decimals) = price["round_units"]["decimals"].as_i64() {
+            let mode = text(&price["round_units"]["mode"], "half_up");
+            let total = rounded_by(&units.iter().sum(), decimals as i32, mode);
+            units = parts(&total, &units);
+        }
+        for (used, units) in pool.iter_mut().zip(units) {
+            let within = used.within(price, window).lots;
+            let sizes: Vec<Exact> = within.iter().map(|(_, size)| size.clone()).collect();
+            for ((hour, _), part) in within.iter().zip(parts(&units, &sizes)) {
+                used.converted.push((*hour, part));
+            }
+            used.quantity += units;
         }
     }
-    if let Some(decimals) = price["round_units"]["decimals"].as_i64() {
-        let exact: Vec<Exact> = pool.iter().map(|used| used.units.clone()).collect();
-        let mode = text(&price["round_units"]["mode"], "half_up");
-        let total = rounded_by(&exact.iter().sum(), decimals as i32, mode);
-        pool.iter_mut().zip(parts(&total, &exact)).for_each(|(used, part)| used.units = part);
+    for used in pool.iter_mut() {
+        used.lots = std::mem::take(&mut used.converted);
+        used.bought = used.lots.clone();
+        used.units = used.quantity.clone();
     }
 }
 

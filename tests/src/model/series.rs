@@ -21,6 +21,21 @@ pub struct Counter {
     pub series: Series,
     pub bucket: i64,
     pub value: Exact,
+    /// How many there were.
+    pub records: u64,
+    /// What the meter keeps beside a sum, in order.
+    pub kept: Vec<Kept>,
+}
+
+/// An instant, a value that came, or a record, with what is kept of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kept {
+    /// The instant in nanoseconds since 1970, or the value that came.
+    pub at: i128,
+    /// Of a record.
+    pub id: String,
+    /// The level, the change, the record's quantity, or how often the value came.
+    pub value: Exact,
 }
 
 /// Who pays for an account and which billing group it is in.
@@ -40,6 +55,11 @@ pub fn text<'a>(value: &'a Value, default: &'a str) -> &'a str {
 
 pub fn number(value: &Value, default: &str) -> Exact {
     exact(text(value, default))
+}
+
+/// Meters select by everything but attributes.
+pub fn without_attributes(series: &Series) -> Series {
+    Series { attributes: Vec::new(), ..series.clone() }
 }
 
 /// `*` stands for any run of characters.

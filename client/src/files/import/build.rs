@@ -9,7 +9,7 @@ use reckoner_shard::base::problem::Problem;
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::pricing::document::{
     Aggregation, Attribution, Bound, Bucket, CatalogueDocument, CatalogueKind, FreePoolDocument, LevelDocument,
-    MatchDocument, MeterDocument, Model, PriceDocument, RoundingDocument, SkuDocument, TierDocument,
+    MatchDocument, MeterDocument, Model, PriceDocument, PriceProrate, RoundingDocument, SkuDocument, TierDocument,
 };
 use reckoner_shard::pricing::limits::BOUND_MAX;
 
@@ -151,6 +151,7 @@ impl Entry {
             id: item.sku.clone(),
             name: item.name.clone().filter(|name| *name != item.sku),
             matches: MatchDocument {
+                hours: None,
                 service: item.service.clone(),
                 usage_type: item.usage_type.clone(),
                 operation: item.operation.clone().unwrap_or_else(any),
@@ -193,6 +194,7 @@ fn price(item: &Item) -> PriceDocument {
         minimum: None,
         maximum: None,
         flat_when_zero: false,
+        prorate: PriceProrate::None,
         reached_by: Vec::new(),
     }
 }

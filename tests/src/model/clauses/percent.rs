@@ -4,16 +4,23 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::commitment::{is_marketplace, year_of};
 use crate::model::draft::{Draft, in_scope};
 use crate::model::exact::{Exact, exact, rounded, whole};
 use crate::model::rounding::SCALE;
 use crate::model::series::{number, text};
 
 pub fn apply(draft: &mut Draft<'_>, clause: &Value) {
+    // That of a commitment counts as long as something is committed.
+    if clause["mechanism"] == "commitment" && year_of(draft, clause).is_none() {
+        return;
+    }
     let payers = draft.payers();
     let reached: Vec<bool> = payers.iter().map(|payer| is_triggered(draft, &clause["trigger"], payer)).collect();
     for (payer, _) in payers.iter().zip(reached).filter(|(_, reached)| *reached) {
-        for base in bases(draft, draft.chosen(clause, Some(payer))) {
+        let mut items = draft.chosen(clause, Some(payer));
+        items.retain(|item| !is_marketplace(draft, clause, *item));
+        for base in bases(draft, items) {
             let left: Exact = base.iter().map(|item| draft.net(*item)).filter(|net| *net > whole(0)).sum();
             let off = rounded(&(left * number(&clause["percent"], "0") / whole(100)), SCALE);
             draft.take_off(clause, &base, off);

@@ -12,7 +12,7 @@ use super::document_scope::PercentBase;
 use super::percent::Percent;
 use super::scope::Scope;
 use super::terms::{Clause, Contract, Mechanism, ProForma};
-use crate::base::id::{AccountId, ClauseId, GroupName};
+use crate::base::id::{ClauseId, GroupName};
 use crate::base::money::{RATE_SCALE, Rate, parse_scaled};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::pricing::limits::CLAUSES_MAX;

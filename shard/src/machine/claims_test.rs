@@ -177,3 +177,29 @@ fn a_correction_draws_only_what_later_bills_left() {
     let cycles = books.kit.state.view().cycles(&account("acme")).unwrap();
     assert_eq!(cycles.balances["promo"], "1.5".parse().unwrap());
 }
+
+#[test]
+fn a_cycle_is_billed_at_the_rate_of_its_first_bill() {
+    let yen = |rate: &str| {
+        let rates = format!(r#"[{{"effective":"2024-09-01","rate":"{rate}"}}]"#);
+        format!(r#"{{"id":"yen","mechanism":"currency","from":"USD","to":"JPY","rates":{rates}}}"#)
+    };
+    let mut books = Books::new(Some(&yen("150")));
+    books.push("2024-09", 150);
+    assert_eq!(books.claim("2024-09"), money(&["225"]));
+    let clauses = yen("160");
+    let document = format!(r#"{{"kind":"Contract","root":"acme","effective":"2024-09","clauses":[{clauses}]}}"#);
+    books.kit.ok(Command::PutContract { document: document.into_bytes(), job: String::new() });
+    books.restart();
+    // 2.01 x 150 = 301.5, so 302 in all.
+    books.push("2024-09", 51);
+    assert_eq!(books.claim("2024-09"), money(&["77"]));
+    books.push("2024-09", 3);
+    assert_eq!(books.close("2024-09"), money(&["4"]));
+    // 2.11 x 150 = 316.5, so 317.
+    books.push("2024-09", 7);
+    assert_eq!(books.claim("2024-09"), money(&["11"]));
+    // The next cycle has the new rate.
+    books.push("2024-10", 100);
+    assert_eq!(books.close("2024-10"), money(&["160"]));
+}

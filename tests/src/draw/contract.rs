@@ -126,8 +126,7 @@ fn clause(rng: &mut SmallRng, root: &str, catalogue: &Value, on: &[&str]) -> Val
     }
     if chance(rng, 30) {
         let other = one(rng, list(catalogue, "skus")).clone();
-        let counted =
-            if chance(rng, 60) { json!({ "sku": other["id"] }) } else { scope(rng, root, catalogue, &other) };
+        let counted = if chance(rng, 60) { json!({ "sku": other["id"] }) } else { scope(rng, root, catalogue, &other) };
         let mut trigger = json!({ "scope": counted, "per": *one(rng, &["payer", "root"]) });
         if chance(rng, 70) {
             trigger["bound"] = json!(*one(rng, &["upper", "lower"]));

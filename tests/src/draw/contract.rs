@@ -6,9 +6,9 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
-use super::scope::{meter_of, scope};
+use super::scope::{self, meter_of};
 use super::terms::{self, MECHANISMS};
-use super::words::{CLASSES, GROUPS, OPERATIONS, REGIONS, chance, decimal, one, quantity, rate};
+use super::words::{chance, decimal, one, quantity, rate};
 use crate::model;
 use crate::model::ledger::{Cycle, cycle_name};
 use crate::model::series::{list, text};
@@ -102,7 +102,7 @@ fn names(order: &Value, stage: &str) -> bool {
 
 fn clause(rng: &mut SmallRng, root: &str, catalogue: &Value, on: &[&str]) -> Value {
     let sku = one(rng, list(catalogue, "skus")).clone();
-    let mut scope = scope(rng, root, catalogue, &sku);
+    let mut scope = scope::scope(rng, root, catalogue, &sku);
     let stage = if on.contains(&"private_rates") && chance(rng, 33) { "private_rates" } else { *one(rng, on) };
     let Some(kind) = stage.strip_suffix("_percent") else {
         let mut clause = json!({ "mechanism": "private_rate", "rate": rate(rng), "scope": scope });
@@ -121,12 +121,13 @@ fn clause(rng: &mut SmallRng, root: &str, catalogue: &Value, on: &[&str]) -> Val
     if chance(rng, 25) {
         let other = one(rng, list(catalogue, "skus")).clone();
         let excluded =
-            if chance(rng, 60) { json!({ "sku": other["id"] }) } else { scope(rng, root, catalogue, &other) };
+            if chance(rng, 60) { json!({ "sku": other["id"] }) } else { scope::scope(rng, root, catalogue, &other) };
         clause["exclude"] = json!([excluded]);
     }
     if chance(rng, 30) {
         let other = one(rng, list(catalogue, "skus")).clone();
-        let counted = if chance(rng, 60) { json!({ "sku": other["id"] }) } else { scope(rng, root, catalogue, &other) };
+        let counted =
+            if chance(rng, 60) { json!({ "sku": other["id"] }) } else { scope::scope(rng, root, catalogue, &other) };
         let mut trigger = json!({ "scope": counted, "per": *one(rng, &["payer", "root"]) });
         if chance(rng, 70) {
             trigger["bound"] = json!(*one(rng, &["upper", "lower"]));

@@ -532,6 +532,6 @@ fn is_any(value: &str) -> bool {
     value == "*"
 }
 
-pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -3,8 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::document::is_default;
-
 /// An amount that is due without any usage, from whom a contract subscribes to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -85,4 +83,8 @@ fn one_fee() -> String {
 
 fn is_one_fee(value: &str) -> bool {
     value == "fee"
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

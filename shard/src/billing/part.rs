@@ -21,7 +21,7 @@ impl UsageStage<'_> {
         let overflow = || FoldError::Overflow { what: format!("the amount under price {}", price.id) };
         let ends = ladders.iter().skip(1).map(|(hour, _)| *hour).chain(std::iter::once(u32::MAX));
         let windows: Vec<Window> = ladders.iter().zip(ends).map(|((begin, _), end)| *begin..end).collect();
-        let brought = self.amounts(members, None);
+        let brought = self.brought(members, None);
         let (first, mut free) = (self.cells.len(), price.free_units);
         for window in &windows {
             let before = sum(&self.amounts(members, Some(window))).ok_or_else(overflow)?;

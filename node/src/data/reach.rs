@@ -230,7 +230,8 @@ pub async fn blob(context: &Arc<Context>, hash: &Hash) -> Result<Bytes, String> 
     if let Some(bytes) = here.map_err(|error| error.to_string())?.map_err(|error| error.to_string())? {
         return Ok(bytes);
     }
-    for node in context.meta.state().nodes().iter().filter(|node| node.id != context.node) {
+    let state = context.meta.state();
+    for node in state.nodes().filter(|node| node.id != context.node) {
         let Ok(channel) = context.client.routes().channel(&node.address) else { continue };
         let mut client = CatalogueClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let call = client.blob(BlobRequest { hash: Bytes::copy_from_slice(hash) });

@@ -20,11 +20,10 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::api::status::Trouble;
 use crate::config::{Config, Member, SHARDS, SHARDS_MAX};
-use crate::datadir::{DataDir, Identity};
+use crate::datadir::{DataDir, DataDirError, Identity};
 use crate::internal::JoinRequest;
 use crate::internal::internal_client::InternalClient;
 use crate::net::Listener;
-use crate::node::StartError;
 
 /// Between two rounds of asking.
 const ASK_INTERVAL: Duration = Duration::from_millis(300);
@@ -41,6 +40,15 @@ const REFUSED: [tonic::Code; 3] = [tonic::Code::NotFound, tonic::Code::AlreadyEx
 /// Somebody who founds, and where the answer goes.
 type Founding = (InitRequest, oneshot::Sender<Result<InitReply, Trouble>>);
 
+/// Why a node got no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error("--join: {0}")]
+    Refused(String),
+}
+
 /// The identity that a new node gets, from an operator or from a cluster; kept in the data directory.
 ///
 /// # Errors
@@ -50,7 +58,7 @@ pub async fn identity(
     data: &DataDir,
     address: &str,
     listener: &mut Listener,
-) -> Result<Identity, StartError> {
+) -> Result<Identity, JoinError> {
     let ticket = Bytes::copy_from_slice(&data.ticket()?);
     let seeds: Vec<String> = config.join.iter().filter(|seed| *seed != address).cloned().collect();
     tracing::info!(%address, ?seeds, "waiting for `cluster init` here, or for one of these nodes to answer");
@@ -106,12 +114,12 @@ fn founded(config: &Config, address: &str, request: &InitRequest) -> Result<Iden
 }
 
 /// Asks the seeds in turn until one gives an id.
-async fn ask(seeds: &[String], address: &str, ticket: Bytes) -> Result<Identity, StartError> {
+async fn ask(seeds: &[String], address: &str, ticket: Bytes) -> Result<Identity, JoinError> {
     if seeds.is_empty() {
         // Only an operator can help.
         return std::future::pending().await;
     }
-    let client = Client::lazy(seeds, ClientConfig::default()).map_err(|error| StartError::Join(error.to_string()))?;
+    let client = Client::lazy(seeds, ClientConfig::default()).map_err(|error| JoinError::Refused(error.to_string()))?;
     loop {
         for seed in seeds {
             let Ok(channel) = client.routes().channel(seed) else { continue };
@@ -120,11 +128,12 @@ async fn ask(seeds: &[String], address: &str, ticket: Bytes) -> Result<Identity,
                 Ok(Ok(reply)) => {
                     let reply = reply.into_inner();
                     let cluster: Result<[u8; 16], _> = reply.cluster.as_ref().try_into();
-                    let cluster = cluster.map_err(|_| StartError::Join(format!("{seed} does not name its cluster")))?;
+                    let cluster =
+                        cluster.map_err(|_| JoinError::Refused(format!("{seed} does not name its cluster")))?;
                     return Ok(Identity::new(u128::from_be_bytes(cluster), reply.node, reply.shards, Vec::new()));
                 }
                 Ok(Err(status)) if REFUSED.contains(&status.code()) => {
-                    return Err(StartError::Join(format!("{seed} refuses: {}", status.message())));
+                    return Err(JoinError::Refused(format!("{seed} refuses: {}", status.message())));
                 }
                 Ok(Err(status)) => tracing::debug!(seed, message = status.message(), "no id yet"),
                 Err(_) => tracing::debug!(seed, "no answer yet"),

@@ -19,7 +19,7 @@ use crate::config::{BadSetting, Config, SHARDS};
 use crate::context::{Context, Draws, Shards};
 use crate::data::admission::Admission;
 use crate::datadir::{DataDir, DataDirError, Identity};
-use crate::joining;
+use crate::joining::{self, JoinError};
 use crate::meta::group::{self as meta_group, Meta};
 use crate::meta::job::DOCUMENT_BYTES_MAX;
 use crate::meta::waits::Waits;
@@ -48,8 +48,8 @@ pub enum StartError {
     Storage(#[from] reckoner_raft::error::Error),
     #[error("the node's actors do not start: {0}")]
     Actors(String),
-    #[error("--join: {0}")]
-    Join(String),
+    #[error(transparent)]
+    Join(#[from] JoinError),
     #[error("the node is not ready after {after:?}: {what}")]
     NotReady { after: Duration, what: String },
 }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::nodes::{self, LeadersCommand, NodesCommand};
+use super::nodes::{self, LeadersCommand, NodeRow, NodesCommand, node_row, node_table, plain};
 use super::output::Out;
 use super::{Exit, Globals};
 use crate::error::Error;
@@ -70,18 +70,6 @@ struct Status {
     answered_by: u64,
     nodes: Vec<NodeRow>,
     shards: Vec<ShardRow>,
-}
-
-#[derive(Serialize)]
-pub struct NodeRow {
-    id: u64,
-    address: String,
-    reachable: bool,
-    version: String,
-    clock_offset_ms: i64,
-    leads: Vec<u32>,
-    state: String,
-    replicas: u32,
 }
 
 #[derive(Serialize)]
@@ -156,25 +144,6 @@ async fn shards(globals: &Globals, out: &Out) -> Result<Exit, Error> {
     Ok(Exit::Ok)
 }
 
-pub fn node_table(nodes: Vec<NodeRow>, out: &Out) {
-    let nodes = nodes.into_iter().map(|node| {
-        let reachable = if node.reachable { "yes" } else { "no" };
-        let leads: Vec<String> = node.leads.iter().map(u32::to_string).collect();
-        vec![
-            node.id.to_string(),
-            node.address,
-            node.state,
-            reachable.to_owned(),
-            node.version,
-            format!("{} ms", node.clock_offset_ms),
-            node.replicas.to_string(),
-            leads.join(" "),
-        ]
-    });
-    let header = ["node", "address", "state", "reachable", "version", "clock", "replicas", "leads"];
-    out.table(&header, &[5, 6], nodes.collect());
-}
-
 fn shard_table(shards: Vec<ShardRow>, out: &Out) {
     let shards = shards.into_iter().map(|shard| {
         let leader = if shard.leader_node == 0 { "none".to_owned() } else { shard.leader_node.to_string() };
@@ -195,24 +164,6 @@ fn shard_table(shards: Vec<ShardRow>, out: &Out) {
     });
     let header = ["shard", "leader", "replicas", "committed", "slots", "hierarchies", "counters", "records"];
     out.table(&header, &[3, 4, 5, 6, 7], shards.collect());
-}
-
-/// Ids as words.
-pub fn plain(nodes: &[u64]) -> String {
-    nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
-}
-
-pub fn node_row(node: proto::NodeStatus) -> NodeRow {
-    NodeRow {
-        id: node.id,
-        address: node.address,
-        reachable: node.reachable,
-        version: node.version,
-        clock_offset_ms: node.clock_offset_ms,
-        leads: node.leads,
-        state: node.state,
-        replicas: node.replicas,
-    }
 }
 
 fn rows(reply: proto::StatusReply) -> Status {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 
-use super::cluster::{node_row, node_table, plain};
 use super::output::Out;
 use super::{Exit, Globals};
 use crate::client::{Client, ClientConfig};
@@ -201,4 +200,56 @@ async fn watch(client: &Client, out: &Out) -> Result<(), Error> {
     bar.finish_and_clear();
     out.say("every replica is where it should be");
     Ok(())
+}
+
+/// A node as `-o json` shows it.
+#[derive(Serialize)]
+pub struct NodeRow {
+    id: u64,
+    address: String,
+    reachable: bool,
+    version: String,
+    clock_offset_ms: i64,
+    leads: Vec<u32>,
+    state: String,
+    replicas: u32,
+}
+
+/// The row of a node.
+pub fn node_row(node: proto::NodeStatus) -> NodeRow {
+    NodeRow {
+        id: node.id,
+        address: node.address,
+        reachable: node.reachable,
+        version: node.version,
+        clock_offset_ms: node.clock_offset_ms,
+        leads: node.leads,
+        state: node.state,
+        replicas: node.replicas,
+    }
+}
+
+/// Prints nodes as a table.
+pub fn node_table(nodes: Vec<NodeRow>, out: &Out) {
+    let nodes = nodes.into_iter().map(|node| {
+        let reachable = if node.reachable { "yes" } else { "no" };
+        let leads: Vec<String> = node.leads.iter().map(u32::to_string).collect();
+        vec![
+            node.id.to_string(),
+            node.address,
+            node.state,
+            reachable.to_owned(),
+            node.version,
+            format!("{} ms", node.clock_offset_ms),
+            node.replicas.to_string(),
+            leads.join(" "),
+        ]
+    });
+    let header = ["node", "address", "state", "reachable", "version", "clock", "replicas", "leads"];
+    out.table(&header, &[5, 6], nodes.collect());
+}
+
+/// Ids as words.
+pub fn plain(nodes: &[u64]) -> String {
+    nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
 }

@@ -23,8 +23,6 @@ use super::nodes;
 use super::status::{Trouble, refusal_out};
 use crate::context::Context;
 use crate::data::reach;
-use crate::internal::HelloRequest;
-use crate::internal::internal_client::InternalClient;
 use crate::meta::command::{Command, JobRow, NodeRow, NodeState, OpenJob, RangeRow, ReplicasRow, StepState};
 use crate::meta::job;
 use crate::store::content::Hash;
@@ -35,9 +33,6 @@ const JOB_WAIT_MAX: Duration = Duration::from_secs(50);
 
 /// How long a forwarded call may take.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long a node may take to say who it is.
-const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Clocks further apart than this make a close come visibly early or late.
 const CLOCK_OFFSET_MS_MAX: i64 = 5_000;
@@ -177,20 +172,6 @@ impl Door {
     }
 }
 
-/// What a node says of itself, and its clock against this one's in milliseconds, half the way taken off; `None` where it
-/// does not answer.
-pub async fn hello(context: &Context, node: &NodeRow) -> Option<(String, i64)> {
-    if node.id == context.node {
-        return Some((env!("CARGO_PKG_VERSION").to_owned(), 0));
-    }
-    let mut client = InternalClient::new(reach::channel(context, &node.address).ok()?);
-    let before = context.clock.now().0;
-    let reply = timeout(HELLO_TIMEOUT, client.hello(HelloRequest {})).await.ok()?.ok()?.into_inner();
-    let middle = before + (context.clock.now().0 - before) / 2;
-    // Another node under this address is not the one that was asked for.
-    (reply.node == node.id).then_some((reply.version, (reply.now_ns - middle) / 1_000_000))
-}
-
 /// What a shard holds in memory.
 #[derive(Default)]
 struct Totals {
@@ -229,7 +210,7 @@ impl Cluster for Door {
         for row in state.replicas() {
             shards.push(self.shard_status(row).await);
         }
-        let asked = state.nodes().map(|node| async move { (node, hello(context, node).await) });
+        let asked = state.nodes().map(|node| async move { (node, reach::hello(context, node).await) });
         let mut reasons = Vec::new();
         let mut told = Vec::new();
         for (node, answer) in futures::future::join_all(asked).await {

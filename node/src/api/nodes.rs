@@ -10,7 +10,6 @@ use reckoner_shard::base::id::ShardId;
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use tokio::time::timeout;
 
-use super::cluster::hello;
 use super::status::Trouble;
 use crate::context::Context;
 use crate::data::reach;
@@ -34,7 +33,7 @@ pub async fn set_node(context: &Arc<Context>, request: SetNodeRequest) -> Result
     let mut risks = Vec::new();
     if wanted == NodeState::Removed {
         let held = holds(&state, node.id);
-        let answers = held > 0 && hello(context, node).await.is_some();
+        let answers = held > 0 && reach::hello(context, node).await.is_some();
         if answers {
             let detail = format!("node {} answers and holds {held} replicas; drain it first", node.id);
             return Err(Refusal::new(Reason::InUse, detail).into());

@@ -21,8 +21,9 @@ use tonic::transport::Channel;
 use super::shard::{Read, Shard, outcomes_of};
 use crate::api::status::Trouble;
 use crate::context::Context;
-use crate::internal::ReadIndexRequest;
 use crate::internal::internal_client::InternalClient;
+use crate::internal::{HelloRequest, ReadIndexRequest};
+use crate::meta::command::NodeRow;
 use crate::store::content::Hash;
 use crate::workers;
 
@@ -40,6 +41,9 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Largest message between nodes, in either direction.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// How long a node may take to say who it is.
+const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +209,20 @@ async fn ask_read_index(context: &Arc<Context>, shard: &Shard) -> Result<Positio
     let waited = shard.group().wait_applied(position.index, READ_PATIENCE).await;
     waited.map_err(|error| Trouble::of_group(error, id.0, epoch))?;
     Ok(position)
+}
+
+/// What a node says of itself, and its clock against this one's in milliseconds, half the way taken off; `None` where it
+/// does not answer.
+pub async fn hello(context: &Context, node: &NodeRow) -> Option<(String, i64)> {
+    if node.id == context.node {
+        return Some((env!("CARGO_PKG_VERSION").to_owned(), 0));
+    }
+    let mut client = InternalClient::new(channel(context, &node.address).ok()?);
+    let before = context.clock.now().0;
+    let reply = timeout(HELLO_TIMEOUT, client.hello(HelloRequest {})).await.ok()?.ok()?.into_inner();
+    let middle = before + (context.clock.now().0 - before) / 2;
+    // Another node under this address is not the one that was asked for.
+    (reply.node == node.id).then_some((reply.version, (reply.now_ns - middle) / 1_000_000))
 }
 
 /// A channel to another node.

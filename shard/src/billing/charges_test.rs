@@ -121,6 +121,39 @@ fn minima_and_maxima_bound_a_pools_charge() {
 }
 
 #[test]
+fn limits_follow_the_subscriptions_of_a_pool() {
+    let price = json!({"model": "per_unit", "rate": "1", "minimum": "9", "maximum": "30", "prorate_limits": "days"});
+    let mut shop = Shop::new(json!({}), price);
+    // Nobody subscribes: in full.
+    shop.check(&["a 4 2026-09-01"], &["usage a m 1 4 1 4", "usage a m minimum - - 5"]);
+    let subscribed = |subscriptions: Value| {
+        Some(json!({"kind": "Contract", "root": "root", "effective": "2026-01", "subscriptions": subscriptions}))
+    };
+    // Ten days of thirty: at least 3, at most 10.
+    shop.contract =
+        subscribed(json!([{"id": "s", "account": "b", "sku": "m", "from": "2026-09-06", "to": "2026-09-16"}]));
+    shop.check(&[], &["usage b m minimum - - 3"]);
+    shop.check(&["a 4 2026-09-01"], &["usage a m 1 4 1 4"]);
+    shop.check(&["a 14 2026-09-01"], &["usage a m 1 14 1 14", "usage a m maximum - - -4"]);
+    // The pool is of both accounts: days 6 to 15 and 11 to 20 are fifteen.
+    shop.contract = subscribed(json!([
+        {"id": "s", "account": "b", "sku": "m", "from": "2026-09-06", "to": "2026-09-16"},
+        {"id": "t", "account": "a", "sku": "m", "from": "2026-09-11", "to": "2026-09-21"},
+    ]));
+    shop.check(&[], &["usage a m minimum - - 4.5"]);
+    shop.check(&["b 20 2026-09-30"], &["usage b m 1 20 1 20", "usage b m maximum - - -5"]);
+    // Within one day none is whole: neither holds.
+    shop.contract = subscribed(json!([{"id": "s", "account": "a", "sku": "m", "from": "2026-09-06T01:00:00Z",
+        "to": "2026-09-06T13:00:00Z"}]));
+    shop.check(&["a 40 2026-09-30"], &["usage a m 1 40 1 40"]);
+    // Twelve hours of 720: 0.15.
+    shop.catalogue["prices"][0]["prorate_limits"] = json!("time");
+    shop.check(&[], &["usage a m minimum - - 0.15"]);
+    shop.cycle = "2026-10";
+    shop.check(&["a 4 2026-10-01"], &["usage a m 1 4 1 4", "usage a m minimum - - 5"]);
+}
+
+#[test]
 fn each_record_may_cost_something() {
     let shop =
         Shop::new(json!({"aggregation": "count"}), json!({"model": "per_unit", "rate": "0", "per_record": "0.25"}));
@@ -291,6 +324,11 @@ fn charges_that_make_no_sense_are_refused() {
         json!({}),
         with(json!({"pool": {"period": "day"}})),
         &["prices[0].pool.period: price p begins anew each day"],
+    );
+    check(
+        json!({}),
+        with(json!({"prorate_limits": "days", "pool": {"period": "cycle"}})),
+        &["prices[0].prorate_limits: price p prorates its limits and has neither minimum nor maximum"],
     );
     let stairs = json!({"model": "stairstep", "tiers": [{"flat": "1", "rate": "2"}]});
     check(json!({}), stairs, &["prices[0].tiers[0]: tier 1 of price p is a stair"]);

@@ -113,7 +113,8 @@ impl<'a> UsageStage<'a> {
         brought: &[i128],
         weights: &[i128],
     ) -> Result<(), FoldError> {
-        if price.minimum.is_zero() && price.maximum.is_none() {
+        let (least, most) = self.limits(price, members);
+        if least.is_zero() && most.is_none() {
             return Ok(());
         }
         let overflow = || FoldError::Overflow { what: format!("the amount under price {}", price.id) };
@@ -121,10 +122,10 @@ impl<'a> UsageStage<'a> {
         let is_used = brought.iter().any(|amount| *amount != 0);
         let charge =
             sum(&self.cells[first..].iter().map(|cell| cell.amount).collect::<Vec<_>>()).ok_or_else(overflow)?;
-        if charge < price.minimum.0 && (is_used || is_subscribed) {
-            let missing = price.minimum.0 - charge;
+        if charge < least.0 && (is_used || is_subscribed) {
+            let missing = least.0 - charge;
             let weights = if weights.iter().any(|weight| *weight != 0) { weights } else { brought };
-            let part = PricePart::Minimum { least: price.minimum };
+            let part = PricePart::Minimum { least };
             if is_used {
                 let parts = prorata(missing, weights);
                 self.add_part(price, part, None, members.iter().copied().zip(parts), pool);
@@ -132,7 +133,7 @@ impl<'a> UsageStage<'a> {
                 self.add_part(price, part, None, std::iter::once((self.home(members), missing)), pool);
             }
         }
-        if let Some(most) = price.maximum.filter(|most| charge > most.0) {
+        if let Some(most) = most.filter(|most| charge > most.0) {
             let mut by_item: BTreeMap<usize, i128> = BTreeMap::new();
             for cell in &self.cells[first..] {
                 *by_item.entry(cell.item).or_default() += cell.amount;

@@ -8,7 +8,7 @@ use super::draft::{Charge, Draft, Terms};
 use super::fees;
 use super::gather::{Gathered, gather};
 use super::input::{FoldError, FoldInput};
-use super::usage_stage::{Charged, Used, charge};
+use super::usage_stage::{Asked, Charged, Used, charge};
 use crate::base::id::{AccountId, SkuId};
 use crate::base::money::{Money, Quantity, checked_sum};
 use crate::contract::terms::Contract;
@@ -24,7 +24,9 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
     let mut extras = gathered.homes(catalogue);
     extras.extend(contract.map_or_else(Vec::new, |contract| fees::extras(input, contract)));
     let Gathered { used, choosers, unpriced } = gathered.with_extras(&extras, catalogue);
-    let mut charged = charge(catalogue, &hierarchy.root, cycle, &used, &choosers, &counters)?;
+    let spans = contract.map_or_else(BTreeMap::new, |contract| fees::spans(input, contract, &used));
+    let asked = Asked { root: &hierarchy.root, cycle, spans: &spans };
+    let mut charged = charge(catalogue, &asked, &used, &choosers, &counters)?;
     if let Some(contract) = contract {
         charged.add(fees::fees(input, contract, &used)?);
     }

@@ -13,9 +13,10 @@ use super::bill::{SharedPool, Source, UnpricedReason};
 use super::input::{Counter, FoldError};
 use super::measure::{Measure, Measured, Window};
 use crate::base::id::{AccountId, GroupName, PriceId};
-use crate::base::money::{Quantity, Rate};
+use crate::base::money::{Money, Quantity, Rate};
 use crate::base::time::{CycleId, HOUR};
-use crate::pricing::catalogue::{Catalogue, PriceIndex, SkuIndex};
+use crate::pricing::active::{Span, prorated};
+use crate::pricing::catalogue::{Catalogue, Price, PriceIndex, SkuIndex};
 use crate::pricing::document::Attribution;
 use crate::pricing::pool::{SplitBy, SplitKey};
 use crate::usage::series::SeriesKey;
@@ -104,18 +105,28 @@ impl Charged {
     }
 }
 
+/// Whose cycle is charged, and what its contract has to say about it.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub root: &'a AccountId,
+    pub cycle: CycleId,
+    /// When series of prices whose limits are prorated are subscribed to, by their places.
+    pub spans: &'a BTreeMap<usize, Vec<Span>>,
+}
+
 /// Charges all series of a hierarchy's cycle. They are sorted by account, SKU id, then dimensions.
 pub fn charge<'a>(
     catalogue: &'a Catalogue,
-    root: &'a AccountId,
-    cycle: CycleId,
+    asked: &Asked<'a>,
     used: &'a [Used<'a>],
     choosers: &'a [Chooser<'a>],
     counters: &'a [Counter<'a>],
 ) -> Result<Charged, FoldError> {
+    let Asked { root, cycle, spans } = *asked;
     let mut stage = UsageStage {
         catalogue,
         root,
+        spans,
         hours: i128::from((cycle.end().0 - cycle.start().0) / HOUR),
         used,
         choosers,
@@ -145,6 +156,7 @@ pub(super) type Members = Vec<usize>;
 pub(super) struct UsageStage<'a> {
     pub(super) catalogue: &'a Catalogue,
     root: &'a AccountId,
+    spans: &'a BTreeMap<usize, Vec<Span>>,
     /// Of the cycle.
     pub(super) hours: i128,
     pub(super) used: &'a [Used<'a>],
@@ -305,6 +317,17 @@ impl<'a> UsageStage<'a> {
             }
         };
         members.iter().map(amount).collect()
+    }
+
+    /// The least and the most that a pool of these members is charged.
+    pub(super) fn limits(&self, price: &Price, members: &Members) -> (Money, Option<Money>) {
+        let spans: Vec<Span> = members.iter().filter_map(|index| self.spans.get(index)).flatten().copied().collect();
+        if spans.is_empty() {
+            return (price.minimum, price.maximum);
+        }
+        let period = self.measure.cycle.period();
+        let of = |amount: Money| prorated(amount, price.prorate_limits, &spans, &period);
+        (of(price.minimum).unwrap_or_default(), price.maximum.and_then(of))
     }
 
     /// Makes up to `units` of the members' quantities free.

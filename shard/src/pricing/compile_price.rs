@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::catalogue::{Price, RecordRule};
 use super::compile::{Compiler, unnamed};
 use super::document::{Model, PoolPeriod, PriceDocument, PriceProrate, RecordsDocument};
+use super::document_fee::Prorate;
 use super::ladders::{self, units};
 use super::limits::{CAP_MAX, CHANGES_MAX, MINIMUM_MAX, PER_RECORD_MAX};
 use super::pool::SplitBy;
@@ -48,6 +49,7 @@ impl Compiler<'_> {
             let message = format!("price {} has maximum {maximum} below its minimum {minimum}", price.id);
             self.problems.error(&place.key("maximum"), message, "raise it, or lower the minimum");
         }
+        self.prorate_limits(price, place);
         let records = price.records.as_ref().map(|records| self.records(price, records, &place.key("records")));
         if price.flat_when_zero && price.tiers.first().is_none_or(|tier| tier.flat.is_none()) {
             self.problems.error(
@@ -68,6 +70,7 @@ impl Compiler<'_> {
             per_record,
             minimum,
             maximum,
+            prorate_limits: price.prorate_limits,
             flat_when_zero: price.flat_when_zero,
             changes,
             prorates: price.prorate == PriceProrate::Ladder,
@@ -118,6 +121,22 @@ impl Compiler<'_> {
             changes.push((from, ladders::compile(&own, &place, &mut self.problems)));
         }
         changes
+    }
+
+    /// What limits that follow a subscription ask for.
+    fn prorate_limits(&mut self, price: &PriceDocument, place: &Place) {
+        if price.prorate_limits == Prorate::None {
+            return;
+        }
+        let (id, place) = (&price.id, place.key("prorate_limits"));
+        if price.minimum.is_none() && price.maximum.is_none() {
+            let message = format!("price {id} prorates its limits and has neither minimum nor maximum");
+            self.problems.error(&place, message, "state one of them, or drop prorate_limits");
+        }
+        if price.pool.as_ref().is_some_and(|pool| pool.period != PoolPeriod::Cycle) {
+            let message = format!("price {id} prorates its limits and has a period, to which nobody can subscribe");
+            self.problems.error(&place, message, "drop prorate_limits, or let the pool last the cycle");
+        }
     }
 
     /// What a ladder that a level walks cannot have.

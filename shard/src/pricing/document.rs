@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::document_fee::FeeDocument;
+use super::document_fee::{FeeDocument, Prorate, is_whole, whole};
 use super::document_hours::HoursDocument;
 use super::order::Stage;
 use crate::base::id::{CatalogueName, Currency};
@@ -304,6 +304,11 @@ pub struct PriceDocument {
     /// off by a line of its own, divided by amount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum: Option<String>,
+    /// What of `minimum` and `maximum` holds for a pool whose SKU a contract subscribes to for a part of the cycle: the days,
+    /// or the time, that any of the pool's subscriptions fills over those of the cycle; a pool that nobody subscribes to
+    /// has them in full.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub prorate_limits: Prorate,
     /// Whether the flat part of the first tier is due where nothing climbs the ladder: all that a pool has is free, or it
     /// has a record or a subscription and a quantity of zero. In the latter case it belongs to the subscriber, else to the
     /// payer.

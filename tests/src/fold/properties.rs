@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use num_traits::Signed;
-use reckoner_shard::billing::bill::{BillBody, LineKind, Source};
+use reckoner_shard::base::money::Money;
+use reckoner_shard::billing::bill::{BillBody, LineKind, PricePart, Source};
 use reckoner_shard::billing::codec::{decode, encode};
 use reckoner_shard::billing::difference::difference;
 use serde_json::Value;
@@ -41,7 +42,9 @@ fn sums(bill: &BillBody) -> Result<(), String> {
         let lines = bill.lines.iter().filter(|line| rounding || line.kind() != LineKind::Rounding);
         lines.map(|line| money(line.amount)).sum()
     };
-    if (sum(false), sum(true)) != (money(bill.total), money(bill.payable)) {
+    // What is converted has no rounding line.
+    let due = if bill.exchange.is_some() { bill.total } else { bill.payable };
+    if (sum(false), sum(true)) != (money(bill.total), money(due)) {
         return Err(format!("the lines of {} do not sum to {} and {}", bill.payer, bill.total, bill.payable));
     }
     for (index, item) in bill.items.iter().enumerate() {
@@ -63,10 +66,15 @@ fn never_too_much(case: &Case, bill: &BillBody) -> Result<(), String> {
     // A line by agreement may take more than there is.
     let agreed = clauses.iter().any(|clause| clause["itemised"] == true);
     let mut nets: BTreeMap<(String, String), Exact> = BTreeMap::new();
+    let mut taken_back = BTreeSet::new();
     for line in &bill.lines {
         let Some(item) = bill.item(line) else { continue };
         if item.meter.is_none() || agreed {
             continue;
+        }
+        // What is taken back of a fee paid in advance may be more than the cycle charges.
+        if matches!(line.source, Source::Fee { .. }) && line.amount < Money::ZERO {
+            taken_back.insert((item.series.account.to_string(), item.sku.to_string()));
         }
         let net = nets.entry((item.series.account.to_string(), item.sku.to_string())).or_insert_with(|| whole(0));
         *net += money(line.amount);
@@ -75,7 +83,7 @@ fn never_too_much(case: &Case, bill: &BillBody) -> Result<(), String> {
             return Err(format!("clause {clause} raises line {} by {}", line.id, line.amount));
         }
     }
-    match nets.into_iter().find(|(_, net)| *net < whole(0)) {
+    match nets.into_iter().find(|(whose, net)| *net < whole(0) && !taken_back.contains(whose)) {
         Some((whose, net)) => Err(format!("{whose:?} is left with {}", text(&net))),
         None => Ok(()),
     }
@@ -189,7 +197,11 @@ pub fn met(case: &Case, bills: &[BillBody]) -> BTreeSet<String> {
     if case.contract.is_some() && bills.iter().all(|bill| bill.contract.is_none()) && !bills.is_empty() {
         met.insert("contract not in force".to_owned());
     }
+    met.extend(beside_met(case));
     for bill in bills {
+        if let Some(own) = &bill.exchange {
+            met.insert(format!("bill in {}", own.to));
+        }
         for item in &bill.unpriced {
             met.insert(format!("unpriced {}", item.reason.name()));
         }
@@ -214,6 +226,23 @@ fn line_met(case: &Case, line: &reckoner_shard::billing::bill::Line) -> String {
         Source::Clause { .. } => format!("{} {}", line.kind().name(), line.stage.name()),
         Source::Rounding => "rounding line".to_owned(),
     }
+}
+
+/// What a case has beside the real bills.
+fn beside_met(case: &Case) -> Vec<String> {
+    let mut met = Vec::new();
+    if let Some((_, since)) = &case.amended {
+        let when = if *since == case.cycle { "the cycle" } else { "the next cycle" };
+        met.push(format!("groups and payers change with {when}"));
+    }
+    if case.contract.as_ref().is_none_or(|contract| list(contract, "pro_forma").is_empty()) {
+        return met;
+    }
+    for bill in case.engine_pro_forma().unwrap_or_default() {
+        let clauses = bill.lines.iter().filter(|line| matches!(line.source, Source::Clause { .. }));
+        met.extend(clauses.map(|line| format!("pro forma {} {}", line.kind().name(), line.stage.name())));
+    }
+    met
 }
 
 /// What of a price or a clause made a line.
@@ -249,11 +278,32 @@ fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill:
             let flags = ["lasting", "itemised", "once", "may_raise"].into_iter().filter(|flag| own[flag] == true);
             flags.for_each(|flag| name = format!("{name} {flag}"));
             met.push(format!("clause {name}, {}", line.kind().name()));
+            if let Some(period) = own["period"].as_str() {
+                met.push(format!("clause {} by {period}", series::text(&own["mechanism"], "")));
+            }
             if own["exclusive_group"].is_string() {
                 met.push("clause of an exclusive group".to_owned());
             }
             if own["sharing"] == false {
                 met.push("credit that is not shared".to_owned());
+            }
+        }
+        Source::Fee { fee, subscription, .. } => {
+            let own = find(&case.catalogue, "fees", fee.as_str());
+            let word = |field: &str, default: &str| series::text(&own[field], default).to_owned();
+            let (period, due) = (word("period", ""), word("in", "arrears"));
+            met.push(format!("fee by {period} in {due}, prorate {}", word("prorate", "days")));
+            if line.amount < Money::ZERO {
+                met.push("fee taken back".to_owned());
+            }
+            let subscription = case.contract.as_ref().map(|own| find(own, "subscriptions", subscription.as_str()));
+            if subscription.is_some_and(|own| own["group"].is_string()) {
+                met.push("fee of a group".to_owned());
+            }
+        }
+        Source::PricePart { part: PricePart::Minimum { .. }, .. } => {
+            if bill.item(line).is_some_and(|item| item.counted.records == 0) {
+                met.push("minimum without usage".to_owned());
             }
         }
         _ => {}

@@ -12,12 +12,18 @@ pub const SCALE: i32 = 12;
 
 /// Decimals that amounts are rounded to: the currency's own unless the catalogue says otherwise.
 pub fn decimals(catalogue: &Value) -> i32 {
-    let own = match text(&catalogue["currency"], "") {
+    let own = || minor_unit(text(&catalogue["currency"], ""));
+    catalogue["rounding"]["decimals"].as_i64().map_or_else(own, |decimals| decimals as i32)
+}
+
+/// Decimals of a currency's minor unit (ISO 4217), of those that are drawn.
+pub fn minor_unit(currency: &str) -> i32 {
+    match currency {
         "JPY" => 0,
         "KWD" => 3,
-        _ => 2,
-    };
-    catalogue["rounding"]["decimals"].as_i64().map_or(own, |decimals| decimals as i32)
+        "USD" | "EUR" => 2,
+        other => panic!("nobody draws {other}"),
+    }
 }
 
 /// An amount as it can be paid.
@@ -46,6 +52,6 @@ pub fn round_together(catalogue: &Value, lines: &mut [Line]) {
     }
 }
 
-fn tie(line: &Line) -> (&str, &str, &Series) {
-    (&line.series.account, &line.sku, &line.series)
+fn tie(line: &Line) -> (&str, &str, &Series, Option<&str>) {
+    (&line.series.account, &line.sku, &line.series, line.group.as_deref())
 }

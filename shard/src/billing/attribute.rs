@@ -52,6 +52,21 @@ pub fn prorata_steps(total: i128, step: i128, weights: &[i128]) -> Vec<i128> {
     parts
 }
 
+/// Amounts in whole `step`s that come to `total`, which is their sum in whole steps, rounded either way: each is rounded
+/// down, then the largest remainders get a step more, ties to the earlier. So each is within a step of its own amount,
+/// whatever their signs.
+pub fn in_steps(total: i128, step: i128, amounts: &[i128]) -> Vec<i128> {
+    let mut parts: Vec<i128> = amounts.iter().map(|amount| amount.div_euclid(step) * step).collect();
+    let missing = (total - parts.iter().sum::<i128>()) / step;
+    let count = usize::try_from(missing).ok().filter(|count| *count <= parts.len());
+    let mut order: Vec<usize> = (0..amounts.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(amounts[*index].rem_euclid(step)));
+    for index in &order[..count.expect("a total is within a step of its parts' sum")] {
+        parts[*index] += step;
+    }
+    parts
+}
+
 /// Lots of one series in order of time, those below zero (corrections) taken off what came before them, latest first,
 /// and what is then still owed off what comes after. The sum stays; it must not be below zero.
 pub fn netted(lots: &[i128]) -> Vec<i128> {
@@ -110,6 +125,22 @@ mod tests {
     fn steps_stay_whole() {
         assert_eq!(prorata_steps(100, 10, &[1, 1, 1]), [40, 30, 30]);
         assert_eq!(prorata_steps(-100, 10, &[1, 1, 1]), [-40, -30, -30]);
+    }
+
+    #[test]
+    fn parts_stay_within_a_step_of_their_amounts() {
+        fn check(total: i128, amounts: &[i128], expected: &[i128]) {
+            assert_eq!(in_steps(total, 10, amounts), expected, "{amounts:?} to {total}");
+        }
+        check(30, &[14, 12, 4], &[20, 10, 0]);
+        check(10, &[4, 4], &[10, 0]);
+        // A maximum that takes nearly all off: 771 + 40 - 751 = 60.
+        check(60, &[771, 40, -751], &[770, 40, -750]);
+        check(0, &[25, -25], &[30, -30]);
+        check(-10, &[-4, -7], &[0, -10]);
+        // Rounded up from nothing whole, and down to nothing.
+        check(10, &[1, 0, 0], &[10, 0, 0]);
+        check(0, &[3, 3, 3], &[0, 0, 0]);
     }
 
     proptest! {

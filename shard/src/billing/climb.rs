@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ethnum::I256;
 
-use super::attribute::{prorata, prorata_steps};
+use super::attribute::{in_steps, prorata};
 use super::bill::{PoolSlice, PricePart, Source, Tier};
 use super::input::FoldError;
 use super::measure::{Measured, Window};
@@ -271,22 +271,22 @@ impl<'a> UsageStage<'a> {
         Ok(())
     }
 
-    /// Rounds a whole charge to what can be paid and divides it there again.
+    /// Rounds a whole charge to what can be paid, then what each series pays of it, then the lines of that: so a part that
+    /// a maximum takes back never takes more than its series pays.
     fn round_charge(&mut self, first: usize, price: &PriceId) -> Result<(), FoldError> {
         let overflow = || FoldError::Overflow { what: format!("the amount under price {price}") };
         let rule = self.catalogue.rounding;
         let cells = &mut self.cells[first..];
         // Ties go by account id, then SKU: the members' order before the tiers'.
         cells.sort_by_key(|cell| cell.item);
-        let exact: Vec<i128> = cells.iter().map(|cell| cell.amount).collect();
-        let total = sum(&exact).ok_or_else(overflow)?;
-        if total == 0 {
-            return Ok(());
-        }
-        let rounded = rule.round(Money(total)).ok_or_else(overflow)?;
-        let parts = prorata_steps(rounded.0, rule.step(), &exact);
-        for (cell, part) in cells.iter_mut().zip(parts) {
-            cell.amount = part;
+        let of_item = |cells: &[Cell]| cells.iter().map(|cell| cell.amount).collect::<Vec<_>>();
+        let is_one = |a: &Cell, b: &Cell| a.item == b.item;
+        let sums = cells.chunk_by(is_one).map(|own| sum(&of_item(own))).collect::<Option<Vec<i128>>>();
+        let sums = sums.ok_or_else(overflow)?;
+        let total = rule.round(Money(sum(&sums).ok_or_else(overflow)?)).ok_or_else(overflow)?;
+        for (own, part) in cells.chunk_by_mut(is_one).zip(in_steps(total.0, rule.step(), &sums)) {
+            let parts = in_steps(part, rule.step(), &of_item(own));
+            own.iter_mut().zip(parts).for_each(|(cell, part)| cell.amount = part);
         }
         Ok(())
     }

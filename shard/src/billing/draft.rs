@@ -33,6 +33,8 @@ pub struct Draft<'a> {
     pub net: Vec<Money>,
     /// Of each item: the ids of its lines so far.
     pub made: Vec<Vec<u32>>,
+    /// Of usage lines, by their ids: the units that waivers took.
+    pub waived: BTreeMap<u32, i128>,
     /// What it takes from balances, by name.
     pub balances: BTreeMap<Arc<str>, BalanceChange>,
 }
@@ -54,6 +56,7 @@ impl<'a> Draft<'a> {
             lines: Vec::new(),
             net: Vec::new(),
             made: Vec::new(),
+            waived: BTreeMap::new(),
             balances: BTreeMap::new(),
         }
     }

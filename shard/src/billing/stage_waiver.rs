@@ -12,7 +12,6 @@ use crate::base::wide::{Rounding, multiply_divide};
 use crate::contract::terms::Clause;
 use crate::contract::waiver::{Lot, Waiver};
 use crate::pricing::document::Bucket;
-use crate::pricing::order::Stage;
 
 /// A paid slice of a target.
 struct Slice {
@@ -47,6 +46,7 @@ impl Terms<'_> {
                     account,
                     begins,
                     units,
+                    left: units,
                     price: slice.price,
                 }));
             }
@@ -94,9 +94,7 @@ impl Terms<'_> {
         for place in self.owing(drafts, group, |draft| self.usage_items(clause, draft)) {
             let draft = &drafts[place.0];
             for (line, quantity) in draft.paid_slices(place.1) {
-                let derived = draft.made[place.1].iter().map(|id| &draft.lines[*id as usize - 1]);
-                let waived = derived.filter(|own| own.stage == Stage::UsageWaiver && own.from == [line.id]);
-                let waived: i128 = waived.filter_map(|own| own.quantity).map(|quantity| quantity.0).sum();
+                let waived = draft.waived.get(&line.id).copied().unwrap_or(0);
                 let (units, current) = (quantity.0 - waived, draft.current(place.1, line)?);
                 if units > 0 && current > Money::ZERO {
                     slices.push(Slice { place, line: line.id, units, price: (current, quantity) });
@@ -143,6 +141,8 @@ impl Terms<'_> {
         for (index, units) in taken {
             let Slice { place: (draft, item), line, price: (current, quantity), .. } = slices[*index];
             let draft = &mut drafts[draft];
+            // Kept even where the amount comes to nothing that can be paid: a unit is waived once.
+            *draft.waived.entry(line).or_default() += units;
             let base = multiply_divide(current.0, *units, quantity.0, Rounding::HalfUp).map(Money);
             let base = base.ok_or_else(overflow)?;
             // Where percentages came first, no more than what they left is taken off.

@@ -35,7 +35,9 @@ pub struct Lot {
     pub account: usize,
     /// Where its bucket begins in the cycle.
     pub begins: u32,
+    /// What it held at first: its place in the order stays the same while it is taken.
     pub units: i128,
+    pub left: i128,
     /// What is left to pay of the slice, and the slice's units: its price as a fraction.
     pub price: (Money, Quantity),
 }
@@ -68,9 +70,9 @@ impl Waiver {
 }
 
 fn give(lot: &mut Lot, left: &mut i128, taken: &mut Vec<(usize, i128)>) {
-    let part = lot.units.min(*left);
+    let part = lot.left.min(*left);
     if part > 0 {
-        lot.units -= part;
+        lot.left -= part;
         *left -= part;
         taken.push((lot.slice, part));
     }
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
 
     fn lot(slice: usize, account: usize, begins: u32, units: i128, price: i128) -> Lot {
-        Lot { slice, account, begins, units, price: (Money(price), Quantity(1)) }
+        Lot { slice, account, begins, units, left: units, price: (Money(price), Quantity(1)) }
     }
 
     #[test]
@@ -116,6 +118,8 @@ mod tests {
         // Of others: price, then account id before time.
         check(&[(0, 2)], &[lot(0, 2, 0, 1, 2), lot(1, 1, 5, 1, 2)], &[(1, 1), (0, 1)]);
         check(&[(0, 9)], &[lot(0, 0, 0, 1, 2)], &[(0, 1)]);
+        // A lot that its own account took from is as large as ever: 8 of 10 are taken, the 2 left still come before 9.
+        check(&[(0, 8), (1, 3)], &[lot(0, 0, 0, 9, 2), lot(1, 0, 0, 10, 2)], &[(1, 8), (1, 2), (0, 1)]);
     }
 
     #[test]

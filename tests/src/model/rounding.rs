@@ -1,9 +1,10 @@
 //! To what and when amounts are rounded (decision 8).
 
-use num_traits::Zero;
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use super::exact::{Exact, divided, rounded_by};
+use super::exact::{Exact, rounded_by, ten_to};
 use super::line::Line;
 use super::series::{Series, text};
 
@@ -36,22 +37,36 @@ pub fn is_by_line(catalogue: &Value) -> bool {
     text(&catalogue["rounding"]["at"], "total") == "line"
 }
 
-/// With `round: line` a charge is rounded as a whole and divided again, ties by account, SKU, series, then tier.
+/// With `round: line` a charge is rounded as a whole, then what each series pays of it, then the lines of that; ties by
+/// account, SKU, series, then tier.
 pub fn round_together(catalogue: &Value, lines: &mut [Line]) {
     if !is_by_line(catalogue) {
         return;
     }
-    let mut order: Vec<usize> = (0..lines.len()).collect();
-    order.sort_by(|a, b| tie(&lines[*a]).cmp(&tie(&lines[*b])));
-    let amounts: Vec<Exact> = order.iter().map(|at| lines[*at].amount.clone()).collect();
-    let total = payable_of(catalogue, &amounts.iter().sum());
-    if let Some(parts) =
-        divided(&total, &amounts, decimals(catalogue)).filter(|_| !amounts.iter().sum::<Exact>().is_zero())
-    {
-        order.into_iter().zip(parts).for_each(|(at, part)| lines[at].amount = part);
+    let mut whose: BTreeMap<(String, String, Series, Option<String>), Vec<usize>> = BTreeMap::new();
+    for (at, line) in lines.iter().enumerate() {
+        let item = (line.series.account.clone(), line.sku.clone(), line.series.clone(), line.group.clone());
+        whose.entry(item).or_default().push(at);
+    }
+    let paid: Vec<Exact> = whose.values().map(|own| own.iter().map(|at| &lines[*at].amount).sum()).collect();
+    let total = payable_of(catalogue, &paid.iter().sum());
+    for (own, part) in whose.into_values().zip(brought_to(&total, &paid, decimals(catalogue))) {
+        let amounts: Vec<Exact> = own.iter().map(|at| lines[*at].amount.clone()).collect();
+        for (at, part) in own.into_iter().zip(brought_to(&part, &amounts, decimals(catalogue))) {
+            lines[at].amount = part;
+        }
     }
 }
 
-fn tie(line: &Line) -> (&str, &str, &Series, Option<&str>) {
-    (&line.series.account, &line.sku, &line.series, line.group.as_deref())
+/// Amounts rounded down, then steps more for the largest remainders until they come to the total.
+fn brought_to(total: &Exact, amounts: &[Exact], decimals: i32) -> Vec<Exact> {
+    let mut parts: Vec<Exact> = amounts.iter().map(|amount| rounded_by(amount, decimals, "floor")).collect();
+    let step = ten_to(-decimals);
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_by_key(|at| (&parts[*at] - &amounts[*at], *at));
+    let mut order = order.into_iter();
+    while parts.iter().sum::<Exact>() < *total {
+        parts[order.next().expect("no part is more than a step short")] += &step;
+    }
+    parts
 }

@@ -1,5 +1,5 @@
 //! What drawn clauses say beside the plain things: ladders that go on over contract years, percentages of what a stage
-//! began with, waivers hour by hour. Each is asked for where the clause can have it.
+//! began with, waivers hour by hour, commitments that end early. Each is asked for where the clause can have it.
 
 use std::collections::BTreeMap;
 
@@ -72,6 +72,20 @@ pub fn of_stage(rng: &mut SmallRng, contract: &mut Value) {
     for clause in contract["clauses"].as_array_mut().into_iter().flatten() {
         if ["percent", "commitment"].contains(&text(&clause["mechanism"], "")) && chance(rng, 40) {
             clause["base"] = json!("stage");
+        }
+    }
+}
+
+/// Commitments end with the cycle, in the midst of a year or with it; some are then due by the cycles that they had.
+pub fn ends(rng: &mut SmallRng, contract: &mut Value, cycle: Cycle) {
+    let effective = text(&contract["effective"], "").to_owned();
+    for clause in contract["clauses"].as_array_mut().into_iter().flatten() {
+        if clause["mechanism"] != "commitment" {
+            continue;
+        }
+        clause["prorate"] = json!(chance(rng, 50));
+        if chance(rng, 40) && months(text(&clause["effective"], &effective)) <= cycle {
+            clause["until"] = json!(cycle_name(cycle + 1));
         }
     }
 }

@@ -9,6 +9,7 @@ use reckoner_shard::account::document::HierarchyDocument;
 use reckoner_shard::account::tree::{Counted, Hierarchy};
 use reckoner_shard::base::money::parse_scaled;
 use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::difference::{further, settled};
 use reckoner_shard::billing::fold::fold;
 use reckoner_shard::billing::input::{Counter as EngineCounter, FoldInput};
 use reckoner_shard::billing::pro_forma::pro_forma;
@@ -81,6 +82,7 @@ impl Case {
         if let Some(contract) = &mut self.contract {
             let effective = months(text(&contract["effective"], ""));
             refine::of_stage(rng, contract);
+            refine::ends(rng, contract, self.cycle);
             refine::hourly(rng, contract, &mut self.catalogue);
             refine::years(rng, contract, &self.hierarchy, self.cycle, &mut self.balances);
             if chance(rng, 30) {
@@ -99,6 +101,14 @@ impl Case {
     /// The engine's bills; the error says which document it refused.
     pub fn engine(&self) -> Result<Vec<BillBody>, String> {
         self.folded(|input| fold(input).map_err(|error| error.to_string()))
+    }
+
+    /// What the engine bills after earlier bills of the cycle.
+    pub fn engine_after(&self, earlier: &[BillBody]) -> Result<Vec<BillBody>, String> {
+        self.folded(|input| {
+            let input = FoldInput { settled: settled(earlier, input.cycle), ..input.clone() };
+            fold(&input).and_then(|bodies| further(&input, bodies, earlier)).map_err(|error| error.to_string())
+        })
     }
 
     /// The engine's bills of groups that are priced by themselves.

@@ -72,6 +72,15 @@ pub const FAULTS: &[Fault] = &[
             remove(clause, "base");
         });
     })),
+    mutated!("a year cut short committed in full", |case| mechanism(case, "commitment", |clause| {
+        let short = clause["prorate"] == true;
+        clause["prorate"] = json!(false);
+        short
+    })),
+    mutated!("a year cut short never billed", |case| {
+        let end = cycle_name(case.cycle + 1);
+        mechanism(case, "commitment", |clause| clause["until"] == end.as_str() && remove(clause, "until"))
+    }),
     mutated!("an hour's entitlement used in other hours", |case| mechanism(case, "waiver", |clause| {
         remove(clause, "period")
     })),

@@ -7,7 +7,6 @@ use num_traits::Signed;
 use reckoner_shard::base::money::Money;
 use reckoner_shard::billing::bill::{BillBody, LineKind, PricePart, Source};
 use reckoner_shard::billing::codec::{decode, encode};
-use reckoner_shard::billing::difference::difference;
 use serde_json::Value;
 
 use super::case::Case;
@@ -132,35 +131,50 @@ fn any_order(case: &Case, bills: &[BillBody]) -> Result<(), String> {
     if turned.engine()? == bills { Ok(()) } else { Err("another order of the counters gives another bill".to_owned()) }
 }
 
-/// Billed in three steps, each the difference to what was billed before, the lines sum to the one bill's.
+/// Billed in three steps, each the difference to what was billed before, the lines sum to the one bill's, also of payers
+/// that are left with none; and other rates of exchange change nothing for whom has a bill already.
 fn interim(case: &Case, bills: &[BillBody]) -> Result<(), String> {
-    let mut booked: BTreeMap<String, Vec<BillBody>> = BTreeMap::new();
+    let mut booked: Vec<BillBody> = Vec::new();
     let count = case.counters.len();
     for until in [count / 3, count * 2 / 3, count] {
         let mut early = case.clone();
         early.counters.truncate(until);
-        for body in early.engine()? {
-            let earlier = booked.entry(body.payer.to_string()).or_default();
-            let next = if earlier.is_empty() {
-                body
-            } else {
-                difference(&body, earlier, until < count).map_err(|error| error.to_string())?
-            };
-            earlier.push(next);
+        if until == count {
+            let has_none = |bill: &&BillBody| !booked.iter().any(|earlier| earlier.payer == bill.payer);
+            if !bills.iter().any(|bill| has_none(&bill)) {
+                other_rates(&mut early);
+            }
         }
+        let next = early.engine_after(&booked)?;
+        booked.extend(next);
     }
-    for bill in bills {
-        let steps = &booked[bill.payer.as_str()];
-        let payable: Exact = steps.iter().map(|step| money(step.payable)).sum();
-        if payable != money(bill.payable) {
-            return Err(format!("{} paid {} in steps, {} at once", bill.payer, text(&payable), bill.payable));
+    let payers: BTreeSet<&str> = booked.iter().chain(bills).map(|bill| bill.payer.as_str()).collect();
+    for payer in payers {
+        let own = |bills: &[BillBody]| -> Vec<BillBody> {
+            bills.iter().filter(|bill| bill.payer.as_str() == payer).cloned().collect()
+        };
+        let (steps, at_once) = (own(&booked), own(bills));
+        let payable = |bills: &[BillBody]| -> Exact { bills.iter().map(|bill| money(bill.payable)).sum() };
+        let (paid, due) = (payable(&steps), payable(&at_once));
+        if paid != due {
+            return Err(format!("{payer} paid {} in steps, {} at once", text(&paid), text(&due)));
         }
-        let (at_once, in_steps) = (lines([bill]), lines(steps));
+        let (at_once, in_steps) = (lines(&at_once), lines(&steps));
         if at_once != in_steps {
-            return Err(format!("{} in steps:\n{in_steps:#?}\nat once:\n{at_once:#?}", bill.payer));
+            return Err(format!("{payer} in steps:\n{in_steps:#?}\nat once:\n{at_once:#?}"));
         }
     }
     Ok(())
+}
+
+/// Another rate of exchange wherever there is one.
+fn other_rates(case: &mut Case) {
+    let clauses = case.contract.as_mut().and_then(|contract| contract["clauses"].as_array_mut()).into_iter().flatten();
+    for rates in clauses.filter_map(|clause| clause.get_mut("rates")).filter_map(Value::as_array_mut) {
+        for rate in rates.iter_mut().filter_map(|row| row.get_mut("rate")) {
+            *rate = Value::from("1.5");
+        }
+    }
 }
 
 /// Quantity and amount of every charge, summed over bills.

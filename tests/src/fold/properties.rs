@@ -315,10 +315,10 @@ fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill:
                 met.push("fee of a group".to_owned());
             }
         }
-        Source::PricePart { part: PricePart::Minimum { .. }, .. } => {
-            if bill.item(line).is_some_and(|item| item.counted.records == 0) {
-                met.push("minimum without usage".to_owned());
-            }
+        Source::PricePart { part: PricePart::Minimum { .. }, .. }
+            if bill.item(line).is_some_and(|item| item.counted.records == 0) =>
+        {
+            met.push("minimum without usage".to_owned());
         }
         _ => {}
     }

@@ -47,6 +47,9 @@ pub struct Config {
     pub node_id: Option<u64>,
     /// The founding members of a new cluster, alike on every one of them; empty: this node alone.
     pub members: Vec<Member>,
+    /// Nodes of a cluster to join, or that wait for one to be founded; asked once, at the first start. Empty: this node
+    /// founds a cluster of its own.
+    pub join: Vec<String>,
     /// Records on their way at once; see [`admission::RECORDS_MAX`].
     pub records_in_flight_max: u32,
     /// Bytes on their way at once; see [`admission::BYTES_MAX`].
@@ -72,6 +75,7 @@ impl Default for Config {
             insecure: false,
             node_id: None,
             members: Vec::new(),
+            join: Vec::new(),
             records_in_flight_max: admission::RECORDS_MAX,
             bytes_in_flight_max: admission::BYTES_MAX,
             ids_bytes_max: 1 << 30,
@@ -90,6 +94,7 @@ pub struct Flags {
     pub advertise: Option<String>,
     pub shards: Option<u32>,
     pub insecure: bool,
+    pub join: Vec<String>,
 }
 
 /// A setting that cannot be: one line that names what to change.
@@ -119,6 +124,9 @@ impl Config {
         config.advertise = flags.advertise.or(config.advertise);
         config.shards = flags.shards.or(config.shards);
         config.insecure |= flags.insecure;
+        if !flags.join.is_empty() {
+            config.join = flags.join;
+        }
         config.check()?;
         Ok(config)
     }
@@ -161,7 +169,27 @@ impl Config {
             let message = format!("{election_ms} is not between 50 and 60000");
             return Err(bad("election_timeout_ms", message));
         }
+        self.check_join(address)?;
         self.check_members()
+    }
+
+    fn check_join(&self, address: SocketAddr) -> Result<(), BadSetting> {
+        if self.join.is_empty() {
+            return Ok(());
+        }
+        if !self.members.is_empty() || self.node_id.is_some() {
+            let message = "a node that joins gets its id from the cluster; leave members and node_id out, or --join";
+            return Err(bad("--join", message));
+        }
+        if let Some(seed) = self.join.iter().find(|seed| !seed.contains(':')) {
+            return Err(bad("--join", format!("'{seed}' is no address; write it like {LISTEN}")));
+        }
+        if address.ip().is_unspecified() && self.advertise.is_none() {
+            let message =
+                format!("other nodes cannot reach {address}; say how they reach this one, like 10.0.0.3:7400");
+            return Err(bad("--advertise", message));
+        }
+        Ok(())
     }
 
     fn check_members(&self) -> Result<(), BadSetting> {
@@ -278,6 +306,22 @@ mod tests {
             None,
         );
         check(|c| c.election_timeout_ms = Some(1), Some("election_timeout_ms"));
+        check(|c| c.join = vec!["a:1".into()], None);
+        check(|c| c.join = vec!["a".into()], Some("--join"));
+        check(
+            |c| {
+                c.node_id = Some(1);
+                c.join = vec!["a:1".into()];
+            },
+            Some("--join"),
+        );
+        check(
+            |c| {
+                (c.listen, c.insecure) = ("0.0.0.0:7400".into(), true);
+                c.join = vec!["a:1".into()];
+            },
+            Some("--advertise"),
+        );
     }
 
     #[test]

@@ -56,6 +56,9 @@ struct Serve {
     /// Settings, as TOML.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Nodes of the cluster to join, or that wait for `cluster init` like this one; asked at the first start only.
+    #[arg(long, value_name = "SEED,...", value_delimiter = ',')]
+    join: Vec<String>,
     /// Listen beyond this machine although nothing authenticates callers.
     #[arg(long)]
     insecure: bool,
@@ -109,6 +112,7 @@ async fn serve(flags: Serve) -> ExitCode {
         advertise: flags.advertise,
         shards: flags.shards,
         insecure: flags.insecure,
+        join: flags.join,
     };
     match run(flags.config, stated).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -125,9 +129,13 @@ async fn run(file: Option<PathBuf>, flags: Flags) -> anyhow::Result<()> {
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "INSECURE: whoever reaches this address can read and change everything");
     }
-    let node = Node::open(config).await?;
-    say(&format!("listening on {}", node.address()));
     let mut signals = Signals::new()?;
+    let node = tokio::select! {
+        node = Node::open(config) => node?,
+        // It waits for its cluster; nothing is there to be stopped.
+        () = signals.next() => return Ok(()),
+    };
+    say(&format!("listening on {}", node.address()));
     tokio::select! {
         ready = node.ready(Duration::from_secs(600)) => match ready {
             Ok(()) => say(&format!("ready on {}", node.address())),

@@ -10,6 +10,7 @@ mod counters;
 mod explain;
 pub mod internal;
 pub mod issued;
+pub mod nodes;
 mod rows;
 pub mod server;
 pub mod status;

@@ -8,7 +8,7 @@ use super::gather::Extra;
 use super::input::{FoldError, FoldInput};
 use super::usage_stage::{Cell, Standing, Used};
 use crate::base::id::{AccountId, GroupName};
-use crate::base::money::{Quantity, RATE_SCALE, Rate, SCALE};
+use crate::base::money::{Money, Quantity, RATE_SCALE, Rate, SCALE};
 use crate::base::wide::power_of_ten;
 use crate::contract::subscription::{Subscribed, Subscriber, Subscription};
 use crate::contract::terms::Contract;
@@ -104,7 +104,7 @@ pub(super) fn fees<'a>(
             };
             let source =
                 Source::Fee { fee: id.clone(), subscription: subscription.id.clone(), of: part.of, part: part.part };
-            let quantity = if amount.0 < 0 { Quantity(-quantity.0) } else { *quantity };
+            let quantity = if part.amount < Money::ZERO { Quantity(-quantity.0) } else { *quantity };
             // At most 10^21 in steps of 10^-12.
             let rate = Rate(fee.amount.0 * power_of_ten(RATE_SCALE - SCALE));
             let (quantity, rate) = (Some(quantity.0), Some(rate));

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::scope::scope;
 use super::usage::accounts;
 use super::words::{chance, decimal, one, quantity, rate};
+use crate::model::calendar::{Cycle, cycle_name};
 use crate::model::exact::{Exact, exact};
-use crate::model::ledger::{Cycle, cycle_name};
 use crate::model::series::{list, text};
 
 /// Every mechanism that [`clause`] draws, with the stages that it needs.

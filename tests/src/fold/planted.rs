@@ -7,36 +7,17 @@ use reckoner_shard::billing::bill::Source;
 use serde_json::{Value, json};
 
 use super::case::Case;
+use super::fault::{Fault, clauses, each, mechanism, mutated, remove};
+use super::planted_charges;
 use crate::compare::Shown;
+use crate::model::calendar::{cycle_name, hours_of};
 use crate::model::contract::STAGES;
 use crate::model::exact::{Exact, exact, rounded_by, text, whole};
-use crate::model::ledger::{cycle_name, hours_of};
 use crate::model::rounding::{SCALE, payable_of};
 use crate::model::series;
 
 /// Cases within which every fault must be found.
 pub const CASES_MAX: u64 = 2_000;
-
-/// A bug put in on purpose.
-pub struct Fault {
-    pub name: &'static str,
-    /// The wrong bills of a case; `None` where the fault can change nothing in it.
-    plant: fn(&Case) -> Option<Shown>,
-}
-
-/// A fault that is a change of the documents or the usage; false where there is nothing to change.
-macro_rules! mutated {
-    ($name:literal, $change:expr) => {
-        Fault {
-            name: $name,
-            plant: |case| {
-                let mut wrong = case.clone();
-                let change: fn(&mut Case) -> bool = $change;
-                if change(&mut wrong) { Some(Shown::of_engine(&wrong.engine().ok()?)) } else { None }
-            },
-        }
-    };
-}
 
 /// Every fault that can be planted.
 pub const FAULTS: &[Fault] = &[
@@ -168,7 +149,7 @@ pub const FAULTS: &[Fault] = &[
             .is_some()
     }),
     mutated!("a trigger's bound reversed", |case| clauses(case, |clauses| {
-        for trigger in clauses.iter_mut().map(|clause| &mut clause["trigger"]).filter(|trigger| trigger.is_object()) {
+        for trigger in clauses.iter_mut().filter_map(|clause| clause.get_mut("trigger")) {
             trigger["bound"] = json!(if trigger["bound"] == "upper" { "lower" } else { "upper" });
         }
     })),
@@ -178,7 +159,7 @@ pub const FAULTS: &[Fault] = &[
         });
     })),
     mutated!("a trigger over the other payers too", |case| clauses(case, |clauses| {
-        for trigger in clauses.iter_mut().map(|clause| &mut clause["trigger"]).filter(|trigger| trigger.is_object()) {
+        for trigger in clauses.iter_mut().filter_map(|clause| clause.get_mut("trigger")) {
             trigger["per"] = json!("root");
         }
     })),
@@ -188,9 +169,9 @@ pub const FAULTS: &[Fault] = &[
         });
     })),
     mutated!("a scope's account, group and payer ignored", |case| clauses(case, |clauses| {
-        for clause in clauses {
+        for scope in clauses.iter_mut().filter_map(|clause| clause.get_mut("scope")) {
             for field in ["account", "group", "payer"] {
-                remove(&mut clause["scope"], field);
+                remove(scope, field);
             }
         }
     })),
@@ -339,25 +320,6 @@ pub const FAULTS: &[Fault] = &[
     mutated!("one counter lost", |case| case.counters.pop().is_some()),
 ];
 
-/// Changes every entry of a list of the catalogue; true where one changed.
-fn each(case: &mut Case, list: &str, change: impl FnMut(&mut Value) -> bool) -> bool {
-    let entries = case.catalogue[list].as_array_mut().into_iter().flatten();
-    entries.map(change).fold(false, |any, changed| any | changed)
-}
-
-/// Changes the contract's clauses; true where there are any.
-fn clauses(case: &mut Case, change: fn(&mut Vec<Value>)) -> bool {
-    let own = case.contract.as_mut().and_then(|contract| contract["clauses"].as_array_mut());
-    own.map(change).is_some()
-}
-
-/// Changes every clause of a mechanism; true where one changed.
-fn mechanism(case: &mut Case, mechanism: &str, change: impl FnMut(&mut Value) -> bool) -> bool {
-    let own = case.contract.as_mut().and_then(|contract| contract["clauses"].as_array_mut());
-    let own = own.into_iter().flatten().filter(|clause| clause["mechanism"] == mechanism);
-    own.map(change).fold(false, |any, changed| any | changed)
-}
-
 /// The stages in their usual order.
 fn usual_order() -> Vec<&'static str> {
     [&["usage"], STAGES, &["rounding"]].concat()
@@ -391,10 +353,6 @@ fn tiers(case: &mut Case, part: &str) -> bool {
 fn members(case: &mut Case, field: &str) -> bool {
     let accounts = case.hierarchy["accounts"].as_array_mut().into_iter().flatten();
     accounts.map(|account| remove(account, field)).fold(false, |any, changed| any | changed)
-}
-
-fn remove(value: &mut Value, field: &str) -> bool {
-    value.as_object_mut().and_then(|own| own.remove(field)).is_some()
 }
 
 /// The keys of a price's pool.
@@ -448,7 +406,7 @@ fn remainder_dropped(case: &Case) -> Option<Shown> {
             line.amount = text(&share).parse().ok()?;
         }
     }
-    Some(Shown::of_engine(&bills))
+    Some(Shown { pro_forma: case.shown().ok()?.pro_forma, ..Shown::of_engine(&bills) })
 }
 
 /// Every clause alone on the usage lines, as if the others were not there.
@@ -463,6 +421,7 @@ fn percent_of_list(case: &Case) -> Option<Shown> {
     for clause in clauses {
         shown.lines.extend(alone(vec![clause])?.lines.into_iter().filter(|row| row.origin.starts_with("clause:")));
     }
+    shown.pro_forma = case.shown().ok()?.pro_forma;
     shown.lines.sort();
     for (payer, (total, payable)) in &mut shown.payers {
         *total = shown.lines.iter().filter(|row| row.payer == *payer).map(|row| &row.amount).sum();
@@ -491,13 +450,13 @@ pub fn run(from: u64, cases_max: u64) -> Vec<Caught> {
         for seed in from..from + cases_max * times {
             let case = Case::draw(seed);
             let Some(wrong) = (fault.plant)(&case) else { continue };
-            if let Some(why) = wrong.difference(&Shown::of_model(&case.model())) {
+            if let Some(why) = wrong.difference(&case.wanted()) {
                 return Caught { name: fault.name, after: Some(seed - from + 1), why };
             }
         }
         Caught { name: fault.name, after: None, why: String::new() }
     };
-    FAULTS.iter().map(caught).collect()
+    FAULTS.iter().chain(planted_charges::FAULTS).map(caught).collect()
 }
 
 impl fmt::Display for Caught {

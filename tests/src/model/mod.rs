@@ -2,8 +2,10 @@
 //! ARCHITECTURE.md alone. It shares no code with the engine and reads documents as plain JSON.
 
 pub mod bill;
+pub mod calendar;
 pub mod clauses;
 pub mod contract;
+pub mod currency;
 pub mod draft;
 pub mod exact;
 pub mod homes;
@@ -12,7 +14,9 @@ pub mod ladder;
 pub mod ledger;
 pub mod line;
 pub mod pool;
+pub mod pro_forma;
 pub mod record;
 pub mod rounding;
 pub mod series;
+pub mod subscriptions;
 pub mod usage;

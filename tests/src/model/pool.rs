@@ -14,6 +14,10 @@ pub struct Used {
     pub series: Series,
     pub member: Member,
     pub sku: Value,
+    /// The billing group that stands here by a subscription, on its payer's account; `None`: the account itself.
+    pub group: Option<String>,
+    /// A contract subscribes to it.
+    pub subscribed: bool,
     /// What was counted, before conversion.
     pub counted: Exact,
     /// In the priced unit.

@@ -94,27 +94,34 @@ fn charge(pool: &mut Pool<'_>, price: &Value, reached: Option<usize>, lines: &mu
     } else if price["flat_when_zero"] == true {
         flat_when_zero(pool, price, is_used.then_some(&weights), lines);
     }
+    let subscriber = pool.iter().find(|used| used.subscribed);
     for used in pool.iter() {
         let records = whole(used.records.iter().map(|(_, records)| *records).sum::<u64>().into());
         push(lines, used, "per_record", whole(0), rounded(&(records * number(&price["per_record"], "0")), SCALE));
     }
     let charged: Exact = lines[from..].iter().map(|line| &line.amount).sum();
-    let least = price["minimum"].as_str().map(exact).filter(|least| is_used && charged < *least);
-    if let Some(least) = least {
-        for (used, part) in pool.iter().zip(parts(&(least - &charged), &weights)) {
-            push(lines, used, "minimum", whole(0), part);
+    let least = price["minimum"].as_str().map(exact).filter(|least| charged < *least);
+    match (least, subscriber) {
+        (Some(least), _) if is_used => {
+            for (used, part) in pool.iter().zip(parts(&(least - &charged), &weights)) {
+                push(lines, used, "minimum", whole(0), part);
+            }
         }
+        (Some(least), Some(subscriber)) => push(lines, subscriber, "minimum", whole(0), least - &charged),
+        _ => {}
     }
     if let Some(most) = price["maximum"].as_str().map(exact).filter(|most| charged > *most) {
         // Series of the payer's own that bear a flat part may be among them.
         let mut charged_of: Vec<(Line, Exact)> = Vec::new();
         for line in &lines[from..] {
-            match charged_of.iter_mut().find(|(own, _)| own.series == line.series && own.sku == line.sku) {
+            match charged_of.iter_mut().find(|(own, _)| same_item(own, line)) {
                 Some((_, sum)) => *sum += &line.amount,
                 None => charged_of.push((line.clone(), line.amount.clone())),
             }
         }
-        charged_of.sort_by_key(|(line, _)| (line.series.account.clone(), line.sku.clone(), line.series.clone()));
+        charged_of.sort_by_key(|(line, _)| {
+            (line.series.account.clone(), line.sku.clone(), line.series.clone(), line.group.clone())
+        });
         let amounts: Vec<Exact> = charged_of.iter().map(|(_, amount)| amount.clone()).collect();
         for ((line, _), amount) in charged_of.into_iter().zip(parts(&(most - charged), &amounts)) {
             lines.push(Line { origin: "maximum".to_owned(), quantity: whole(0), amount, ..line });
@@ -122,8 +129,8 @@ fn charge(pool: &mut Pool<'_>, price: &Value, reached: Option<usize>, lines: &mu
     }
 }
 
-/// The first tier's flat part where all was free, divided like what was used; where a record came and nothing was used, it
-/// is the payer's.
+/// The first tier's flat part where all was free, divided like what was used; where nothing was used it is the first
+/// subscriber's, or, if only a record came, the payer's.
 fn flat_when_zero(pool: &Pool<'_>, price: &Value, brought: Option<&Vec<Exact>>, lines: &mut Vec<Line>) {
     let tier = &tiers_of(price)[0];
     let flat = number(&tier["flat"], "0");
@@ -134,19 +141,28 @@ fn flat_when_zero(pool: &Pool<'_>, price: &Value, brought: Option<&Vec<Exact>>, 
                 push(lines, used, "1", whole(0), part);
             }
         }
+        None if pool.iter().any(|used| used.subscribed) => {
+            let subscriber = pool.iter().find(|used| used.subscribed).expect("there is one");
+            push(lines, subscriber, "1", whole(0), flat);
+        }
         None if pool.iter().any(|used| used.records.iter().any(|(_, records)| *records > 0)) => {
             let mut payer = pool[0].clone();
             payer.series.account = payer.member.payer.clone();
+            payer.group = None;
             push(lines, &payer, "1", whole(0), flat);
         }
         None => {}
     }
 }
 
+fn same_item(a: &Line, b: &Line) -> bool {
+    (&a.payer, &a.series, &a.sku, &a.group) == (&b.payer, &b.series, &b.sku, &b.group)
+}
+
 /// One line for what several hours or days made of one series and tier.
 fn merge(lines: &mut Vec<Line>, from: usize) {
     for line in lines.split_off(from) {
-        let same = |own: &&mut Line| own.series == line.series && own.sku == line.sku && own.origin == line.origin;
+        let same = |own: &&mut Line| same_item(own, &line) && own.origin == line.origin;
         match lines[from..].iter_mut().find(same) {
             Some(own) => {
                 own.quantity += &line.quantity;
@@ -191,6 +207,6 @@ fn push(lines: &mut Vec<Line>, used: &Used, origin: &str, quantity: Exact, amoun
     }
     let (payer, series) = (used.member.payer.clone(), used.series.clone());
     let sku = text(&used.sku["id"], "").to_owned();
-    let (origin, of, ladder) = (origin.to_owned(), None, None);
-    lines.push(Line { payer, series, sku, origin, of, ladder, quantity, amount });
+    let (group, origin, of, ladder) = (used.group.clone(), origin.to_owned(), None, None);
+    lines.push(Line { payer, series, sku, group, origin, of, ladder, quantity, amount });
 }

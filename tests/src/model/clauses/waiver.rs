@@ -28,9 +28,17 @@ pub fn apply(draft: &mut Draft<'_>, clause: &Value) {
     for payer in draft.together(clause, "payer") {
         let of_payer = |item: &usize| payer.as_ref().is_none_or(|payer| draft.items[*item].member.payer == *payer);
         let items: Vec<usize> = (0..draft.items.len()).filter(of_payer).collect();
-        let mut entitled: BTreeMap<String, Exact> = BTreeMap::new();
+        let hourly = clause["period"] == "hour";
+        // What entitles, by period and account: the whole cycle is one period, or each of its hours.
+        let mut entitled: BTreeMap<i64, BTreeMap<String, Exact>> = BTreeMap::new();
         for item in items.iter().map(|item| &draft.items[*item]).filter(|item| in_scope(&clause["source"], item)) {
-            *entitled.entry(item.series.account.clone()).or_insert_with(|| whole(0)) += &item.quantity;
+            let sizes: Vec<Exact> = item.lots.iter().map(|(_, size)| size.clone()).collect();
+            let by_hour = item.lots.iter().map(|(hour, _)| *hour).zip(parts(&item.quantity, &sizes));
+            let by_period = if hourly { by_hour.collect() } else { vec![(0, item.quantity.clone())] };
+            for (hour, units) in by_period {
+                let of_period = entitled.entry(hour).or_default();
+                *of_period.entry(item.series.account.clone()).or_insert_with(|| whole(0)) += units;
+            }
         }
         let mut lots = Vec::new();
         for item in items.iter().filter(|item| in_scope(&clause["target"], &draft.items[**item])) {
@@ -45,16 +53,20 @@ pub fn apply(draft: &mut Draft<'_>, clause: &Value) {
         };
         let order =
             |lot: &Lot| (-lot.price.clone(), lot.hour, -lot.size.clone(), lot.account.clone(), lot.item, lot.slice);
-        lots.sort_by_key(order);
-        let mut rest = whole(0);
-        for (account, source) in entitled {
-            let units = source * number(&clause["target_units"], "1") / number(&clause["source_units"], "1");
-            let mut open = rounded(&units, SCALE);
-            lots.iter_mut().filter(|lot| lot.account == account).for_each(|lot| give(lot, &mut open));
-            rest += open;
+        for (hour, entitled) in entitled {
+            let in_period = |lot: &&mut Lot| !hourly || lot.hour == hour;
+            lots.sort_by_key(order);
+            let mut rest = whole(0);
+            for (account, source) in entitled {
+                let units = source * number(&clause["target_units"], "1") / number(&clause["source_units"], "1");
+                let mut open = rounded(&units, SCALE);
+                let own = lots.iter_mut().filter(in_period).filter(|lot| lot.account == account);
+                own.for_each(|lot| give(lot, &mut open));
+                rest += open;
+            }
+            lots.sort_by_key(|lot| (-lot.price.clone(), lot.account.clone(), order(lot)));
+            lots.iter_mut().filter(in_period).for_each(|lot| give(lot, &mut rest));
         }
-        lots.sort_by_key(|lot| (-lot.price.clone(), lot.account.clone(), order(lot)));
-        lots.iter_mut().for_each(|lot| give(lot, &mut rest));
         for ((item, slice), units) in taken {
             let share = number(&clause["percent"], "100") / whole(100);
             let base = rounded(&(draft.left_of(slice) * &units / &draft.lines[slice].quantity), SCALE);

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::attribute::{prorata, take_in_sequence};
 use super::bill::{SharedPool, Source, UnpricedReason};
+use super::climb_year::Year;
 use super::input::{Counter, FoldError};
 use super::measure::{Measure, Measured, Window};
 use crate::base::id::{AccountId, GroupName, PriceId};
@@ -86,7 +87,7 @@ pub struct Cell {
 }
 
 /// What the first stage makes.
-pub struct Charged {
+pub struct Charged<'a> {
     /// Sorted by series; within one free units first, then tiers.
     pub cells: Vec<Cell>,
     pub pools: Vec<SharedPool>,
@@ -94,9 +95,11 @@ pub struct Charged {
     pub quantities: Vec<i128>,
     /// Series that have no charge after all, and why.
     pub dropped: BTreeMap<usize, UnpricedReason>,
+    /// What outlives the cycle.
+    pub draws: Vec<Draw<'a>>,
 }
 
-impl Charged {
+impl Charged<'_> {
     /// Adds what is due beside usage.
     pub fn add(&mut self, cells: Vec<Cell>) {
         self.cells.extend(cells);
@@ -112,6 +115,19 @@ pub struct Asked<'a> {
     pub cycle: CycleId,
     /// When series of prices whose limits are prorated are subscribed to, by their places.
     pub spans: &'a BTreeMap<usize, Vec<Span>>,
+    /// For prices whose pools last one.
+    pub year: Year,
+    /// What was used of balances before the cycle.
+    pub balances: &'a BTreeMap<String, Money>,
+}
+
+/// What a payer's bill adds to the balance of a pool that outlives the cycle.
+#[derive(Clone, Debug)]
+pub struct Draw<'a> {
+    pub payer: &'a AccountId,
+    pub balance: String,
+    pub before: Money,
+    pub amount: Money,
 }
 
 /// Charges all series of a hierarchy's cycle. They are sorted by account, SKU id, then dimensions.
@@ -121,12 +137,11 @@ pub fn charge<'a>(
     used: &'a [Used<'a>],
     choosers: &'a [Chooser<'a>],
     counters: &'a [Counter<'a>],
-) -> Result<Charged, FoldError> {
-    let Asked { root, cycle, spans } = *asked;
+) -> Result<Charged<'a>, FoldError> {
+    let cycle = asked.cycle;
     let mut stage = UsageStage {
         catalogue,
-        root,
-        spans,
+        asked: *asked,
         hours: i128::from((cycle.end().0 - cycle.start().0) / HOUR),
         used,
         choosers,
@@ -139,12 +154,13 @@ pub fn charge<'a>(
         dropped: BTreeMap::new(),
         cells: Vec::with_capacity(used.len()),
         pools: Vec::new(),
+        draws: Vec::new(),
     };
     stage.run()?;
-    let UsageStage { mut cells, pools, quantities, dropped, .. } = stage;
+    let UsageStage { mut cells, pools, quantities, dropped, draws, .. } = stage;
     // Stable: within a series cells stay in the order in which they were made.
     cells.sort_by_key(|cell| cell.item);
-    Ok(Charged { cells, pools, quantities, dropped })
+    Ok(Charged { cells, pools, quantities, dropped, draws })
 }
 
 /// What chooses the tiers of one price: by the owner's keys, the tier that each owner reaches.
@@ -155,8 +171,7 @@ pub(super) type Members = Vec<usize>;
 
 pub(super) struct UsageStage<'a> {
     pub(super) catalogue: &'a Catalogue,
-    root: &'a AccountId,
-    spans: &'a BTreeMap<usize, Vec<Span>>,
+    pub(super) asked: Asked<'a>,
     /// Of the cycle.
     pub(super) hours: i128,
     pub(super) used: &'a [Used<'a>],
@@ -175,6 +190,7 @@ pub(super) struct UsageStage<'a> {
     pub(super) dropped: BTreeMap<usize, UnpricedReason>,
     pub(super) cells: Vec<Cell>,
     pub(super) pools: Vec<SharedPool>,
+    pub(super) draws: Vec<Draw<'a>>,
 }
 
 impl<'a> UsageStage<'a> {
@@ -265,7 +281,7 @@ impl<'a> UsageStage<'a> {
         keys: &mut Vec<&'a str>,
     ) {
         match key {
-            SplitKey::Root => keys.push(self.root.as_str()),
+            SplitKey::Root => keys.push(self.asked.root.as_str()),
             SplitKey::Payer => keys.push(payer.as_str()),
             SplitKey::Group => {
                 keys.push(payer.as_str());
@@ -321,7 +337,8 @@ impl<'a> UsageStage<'a> {
 
     /// The least and the most that a pool of these members is charged.
     pub(super) fn limits(&self, price: &Price, members: &Members) -> (Money, Option<Money>) {
-        let spans: Vec<Span> = members.iter().filter_map(|index| self.spans.get(index)).flatten().copied().collect();
+        let spans: Vec<Span> =
+            members.iter().filter_map(|index| self.asked.spans.get(index)).flatten().copied().collect();
         if spans.is_empty() {
             return (price.minimum, price.maximum);
         }

@@ -121,7 +121,7 @@ impl Compiler<'_> {
         if price.period != PoolPeriod::Cycle {
             self.problems.error(
                 place,
-                format!("subscription {own} takes sku {id}, whose pools begin anew within the cycle"),
+                format!("subscription {own} takes sku {id}, whose pools last a shorter or longer time than the cycle"),
                 "subscribe to a fee, or use a price whose pool lasts the cycle",
             );
         }

@@ -57,6 +57,20 @@ fn limits_with_days_of_their_own_are_prorated_within_their_cycles() {
 }
 
 #[test]
+fn years_begin_where_the_contract_says() {
+    let mut own = document(json!([{"id": "pool/x", "mechanism": "fee", "amount": "1"}]));
+    own.starts = Some("2030-01".parse().unwrap());
+    let found: Vec<String> = own.check(Some(&catalogue())).iter().map(Problem::to_string).collect();
+    assert!(found.len() == 2 && found[0].starts_with("starts: the contract counts years from 2030-01"), "{found:?}");
+    assert!(found[1].starts_with("clauses[0].id: clause pool/x has an id that begins with pool/"), "{found:?}");
+    let mut own = document(json!([]));
+    let starts = |own: &ContractDocument| Contract::compile(own, None).unwrap().starts;
+    assert_eq!(starts(&own), own.effective);
+    own.starts = Some("2023-05".parse().unwrap());
+    assert_eq!(starts(&own).to_string(), "2023-05");
+}
+
+#[test]
 fn a_good_contract_compiles_and_reads_back() {
     let good = document(json!([
         {"id": "s3-flat", "mechanism": "private_rate", "scope": {"sku": "storage"}, "rate": "0.02"},

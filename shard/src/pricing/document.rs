@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document_fee::{FeeDocument, Prorate, is_whole, whole};
-use super::document_hours::HoursDocument;
+use super::document_hours::{HoursDocument, ZoneDocument};
 use super::order::Stage;
 use crate::base::id::{CatalogueName, Currency};
 use crate::base::time::{CycleId, Timestamp};
@@ -39,6 +39,9 @@ pub struct CatalogueDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stages: Option<Vec<Stage>>,
     pub meters: Vec<MeterDocument>,
+    /// Time zones that named hours are of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<ZoneDocument>,
     #[serde(default)]
     pub skus: Vec<SkuDocument>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -496,6 +499,9 @@ pub enum PoolPeriod {
     Day,
     /// Each hour; the meters keep hours.
     Hour,
+    /// Twelve cycles, by the contract's `starts`; without a contract from the hierarchy's first cycle on. Of sums and
+    /// counts, split by payer or root; what earlier cycles of the year used stands in balances of the hierarchy.
+    ContractYear,
 }
 
 /// How a shared slice is divided among the accounts that used it.

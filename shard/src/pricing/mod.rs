@@ -18,3 +18,4 @@ mod overlap;
 pub mod pool;
 pub mod rate;
 pub mod selector;
+pub mod zones;

@@ -75,6 +75,7 @@ pub fn build(list: List, wanted: &Wanted<'_>) -> Result<Built, Error> {
         rounding: RoundingDocument::default(),
         stages: None,
         meters: meters.documents.into_values().collect(),
+        zones: Vec::new(),
         prices: prices.map(|entry| price(&entry.item)).collect(),
         skus: skus.values().map(Entry::document).collect(),
         pools,

@@ -249,9 +249,6 @@ fn beside_met(case: &Case) -> Vec<String> {
         let when = if *since == case.cycle { "the cycle" } else { "the next cycle" };
         met.push(format!("groups and payers change with {when}"));
     }
-    if case.contract.as_ref().is_none_or(|contract| list(contract, "pro_forma").is_empty()) {
-        return met;
-    }
     for bill in case.engine_pro_forma().unwrap_or_default() {
         let clauses = bill.lines.iter().filter(|line| matches!(line.source, Source::Clause { .. }));
         met.extend(clauses.map(|line| format!("pro forma {} {}", line.kind().name(), line.stage.name())));

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::kind::{Cause, Kind};
 use crate::account::document::{Close, Grace};
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, Currency};
@@ -109,7 +110,15 @@ pub struct Claim {
     pub at: Timestamp,
     /// The cycle still counts.
     pub interim: bool,
+    pub cause: Cause,
     pub inputs: Inputs,
+}
+
+impl Claim {
+    /// What its bills are.
+    pub fn kind(&self) -> Kind {
+        self.cause.kind(self.interim)
+    }
 }
 
 /// The bills of a claim.
@@ -118,8 +127,8 @@ pub struct Extra {
     pub claim: Claim,
     pub bills: Vec<IssuedBill>,
     pub postings: Vec<Posting>,
-    /// Of the counters of the whole cycle as they were claimed.
-    pub archive: Hash,
+    /// Of the counters of the whole cycle as they were claimed; a refund has none.
+    pub archive: Option<Hash>,
 }
 
 /// Usage of an archived cycle that no bill has yet.
@@ -128,6 +137,17 @@ pub struct Late {
     pub records: u64,
     /// A later cycle was closed since, so that its correction is due.
     pub due: bool,
+}
+
+/// What was done unasked so far, so that the next leader does nothing twice and leaves nothing out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Agenda {
+    /// Of the open cycle: the latest day whose interim bills were claimed; 0 before the first.
+    pub day: u8,
+    /// The last look for purchases: number of the contract version, and the day since 1970.
+    pub purchases: Option<(u32, i64)>,
+    /// The latest cycle that was searched for shortfalls.
+    pub shortfall: Option<CycleId>,
 }
 
 /// A payer's bills so far.
@@ -153,6 +173,7 @@ pub struct Cycles {
     /// Oldest first.
     pub extras: Vec<Extra>,
     pub late: BTreeMap<CycleId, Late>,
+    pub agenda: Agenda,
 }
 
 /// Who asks for a cut, and when.
@@ -183,6 +204,7 @@ impl Cycles {
             claim: None,
             extras: Vec::new(),
             late: BTreeMap::new(),
+            agenda: Agenda::default(),
         }
     }
 
@@ -251,6 +273,7 @@ impl Cycles {
         };
         self.cut.push(done.clone());
         self.open = cycle.next();
+        self.agenda.day = 0;
         self.late.values_mut().for_each(|late| late.due = true);
         Ok(Step { now: done, changed: true })
     }

@@ -14,6 +14,8 @@ pub struct Subscription {
     pub from: Timestamp,
     /// First instant that no longer counts.
     pub to: Option<Timestamp>,
+    /// What is due is a bill of its own as soon as it is bought.
+    pub at_once: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -176,8 +176,18 @@ impl Case {
         let balance = |(name, used): (&String, &Exact)| (name.clone(), exact::text(used).parse().expect("12 decimals"));
         let (balances, drawn_later) = (self.balances.iter().map(balance).collect(), BTreeMap::new());
         let (settled, interim) = (BTreeMap::new(), false);
-        let input =
-            FoldInput { hierarchy, cycle, catalogue, contract, counters, balances, drawn_later, interim, settled };
+        let input = FoldInput {
+            hierarchy,
+            cycle,
+            catalogue,
+            contract,
+            counters,
+            balances,
+            drawn_later,
+            interim,
+            own_shortfalls: true,
+            settled,
+        };
         make(&input)
     }
 

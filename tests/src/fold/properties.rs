@@ -239,6 +239,7 @@ fn line_met(case: &Case, line: &reckoner_shard::billing::bill::Line) -> String {
         Source::Fee { .. } => "fee of a subscription".to_owned(),
         Source::Clause { .. } => format!("{} {}", line.kind().name(), line.stage.name()),
         Source::Rounding => "rounding line".to_owned(),
+        Source::Refund { .. } => "refund".to_owned(),
     }
 }
 

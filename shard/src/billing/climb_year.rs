@@ -12,29 +12,18 @@ use super::usage_stage::{Draw, Members, Standing, UsageStage, sum};
 use crate::base::id::{AccountId, PriceId};
 use crate::base::money::{Money, Quantity};
 use crate::base::time::CycleId;
-use crate::contract::year::{Carried, ends_year, pool_balance, year_of};
+use crate::contract::year::{Carried, PoolYear, ends_year, pool_balance, year_of};
 use crate::pricing::catalogue::{Price, PriceIndex};
 use crate::pricing::document::PoolPeriod;
 use crate::pricing::pool::SplitKey;
 
-/// The contract year that a cycle is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Year {
-    /// Its first cycle.
-    pub begins: CycleId,
-    /// The cycle is its last, or the contract's, and is billed for good: what the year is short of is due.
-    pub settles: bool,
-}
-
-impl Year {
-    /// By the contract in force; without one years count from the hierarchy's first cycle.
-    pub fn of(input: &FoldInput<'_>) -> Year {
-        let contract = input.contract.filter(|contract| contract.is_in_force(input.cycle));
-        let starts = contract.map_or(input.hierarchy.first, |contract| contract.starts);
-        let begins = year_of(starts, input.cycle).unwrap_or(input.cycle);
-        let is_last = contract.is_some_and(|contract| contract.until == Some(input.cycle.next()));
-        Year { begins, settles: !input.interim && (is_last || ends_year(begins, input.cycle)) }
-    }
+/// The contract year of a fold: by the contract in force; without one years count from the hierarchy's first cycle.
+pub(super) fn year_of_fold(input: &FoldInput<'_>) -> PoolYear {
+    let contract = input.contract.filter(|contract| contract.is_in_force(input.cycle));
+    let starts = contract.map_or(input.hierarchy.first, |contract| contract.starts);
+    let begins = year_of(starts, input.cycle).unwrap_or(input.cycle);
+    let is_last = contract.is_some_and(|contract| contract.until == Some(input.cycle.next()));
+    PoolYear { begins, settles: !input.interim && (is_last || ends_year(begins, input.cycle)) }
 }
 
 /// Whose pool of a price's is meant: a payer's, or that of all together.
@@ -46,7 +35,7 @@ fn owner<'p>(price: &Price, payer: &'p AccountId) -> Option<&'p AccountId> {
 /// its minimum is due where the cycle itself used nothing.
 pub(super) fn year_ends<'a>(input: &FoldInput<'a>) -> Vec<Extra<'a>> {
     let (catalogue, hierarchy, cycle) = (input.catalogue, input.hierarchy, input.cycle);
-    let year = Year::of(input);
+    let year = year_of_fold(input);
     if !year.settles {
         return Vec::new();
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::bill::{BillBody, CatalogueVersion, ContractVersion, Counted, Item, Line, Source, Unpriced};
-use super::climb_year::{Year, year_ends};
+use super::climb_year::{year_ends, year_of_fold};
 use super::draft::{Charge, Draft, Terms};
 use super::fees;
 use super::gather::{Gathered, gather};
@@ -27,7 +27,8 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
     extras.extend(year_ends(input));
     let Gathered { used, choosers, unpriced } = gathered.with_extras(&extras, catalogue);
     let spans = contract.map_or_else(BTreeMap::new, |contract| fees::spans(input, contract, &used));
-    let asked = Asked { root: &hierarchy.root, cycle, spans: &spans, year: Year::of(input), balances: &input.balances };
+    let asked =
+        Asked { root: &hierarchy.root, cycle, spans: &spans, year: year_of_fold(input), balances: &input.balances };
     let mut charged = charge(catalogue, &asked, &used, &choosers, &counters)?;
     if let Some(contract) = contract {
         charged.add(fees::fees(input, contract, &used)?);

@@ -7,7 +7,7 @@ pub mod blend;
 pub mod choose;
 pub mod claim;
 mod climb;
-pub mod climb_year;
+mod climb_year;
 pub mod codec;
 mod convert;
 pub mod cycle;

@@ -10,12 +10,12 @@ use hashbrown::HashMap;
 
 use super::attribute::{prorata, take_in_sequence};
 use super::bill::{SharedPool, Source, UnpricedReason};
-use super::climb_year::Year;
 use super::input::{Counter, FoldError};
 use super::measure::{Measure, Measured, Window};
 use crate::base::id::{AccountId, GroupName, PriceId};
 use crate::base::money::{Money, Quantity, Rate};
 use crate::base::time::{CycleId, HOUR};
+use crate::contract::year::PoolYear;
 use crate::pricing::active::{Span, prorated};
 use crate::pricing::catalogue::{Catalogue, Price, PriceIndex, SkuIndex};
 use crate::pricing::document::Attribution;
@@ -116,7 +116,7 @@ pub struct Asked<'a> {
     /// When series of prices whose limits are prorated are subscribed to, by their places.
     pub spans: &'a BTreeMap<usize, Vec<Span>>,
     /// For prices whose pools last one.
-    pub year: Year,
+    pub year: PoolYear,
     /// What was used of balances before the cycle.
     pub balances: &'a BTreeMap<String, Money>,
 }

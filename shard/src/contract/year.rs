@@ -45,6 +45,15 @@ pub fn ends_year(begins: CycleId, cycle: CycleId) -> bool {
     cycle.ordinal() - begins.ordinal() == YEAR - 1
 }
 
+/// The year that a cycle is in, for pools of prices that last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolYear {
+    /// Its first cycle.
+    pub begins: CycleId,
+    /// The cycle is its last, or the contract's, and is billed for good: what the year is short of is due.
+    pub settles: bool,
+}
+
 /// What the names of balances that stand for a catalogue's pools begin with; no clause has such an id.
 pub const POOL_BALANCES: &str = "pool/";
 

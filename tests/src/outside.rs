@@ -15,7 +15,7 @@ use reckoner_shard::machine::command::{BilledRoot, Claimed, Command, CommandOutc
 use reckoner_shard::placement::slot_of;
 
 use crate::model::exact::{Exact, exact};
-use crate::model::ledger::{Cycle, cycle_name};
+use crate::model::calendar::{Cycle, cycle_name};
 use crate::pair::{Pair, cycle_id, hash_of};
 
 impl Pair {

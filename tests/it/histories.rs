@@ -16,7 +16,7 @@ use reckoner_shard::billing::kind::Cause;
 use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::CatalogueDocument;
 use reckoner_tests::draw::words::{chance, one, quantity};
-use reckoner_tests::draw::{catalogue, contract, hierarchy, usage};
+use reckoner_tests::draw::{catalogue, contract, fees, hierarchy, usage};
 use reckoner_tests::model::calendar::{Cycle, cycle_name, start_of};
 use reckoner_tests::model::ledger::{Sending, Sent};
 use reckoner_tests::model::record::Row;
@@ -107,7 +107,8 @@ impl History {
         };
         let mut pair = Pair::new(start_of(FIRST) + HOUR, ids);
         let first = cycle_name(FIRST);
-        let catalogue = catalogue::catalogue(&mut rng, &first);
+        let mut catalogue = catalogue::catalogue(&mut rng, &first);
+        catalogue["fees"] = fees::fees(&mut rng);
         pair.activate(&catalogue, FIRST);
         let roots: Vec<String> = (0..rng.random_range(1..=2)).map(|index| format!("root{index}")).collect();
         for root in &roots {
@@ -416,7 +417,11 @@ impl History {
         let known = &self.pair.ledger.roots[&root];
         let latest = known.contracts.last().map_or(known.open, |(from, _)| *from);
         let effective = latest.max(known.open + self.rng.random_range(0..=1));
-        let contract = contract::contract(&mut self.rng, &root, effective, &self.catalogue);
+        let mut contract = contract::contract(&mut self.rng, &root, effective, &self.catalogue);
+        if chance(&mut self.rng, 60) {
+            contract["subscriptions"] =
+                fees::subscriptions(&mut self.rng, &self.catalogue, &known.hierarchy, effective);
+        }
         self.jobs += 1;
         self.pair.put_contract(&contract, effective, &format!("agree {}", self.jobs));
     }

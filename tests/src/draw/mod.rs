@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod contract;
 pub mod hierarchy;
+pub mod records;
 pub mod scope;
 pub mod terms;
 pub mod usage;

@@ -2,6 +2,8 @@
 //! planted on purpose to see that the comparison finds them.
 
 pub mod case;
+pub mod fault;
 pub mod planted;
+pub mod planted_measures;
 pub mod properties;
 pub mod soak;

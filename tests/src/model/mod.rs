@@ -2,15 +2,18 @@
 //! ARCHITECTURE.md alone. It shares no code with the engine and reads documents as plain JSON.
 
 pub mod bill;
+pub mod charge;
 pub mod clauses;
 pub mod contract;
 pub mod draft;
 pub mod exact;
 pub mod homes;
+pub mod hours;
 pub mod ids;
 pub mod ladder;
 pub mod ledger;
 pub mod line;
+pub mod measure;
 pub mod pool;
 pub mod record;
 pub mod rounding;

@@ -58,6 +58,9 @@ enum Target {
     Shard(ShardId),
 }
 
+/// Between two tries to found a cluster on a node that does not answer yet.
+const INIT_INTERVAL: Duration = Duration::from_millis(200);
+
 /// A connection to a cluster. Cheap to clone; clones share routes, connections and caches.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -322,6 +325,42 @@ impl Client {
         .await
     }
 
+    /// Founds a cluster on the first endpoint, and on no other: a second node that was asked too would found a second
+    /// one. 0 shards leave the number to the node.
+    pub async fn init(&self, shards: u32) -> Result<proto::InitReply, Error> {
+        let address = self.inner.routes.first();
+        let deadline = Instant::now() + self.deadline;
+        loop {
+            let mut request = Request::new(proto::InitRequest { shards });
+            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+            let error = match cluster(self.inner.routes.channel(address)?).init(request).await {
+                Ok(reply) => return Ok(reply.into_inner()),
+                Err(status) => Error::from_status(&status),
+            };
+            let is_over = Instant::now() + INIT_INTERVAL >= deadline;
+            if is_over || !matches!(error, Error::Unavailable { .. }) {
+                return Err(error);
+            }
+            tokio::time::sleep(INIT_INTERVAL).await;
+        }
+    }
+
+    /// Says what is wanted of a node, or asks what would come of it.
+    pub async fn set_node(&self, request: proto::SetNodeRequest) -> Result<proto::PlanReply, Error> {
+        self.ask(Target::Any, request, |channel, request| async move { cluster(channel).set_node(request).await }).await
+    }
+
+    /// Gives every shard to the node that should lead it, or asks which.
+    pub async fn balance_leaders(&self, plan: bool) -> Result<proto::PlanReply, Error> {
+        let request = proto::BalanceLeadersRequest { plan };
+        self.ask(
+            Target::Any,
+            request,
+            |channel, request| async move { cluster(channel).balance_leaders(request).await },
+        )
+        .await
+    }
+
     /// Starts a job that applies documents; the same id again is the same job.
     pub async fn apply(&self, job: &str, documents: Vec<proto::Document>) -> Result<proto::ApplyReply, Error> {
         let request = proto::ApplyRequest { job: job.to_owned(), documents };
@@ -395,7 +434,13 @@ impl Client {
             // The server knows the timeout too; the margin lets its own answer come first.
             let answer = tokio::time::timeout(timeout + Duration::from_millis(200), call(channel, request)).await;
             let error = match answer {
-                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Ok(reply)) => {
+                    if self.inner.routes.wants_refresh() {
+                        let client = self.clone();
+                        tokio::spawn(async move { client.learn_map().await });
+                    }
+                    return Ok(reply.into_inner());
+                }
                 Ok(Err(status)) => Error::from_status(&status),
                 Err(_) => Error::Unavailable {
                     message: format!("no answer within {} ms", timeout.as_millis()),

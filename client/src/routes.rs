@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use reckoner_shard::base::id::{ShardId, Slot};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::error::Error;
@@ -31,6 +32,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Two full batches of 4 MiB may be under way on a stream before the receiver has to grant more.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+
+/// How old the routes may get while calls succeed: nodes that joined must be known before those known now are gone.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Both directions of a connection, however it was made.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -84,6 +88,8 @@ pub struct Routes {
     channels: Mutex<BTreeMap<String, Channel>>,
     connector: Option<Connector>,
     turn: AtomicUsize,
+    /// When the map last came or was asked for.
+    asked: Mutex<Option<Instant>>,
 }
 
 impl Routes {
@@ -110,6 +116,7 @@ impl Routes {
             channels: Mutex::new(BTreeMap::new()),
             connector,
             turn: AtomicUsize::new(0),
+            asked: Mutex::new(None),
         })
     }
 
@@ -142,6 +149,11 @@ impl Routes {
         self.table.load().leaders.get(&shard).map(|leader| leader.address.clone())
     }
 
+    /// The first endpoint that was given.
+    pub fn first(&self) -> &str {
+        &self.seeds[0]
+    }
+
     /// A node to ask when any will do: another one at each call.
     pub fn any(&self) -> String {
         let table = self.table.load();
@@ -157,6 +169,16 @@ impl Routes {
         if at < known.len() { known[at].clone() } else { self.seeds[at - known.len()].clone() }
     }
 
+    /// Whether the map should be asked for again although nothing went wrong; answers yes once, to who then asks.
+    pub fn wants_refresh(&self) -> bool {
+        let mut asked = self.asked.lock();
+        let wants = asked.is_some_and(|asked| asked.elapsed() >= REFRESH_INTERVAL);
+        if wants {
+            *asked = Some(Instant::now());
+        }
+        wants
+    }
+
     /// Takes over a whole map, unless a newer one is known.
     pub fn learn(&self, reply: &proto::RoutesReply) -> Result<(), Error> {
         let mut shards = vec![None; SLOTS];
@@ -169,6 +191,7 @@ impl Routes {
         }
         let shards: Option<Arc<[ShardId]>> = shards.into_iter().collect();
         let shards = shards.ok_or_else(|| Error::invalid("a shard map leaves slots without a shard"))?;
+        *self.asked.lock() = Some(Instant::now());
         let nodes: BTreeMap<u64, String> = reply.nodes.iter().map(|node| (node.node, node.address.clone())).collect();
         self.table.rcu(|table| {
             let mut table = Table::clone(table);

@@ -24,7 +24,7 @@ pub struct Identity {
     pub node_id: u64,
     /// Shards of the cluster at its founding.
     pub shards: u32,
-    /// Who founded the cluster.
+    /// Who founded the cluster; empty where this node joined later.
     pub members: Vec<Member>,
 }
 
@@ -103,6 +103,21 @@ impl DataDir {
     pub fn write_identity(&self, identity: &Identity) -> Result<(), DataDirError> {
         let bytes = serde_json::to_vec_pretty(identity).expect("an identity is plain data");
         self.replace("identity.json", &bytes)
+    }
+
+    /// The random number under which this node asks to join a cluster: kept before it is first shown, so that an answer that
+    /// was lost is given again.
+    pub fn ticket(&self) -> Result<[u8; 16], DataDirError> {
+        let io = |source| DataDirError::Io { path: self.path.join("ticket"), source };
+        match std::fs::read(self.path.join("ticket")) {
+            Ok(bytes) => bytes.try_into().map_err(|_| io(io::ErrorKind::InvalidData.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let ticket: [u8; 16] = rand::random();
+                self.replace("ticket", &ticket)?;
+                Ok(ticket)
+            }
+            Err(source) => Err(io(source)),
+        }
     }
 
     /// Says where the running node listens; scripts and tests wait for this file.

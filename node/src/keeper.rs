@@ -105,19 +105,23 @@ impl Kept {
         let state = self.context.meta.state();
         self.seal_failed(&state);
         let node = self.context.node;
-        let wanted: BTreeMap<ShardId, BTreeMap<NodeId, String>> = state
+        // A replica is open while it is wanted here or was last seen here; founders bring a new group into being, and
+        // whoever comes later is added by its leader.
+        let wanted: BTreeMap<ShardId, Option<BTreeMap<NodeId, String>>> = state
             .replicas()
             .iter()
-            .filter(|row| row.nodes.contains(&node))
+            .filter(|row| row.nodes.contains(&node) || row.held.contains(&node))
             .map(|row| {
                 let member = |id: &u64| (NodeId(*id), state.address(*id).unwrap_or_default().to_owned());
-                (ShardId(row.shard), row.nodes.iter().map(member).collect())
+                let founders = row.held.is_empty().then(|| row.nodes.iter().map(member).collect());
+                (ShardId(row.shard), founders)
             })
             .collect();
         let surplus: Vec<ShardId> = self.open.keys().filter(|shard| !wanted.contains_key(shard)).copied().collect();
         for shard in surplus {
-            tracing::info!(%shard, "the map gives this shard to others, closing it");
+            tracing::info!(%shard, "the shard's replicas are elsewhere, this one is dropped");
             self.close(shard).await;
+            self.forget(shard).await;
         }
         let missing: Vec<_> = wanted.into_iter().filter(|(shard, _)| !self.open.contains_key(shard)).collect();
         let mut started = Vec::new();
@@ -127,7 +131,7 @@ impl Kept {
         }
         let host = &self.context.host;
         let opened = join_all(started.into_iter().map(|(shard, members, machine, parts)| async move {
-            let group = host.open(GroupId(shard.0), Some(members), shard::machine(&machine)).await;
+            let group = host.open(GroupId(shard.0), members, shard::machine(&machine)).await;
             (shard, machine, group.map(|group| Shard::new(shard, group, parts)))
         }))
         .await;
@@ -212,6 +216,13 @@ impl Kept {
                 tracing::warn!(%shard, %error, "a shard did not close cleanly");
             }
             open.machine.stop(None);
+        }
+    }
+
+    /// Removes what a replica that moved away left on disk. A failure leaves it there, which only costs room.
+    async fn forget(&self, shard: ShardId) {
+        if let Err(error) = self.context.host.forget(GroupId(shard.0)).await {
+            tracing::warn!(%shard, %error, "the replica's files stay");
         }
     }
 

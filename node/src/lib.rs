@@ -11,13 +11,16 @@ pub mod data;
 pub mod datadir;
 pub mod demo;
 mod internal;
+pub mod joining;
 pub mod keeper;
 pub mod local;
 pub mod meta;
+pub mod metrics;
 pub mod net;
 pub mod node;
 #[cfg(test)]
 mod node_test;
+pub mod placer;
 pub mod seams;
 pub mod store;
 pub mod supervisor;

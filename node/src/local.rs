@@ -44,7 +44,9 @@ impl Default for LocalConfig {
 /// A cluster in this process.
 pub struct LocalCluster {
     config: LocalConfig,
+    /// By id; the first of them founded the cluster, the others joined it.
     members: Vec<Member>,
+    founders: usize,
     nodes: Vec<Option<Node>>,
     folder: PathBuf,
     _temporary: Option<TempDir>,
@@ -68,7 +70,8 @@ impl LocalCluster {
             members.push(Member { id, address: listener.address.to_string() });
             listeners.push(listener);
         }
-        let mut cluster = LocalCluster { config, members, nodes: Vec::new(), folder, _temporary: temporary };
+        let mut cluster =
+            LocalCluster { config, founders: members.len(), members, nodes: Vec::new(), folder, _temporary: temporary };
         for (at, listener) in listeners.into_iter().enumerate() {
             let config = cluster.config_of(at);
             let data = DataDir::open(&config.data_dir)?;
@@ -81,12 +84,18 @@ impl LocalCluster {
 
     fn config_of(&self, at: usize) -> Config {
         let member = &self.members[at];
+        if at >= self.founders {
+            let join = self.members.iter().map(|member| member.address.clone()).collect();
+            let data_dir = node_folder(&self.folder, member.id);
+            let (listen, settings) = (member.address.clone(), self.config.settings.clone());
+            return Config { data_dir, listen, join, ..settings };
+        }
         Config {
             data_dir: node_folder(&self.folder, member.id),
             listen: member.address.clone(),
             shards: Some(self.config.shards),
             node_id: Some(member.id),
-            members: self.members.clone(),
+            members: self.members[..self.founders].to_vec(),
             ..self.config.settings.clone()
         }
     }
@@ -191,6 +200,20 @@ impl LocalCluster {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Starts one more node, which joins the others; answers its id. Replicas come to it by themselves.
+    pub async fn join(&mut self) -> Result<u64, StartError> {
+        let id = self.members.len() as u64 + 1;
+        let listener = listen(address_of(&self.folder, id)).await?;
+        self.members.push(Member { id, address: listener.address.to_string() });
+        let config = self.config_of(self.members.len() - 1);
+        let data = DataDir::open(&config.data_dir)?;
+        let node = Node::open_in(config, data, listener, self.config.clock.clone()).await?;
+        assert!(node.id() == id, "nodes of a local cluster join one after the other");
+        node.ready(READY_PATIENCE).await?;
+        self.nodes.push(Some(node));
+        Ok(id)
     }
 
     /// Stops every node gracefully.

@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::api::server::{self, Server};
 use crate::clock::Clock;
 use crate::config::{BadSetting, Config, SHARDS};
-use crate::context::{Context, Draws, Shards};
+use crate::context::{Context, Counts, Draws, Shards};
 use crate::data::admission::Admission;
 use crate::datadir::{DataDir, DataDirError, Identity};
+use crate::joining::{self, JoinError};
 use crate::meta::group::{self as meta_group, Meta};
 use crate::meta::job::DOCUMENT_BYTES_MAX;
 use crate::meta::waits::Waits;
@@ -47,6 +48,8 @@ pub enum StartError {
     Storage(#[from] reckoner_raft::error::Error),
     #[error("the node's actors do not start: {0}")]
     Actors(String),
+    #[error(transparent)]
+    Join(#[from] JoinError),
     #[error("the node is not ready after {after:?}: {what}")]
     NotReady { after: Duration, what: String },
 }
@@ -78,7 +81,11 @@ impl Node {
         clock: Option<Arc<dyn Clock>>,
     ) -> Result<Node, StartError> {
         let address = config.advertised(listener.address);
-        let identity = identity(&config, &data, &address)?;
+        let mut listener = listener;
+        let identity = match data.identity()? {
+            None if !config.join.is_empty() => joining::identity(&config, &data, &address, &mut listener).await?,
+            known => identity(known, &config, &data, &address)?,
+        };
         let mut seams = Seams::on_disk(data.path(), listener)?;
         seams.clock = clock.unwrap_or(seams.clock);
         let mut node = Node::start(config, identity, seams).await?;
@@ -184,9 +191,9 @@ pub async fn listen(address: std::net::SocketAddr) -> Result<Listener, StartErro
 }
 
 /// The identity in the directory, or a new one at the first start. What is fixed for good must not be asked otherwise.
-fn identity(config: &Config, data: &DataDir, address: &str) -> Result<Identity, StartError> {
+fn identity(known: Option<Identity>, config: &Config, data: &DataDir, address: &str) -> Result<Identity, StartError> {
     let bad = |setting, message: String| StartError::Setting(BadSetting { setting, message });
-    let Some(known) = data.identity()? else {
+    let Some(known) = known else {
         let mut founders = config.founders(address);
         founders.sort_by_key(|member| member.id);
         let shards = config.shards.unwrap_or(SHARDS);
@@ -202,8 +209,8 @@ fn identity(config: &Config, data: &DataDir, address: &str) -> Result<Identity, 
         );
         return Err(bad("--shards", message));
     }
-    if known.node_id != config.own_id() {
-        let message = format!("it is {}, the data directory is of node {}", config.own_id(), known.node_id);
+    if let Some(id) = config.node_id.filter(|id| *id != known.node_id) {
+        let message = format!("it is {id}, the data directory is of node {}", known.node_id);
         return Err(bad("node_id", message));
     }
     if !config.members.is_empty() {
@@ -257,8 +264,12 @@ async fn open_meta(host: &Host, identity: &Identity, address: &str) -> Result<Me
     let (machine, seen) = meta_group::machine();
     let mut members: BTreeMap<NodeId, String> =
         identity.members.iter().map(|member| (NodeId(member.id), member.address.clone())).collect();
-    members.insert(NodeId(identity.node_id), address.to_owned());
-    let group = host.open(meta_group::GROUP, Some(members), machine).await?;
+    // Who joined later is added by the group's leader.
+    let founders = (!members.is_empty()).then(|| {
+        members.insert(NodeId(identity.node_id), address.to_owned());
+        members
+    });
+    let group = host.open(meta_group::GROUP, founders, machine).await?;
     Ok(Meta::new(group, seen))
 }
 
@@ -279,6 +290,7 @@ fn share(
         cluster,
         shards_founded: identity.shards,
         members: identity.members,
+        counts: Counts::default(),
         admission: Admission::new(config.records_in_flight_max, config.bytes_in_flight_max),
         config,
         address,

@@ -269,6 +269,11 @@ impl Group {
         }
     }
 
+    /// Bytes of the current snapshot, which a new replica is sent; `None` before there is one.
+    pub fn snapshot_bytes(&self) -> Option<u64> {
+        self.inner.shared.current.lock().as_ref().map(|current| current.manifest().byte_count)
+    }
+
     /// Adds a member without a vote; it is brought up to date from then on.
     pub async fn add_learner(
         &self,

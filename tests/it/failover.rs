@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use reckoner_node::local::{LocalCluster, LocalConfig};
-use reckoner_shard::base::id::ShardId;
 use reckoner_shard::placement::{ShardMap, slot_of};
 use reckoner_tests::push::{Producer, ROOT, counted, set_up, units_through};
+use reckoner_tests::replicas::replicas_agree;
 
 const SHARDS: u16 = 2;
 
@@ -54,26 +54,7 @@ async fn the_next_leader_goes_on_and_counts_once() -> anyhow::Result<()> {
     let last = pushing.await??;
     producer.flush().await?;
     assert_eq!(counted(&client).await?, (last, units_through(last)), "every record once");
-    replicas_agree(&cluster, shard).await;
+    replicas_agree(&cluster, shard, 3).await?;
     cluster.stop().await;
     Ok(())
-}
-
-/// All replicas come to the same entry and then have the same state.
-async fn replicas_agree(cluster: &LocalCluster, shard: ShardId) {
-    let begin = Instant::now();
-    loop {
-        let mut hashes = Vec::new();
-        for node in cluster.running() {
-            if let Some(replica) = node.context().shards.get(shard) {
-                hashes.extend(replica.hash().await.ok().map(|(position, hash)| (position.index, hash)));
-            }
-        }
-        if hashes.len() == 3 && hashes.windows(2).all(|pair| pair[0].0 == pair[1].0) {
-            assert!(hashes.windows(2).all(|pair| pair[0].1 == pair[1].1), "replicas differ: {hashes:?}");
-            return;
-        }
-        assert!(begin.elapsed() < PATIENCE, "replicas do not come to the same entry: {hashes:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

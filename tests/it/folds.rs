@@ -94,6 +94,28 @@ const MEETS: &[&str] = &[
     "clause maximum, discount",
     "clause tax, tax",
     "clause of an exclusive group",
+    "fee by once in arrears, prorate days",
+    "fee by week in arrears, prorate days",
+    "fee by month in arrears, prorate none",
+    "fee by month in advance, prorate time",
+    "fee by quarter in advance, prorate days",
+    "fee by year in advance, prorate days",
+    "fee taken back",
+    "fee of a group",
+    "minimum without usage",
+    "clause percent stage, discount",
+    "clause commitment stage, discount",
+    "clause waiver by hour",
+    "clause private_rate by contract_year",
+    "clause volume by contract_year",
+    "bill in EUR",
+    "bill in JPY",
+    "bill in KWD",
+    "groups and payers change with the cycle",
+    "groups and payers change with the next cycle",
+    "pro forma discount attribute_percent",
+    "pro forma surcharge attribute_percent",
+    "pro forma fee fees",
 ];
 
 #[test]
@@ -115,5 +137,5 @@ fn a_wrong_engine_is_found_out() {
     let caught = planted::run(0, planted::CASES_MAX);
     let never: Vec<&str> = caught.iter().filter(|caught| caught.after.is_none()).map(|caught| caught.name).collect();
     assert!(never.is_empty(), "not found within {} cases: {never:?}", planted::CASES_MAX);
-    assert!(caught.len() >= 90, "only {} faults are planted", caught.len());
+    assert!(caught.len() >= 125, "only {} faults are planted", caught.len());
 }

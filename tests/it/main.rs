@@ -9,5 +9,6 @@ mod folds;
 mod histories;
 mod kill9;
 mod restart;
+mod scaling;
 mod simulation;
 mod tidy;

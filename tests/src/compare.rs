@@ -9,6 +9,7 @@ use reckoner_shard::pricing::order::Stage;
 use reckoner_shard::usage::series::SeriesKey;
 
 use crate::model::bill::Bills;
+use crate::model::currency::Exchange;
 use crate::model::exact::{Exact, exact, text};
 use crate::model::line::Line;
 use crate::model::series::Series;
@@ -20,10 +21,14 @@ pub struct Shown {
     pub lines: Vec<Row>,
     /// Exact total and payable by payer.
     pub payers: BTreeMap<String, (Exact, Exact)>,
+    /// Of bills in another currency, by payer: which, at which rate since when, by which clause.
+    pub exchanges: BTreeMap<String, (String, Exact, i64, String)>,
     /// What is used of lasting balances.
     pub postings: BTreeMap<String, Exact>,
     /// Sorted: series, reason, what was counted.
     pub unpriced: Vec<(Series, String, Exact)>,
+    /// Bills of groups that are priced by themselves.
+    pub pro_forma: BTreeMap<String, Shown>,
 }
 
 /// A line of a bill.
@@ -84,6 +89,10 @@ impl Shown {
             let both = (exact(&bill.total.to_string()), exact(&bill.payable.to_string()));
             let twice = shown.payers.insert(bill.payer.to_string(), both);
             assert!(twice.is_none(), "two bills of {}", bill.payer);
+            if let Some(own) = &bill.exchange {
+                let own = (own.to.to_string(), exact(&own.rate.to_string()), own.since.0, own.clause.to_string());
+                shown.exchanges.insert(bill.payer.to_string(), own);
+            }
             for (line, item) in bill.lines.iter().filter_map(|line| bill.item(line).map(|item| (line, item))) {
                 // A clause's quantity is that of the slice it changes; the model leaves it out.
                 let is_clause = matches!(line.source, Source::Clause { .. });
@@ -120,7 +129,13 @@ impl Shown {
             bills.unpriced.iter().map(|(series, why, value)| (series.clone(), (*why).to_owned(), value.clone()));
         let lines = bills.lines.iter().map(row).collect();
         let (payers, postings) = (bills.payers.clone(), bills.postings.clone());
-        Shown { lines, payers, postings, unpriced: unpriced.collect() }.sorted()
+        let exchange = |(payer, own): (&String, &Exchange)| {
+            let Exchange { clause, to, rate, since, .. } = own.clone();
+            (payer.clone(), (to, rate, since, clause))
+        };
+        let exchanges = bills.exchanges.iter().map(exchange).collect();
+        let pro_forma = BTreeMap::new();
+        Shown { lines, payers, exchanges, postings, unpriced: unpriced.collect(), pro_forma }.sorted()
     }
 
     /// Two bills as one; totals are the caller's to add.
@@ -170,6 +185,9 @@ impl Shown {
                 return Some(format!("payer {payer}:\n  engine {}\n  model  {}", show(own), show(other)));
             }
         }
+        if self.exchanges != wanted.exchanges {
+            return Some(format!("currencies:\n  engine {:?}\n  model  {:?}", self.exchanges, wanted.exchanges));
+        }
         if self.postings != wanted.postings {
             let show = |of: &BTreeMap<String, Exact>| {
                 let one = |(name, used): (&String, &Exact)| format!("{name} {}", text(used));
@@ -178,8 +196,15 @@ impl Shown {
             let (found, wanted) = (show(&self.postings), show(&wanted.postings));
             return Some(format!("balances:\n  engine {found:?}\n  model  {wanted:?}"));
         }
-        (self.unpriced != wanted.unpriced)
-            .then(|| format!("unpriced usage:\n  engine {:?}\n  model  {:?}", self.unpriced, wanted.unpriced))
+        if self.unpriced != wanted.unpriced {
+            return Some(format!("unpriced usage:\n  engine {:?}\n  model  {:?}", self.unpriced, wanted.unpriced));
+        }
+        let nothing = Shown::default();
+        let groups = self.pro_forma.keys().chain(wanted.pro_forma.keys());
+        groups.into_iter().find_map(|group| {
+            let of = |shown: &Shown| shown.pro_forma.get(group).unwrap_or(&nothing).clone();
+            of(self).difference(&of(wanted)).map(|why| format!("pro forma group {group}, {why}"))
+        })
     }
 }
 

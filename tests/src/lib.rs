@@ -12,6 +12,7 @@ pub mod model;
 pub mod oracle;
 pub mod pair;
 pub mod push;
+pub mod replicas;
 pub mod report;
 pub mod serve;
 pub mod simulation;

@@ -26,9 +26,10 @@ use serde_json::Value;
 
 use crate::compare::{compare, key_of, series_of};
 use crate::machine::Machine;
+use crate::model::calendar::{Cycle, cycle_name, start_of};
 use crate::model::exact::{Exact, exact, text};
 use crate::model::homes::Progress;
-use crate::model::ledger::{self, Cycle, Ledger, Root, Sending, Sent, cycle_name, start_of};
+use crate::model::ledger::{self, Ledger, Root, Sending, Sent};
 use crate::model::record::Row;
 use crate::model::series::{Counter, Series, is_summed, list};
 

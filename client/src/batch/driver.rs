@@ -313,6 +313,7 @@ impl Driver {
                         lane.waits = None;
                     }
                     if let Some(position) = reply.position {
+                        self.map_is_old |= position.slot_epoch > self.shared.client.routes().epoch();
                         self.shared.positions.lock().insert(shard, position);
                     }
                     self.on_verdict(batch, &verdict);
@@ -578,6 +579,7 @@ impl Driver {
             });
             return;
         }
+        self.map_is_old |= self.shared.client.routes().wants_refresh();
         // Asked beside this task: verdicts do not wait for the map.
         if self.map_is_old && !self.asking.swap(true, Ordering::AcqRel) {
             self.map_is_old = false;

@@ -41,6 +41,7 @@ pub mod diff;
 pub mod documents;
 pub mod export;
 pub mod import;
+pub mod nodes;
 pub mod output;
 pub mod printed;
 pub mod push;

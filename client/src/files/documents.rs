@@ -16,6 +16,7 @@ use reckoner_shard::pricing::document::CatalogueDocument;
 use super::finding::{Finding, Source};
 use super::tree::{Node, parse};
 use super::typed::read;
+use super::zones::list_zones;
 use crate::error::Error;
 use crate::proto;
 
@@ -148,7 +149,10 @@ pub fn read_source(source: &Arc<Source>) -> (Vec<Placed>, Vec<Finding>) {
 
 fn read_node(source: &Arc<Source>, node: &Node) -> Result<Document, Finding> {
     match node.get("kind").and_then(Node::text) {
-        Some("Catalogue") => read(source, node).map(|document| Document::Catalogue(Box::new(document))),
+        Some("Catalogue") => read(source, node).map(|mut document| {
+            list_zones(&mut document);
+            Document::Catalogue(Box::new(document))
+        }),
         Some("Hierarchy") => read(source, node).map(|document| Document::Hierarchy(Box::new(document))),
         Some("Contract") => read(source, node).map(|document| Document::Contract(Box::new(document))),
         Some(other) => {

@@ -10,3 +10,4 @@ pub mod schema;
 pub mod tree;
 pub mod typed;
 pub mod usage;
+pub mod zones;

@@ -507,6 +507,18 @@ impl Cluster for Door {
         }))
     }
 
+    async fn init(&self, _: Request<InitRequest>) -> Result<Response<InitReply>, Status> {
+        Err(absent())
+    }
+
+    async fn set_node(&self, _: Request<SetNodeRequest>) -> Result<Response<PlanReply>, Status> {
+        Err(absent())
+    }
+
+    async fn balance_leaders(&self, _: Request<BalanceLeadersRequest>) -> Result<Response<PlanReply>, Status> {
+        Err(absent())
+    }
+
     async fn apply(&self, _: Request<ApplyRequest>) -> Result<Response<ApplyReply>, Status> {
         Err(absent())
     }

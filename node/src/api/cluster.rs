@@ -7,9 +7,9 @@ use reckoner_client::proto::cluster_client::ClusterClient;
 use reckoner_client::proto::cluster_server::Cluster;
 use reckoner_client::proto::execute_request::Target;
 use reckoner_client::proto::{
-    ApplyReply, ApplyRequest, ExecuteReply, ExecuteRequest, JobReply, JobRequest, JobStep, NodeRoute, NodeStatus,
-    Position, ReplicaStatus, RoutesReply, RoutesRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply,
-    StageBlobRequest, StatusReply, StatusRequest,
+    ApplyReply, ApplyRequest, BalanceLeadersRequest, ExecuteReply, ExecuteRequest, InitReply, InitRequest, JobReply,
+    JobRequest, JobStep, NodeRoute, NodeStatus, PlanReply, Position, ReplicaStatus, RoutesReply, RoutesRequest,
+    SetNodeRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply, StageBlobRequest, StatusReply, StatusRequest,
 };
 use reckoner_raft::group::Role;
 use reckoner_shard::base::id::{ShardId, Slot};
@@ -19,12 +19,11 @@ use reckoner_shard::machine::query::View;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status, async_trait};
 
+use super::nodes;
 use super::status::{Trouble, refusal_out};
 use crate::context::Context;
 use crate::data::reach;
-use crate::internal::HelloRequest;
-use crate::internal::internal_client::InternalClient;
-use crate::meta::command::{Command, JobRow, NodeRow, OpenJob, RangeRow, StepState};
+use crate::meta::command::{Command, JobRow, NodeRow, NodeState, OpenJob, RangeRow, ReplicasRow, StepState};
 use crate::meta::job;
 use crate::store::content::Hash;
 use crate::workers;
@@ -34,9 +33,6 @@ const JOB_WAIT_MAX: Duration = Duration::from_secs(50);
 
 /// How long a forwarded call may take.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long a node may take to say who it is.
-const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Clocks further apart than this make a close come visibly early or late.
 const CLOCK_OFFSET_MS_MAX: i64 = 5_000;
@@ -128,14 +124,19 @@ impl Door {
         JobReply { state: state.to_owned(), steps }
     }
 
-    async fn shard_status(&self, id: u32, replicas: &[u64]) -> ShardStatus {
+    async fn shard_status(&self, row: &ReplicasRow) -> ShardStatus {
+        let id = row.shard;
+        let mut holders: Vec<u64> = row.held.iter().chain(&row.nodes).copied().collect();
+        holders.sort_unstable();
+        holders.dedup();
+        let (wanted, moving) = (row.nodes.clone(), !row.held.is_empty() && !row.is_settled());
         let map = self.0.meta.map();
         let ranges = map.map(|map| map.slots_of(ShardId(id))).unwrap_or_default();
         let slots = ranges.iter().map(|range| u32::from(range.last - range.first) + 1).sum();
         let Some(shard) = self.0.shards.get(ShardId(id)) else {
             let unknown = |node: &u64| ReplicaStatus { node: *node, role: "unknown".to_owned(), matched: 0 };
-            let replicas = replicas.iter().map(unknown).collect();
-            return ShardStatus { id, slots, replicas, ..ShardStatus::default() };
+            let replicas = holders.iter().map(unknown).collect();
+            return ShardStatus { id, slots, replicas, wanted, moving, ..ShardStatus::default() };
         };
         let status = shard.group().status();
         let leader = status.leader.as_ref().map_or(0, |(node, _)| node.0);
@@ -160,30 +161,17 @@ impl Door {
             term: status.term,
             committed: status.committed.unwrap_or(0),
             applied: status.applied.map_or(0, |position| position.index),
-            replicas: replicas.iter().map(replica).collect(),
+            replicas: holders.iter().map(replica).collect(),
             slots,
             hierarchies: totals.hierarchies,
             counters: totals.counters,
             records: totals.records,
+            wanted,
+            moving,
         }
-    }
-
-    /// What a node says of itself, and its clock against this one's in milliseconds, half the way taken off; `None`
-    /// where it does not answer.
-    async fn hello(&self, node: &NodeRow) -> Option<(String, i64)> {
-        if node.id == self.0.node {
-            return Some((env!("CARGO_PKG_VERSION").to_owned(), 0));
-        }
-        let mut client = InternalClient::new(reach::channel(&self.0, &node.address).ok()?);
-        let before = self.0.clock.now().0;
-        let reply = timeout(HELLO_TIMEOUT, client.hello(HelloRequest {})).await.ok()?.ok()?.into_inner();
-        let middle = before + (self.0.clock.now().0 - before) / 2;
-        // Another node under this address is not the one that was asked for.
-        (reply.node == node.id).then_some((reply.version, (reply.now_ns - middle) / 1_000_000))
     }
 }
 
-/// Hierarchies and series of a shard.
 /// What a shard holds in memory.
 #[derive(Default)]
 struct Totals {
@@ -220,11 +208,11 @@ impl Cluster for Door {
         let state = context.meta.state();
         let mut shards = Vec::new();
         for row in state.replicas() {
-            shards.push(self.shard_status(row.shard, &row.nodes).await);
+            shards.push(self.shard_status(row).await);
         }
-        let asked = state.nodes().iter().map(|node| async move { (node, self.hello(node).await) });
+        let asked = state.nodes().map(|node| async move { (node, reach::hello(context, node).await) });
         let mut reasons = Vec::new();
-        let mut nodes = Vec::new();
+        let mut told = Vec::new();
         for (node, answer) in futures::future::join_all(asked).await {
             if answer.is_none() {
                 reasons.push(format!("node {} at {} does not answer", node.id, node.address));
@@ -235,13 +223,15 @@ impl Cluster for Door {
                 let id = node.id;
                 reasons.push(format!("the clock of node {id} is {clock_offset_ms} ms off this one's; set the clocks"));
             }
-            nodes.push(NodeStatus {
+            told.push(NodeStatus {
                 id: node.id,
                 address: node.address.clone(),
                 reachable,
                 version,
                 clock_offset_ms,
                 leads: shards.iter().filter(|shard| shard.leader_node == node.id).map(|shard| shard.id).collect(),
+                state: if node.state() == NodeState::Draining { "draining" } else { "active" }.to_owned(),
+                replicas: nodes::holds(&state, node.id),
             });
         }
         let mut leaderless = 0;
@@ -267,7 +257,7 @@ impl Cluster for Door {
             (false, false) => "unavailable",
         };
         let (health, map_epoch, node) = (health.to_owned(), state.epoch(), context.node);
-        Ok(Response::new(StatusReply { health, reasons, nodes, shards, map_epoch, node }))
+        Ok(Response::new(StatusReply { health, reasons, nodes: told, shards, map_epoch, node }))
     }
 
     async fn routes(&self, _request: Request<RoutesRequest>) -> Result<Response<RoutesReply>, Status> {
@@ -290,8 +280,21 @@ impl Cluster for Door {
             map_epoch: state.epoch(),
             ranges: state.ranges().iter().map(range).collect(),
             shards: shards.collect(),
-            nodes: state.nodes().iter().map(node).collect(),
+            nodes: state.nodes().map(node).collect(),
         }))
+    }
+
+    async fn init(&self, _request: Request<InitRequest>) -> Result<Response<InitReply>, Status> {
+        let cluster = format!("{:032x}", self.0.cluster);
+        Ok(Response::new(InitReply { cluster, node: self.0.node, already: true }))
+    }
+
+    async fn set_node(&self, request: Request<SetNodeRequest>) -> Result<Response<PlanReply>, Status> {
+        Ok(Response::new(nodes::set_node(&self.0, request.into_inner()).await?))
+    }
+
+    async fn balance_leaders(&self, request: Request<BalanceLeadersRequest>) -> Result<Response<PlanReply>, Status> {
+        Ok(Response::new(nodes::balance_leaders(&self.0, request.into_inner().plan).await?))
     }
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyReply>, Status> {

@@ -1,8 +1,10 @@
-//! The nodes' own door: read indexes, fold hashes, state hashes.
+//! The nodes' own door: read indexes, fold hashes, state hashes, ids for new nodes, leaders that hand over.
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use reckoner_raft::machine::Position;
+use reckoner_raft::types::NodeId;
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::time::CycleId;
 use tonic::{Request, Response, Status, async_trait};
@@ -12,12 +14,20 @@ use crate::context::Context;
 use crate::data::{billing, reach};
 use crate::internal::internal_server::Internal;
 use crate::internal::{
-    FoldedReply, FoldedRequest, HelloReply, HelloRequest, ReadIndexReply, ReadIndexRequest, StateHashReply,
-    StateHashRequest,
+    FoldedReply, FoldedRequest, HandOverReply, HandOverRequest, HelloReply, HelloRequest, JoinReply, JoinRequest,
+    ProposeReply, ProposeRequest, ReadIndexReply, ReadIndexRequest, StateHashReply, StateHashRequest,
 };
+use crate::meta::command::{self as meta, Command as MetaCommand};
+use crate::placer;
 
 /// How long the leader may look for its majority.
 const BARRIER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How long a new leader may take to be known.
+const HANDOVER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Longest address of a node; a host name has 253 bytes at most.
+const ADDRESS_BYTES_MAX: usize = 300;
 
 /// The door.
 pub struct Door(pub Arc<Context>);
@@ -65,5 +75,36 @@ impl Internal for Door {
         let shard = reach::replica(&self.0, ShardId(id))?;
         let (position, hash) = shard.hash().await.map_err(|error| Trouble::of_group(error, id, 0))?;
         Ok(Response::new(StateHashReply { index: position.index, hash: hash.to_vec().into() }))
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        let JoinRequest { address, ticket } = request.into_inner();
+        if ticket.len() != 16 || address.is_empty() || address.len() > ADDRESS_BYTES_MAX {
+            let message = format!("a node joins with 16 random bytes and an address of 1 to {ADDRESS_BYTES_MAX} bytes");
+            return Err(Trouble::invalid(message).into());
+        }
+        let state = self.0.meta.state();
+        let Some(cluster) = state.cluster() else {
+            return Err(Trouble::unavailable("the cluster is being founded; try again").into());
+        };
+        let outcome = placer::propose(&self.0, MetaCommand::Join(meta::Join { address, ticket })).await?;
+        let cluster = cluster.to_be_bytes().to_vec().into();
+        Ok(Response::new(JoinReply { cluster, node: outcome.node, shards: state.replicas().len() as u32 }))
+    }
+
+    async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeReply>, Status> {
+        let entry = request.into_inner().entry;
+        let entry = meta::Entry::decode(entry).map_err(|error| Trouble::invalid(error.to_string()))?;
+        let command = entry.command.ok_or_else(|| Trouble::invalid("an entry without a command"))?;
+        let outcome = self.0.meta.propose(command).await.map_err(|error| Trouble::of_group(error, 0, 0))?;
+        Ok(Response::new(ProposeReply { outcome: outcome.encode_to_vec().into() }))
+    }
+
+    async fn hand_over(&self, request: Request<HandOverRequest>) -> Result<Response<HandOverReply>, Status> {
+        let HandOverRequest { shard, to } = request.into_inner();
+        let group = reach::replica(&self.0, ShardId(shard))?.group().clone();
+        let handed = group.transfer_leader(NodeId(to), HANDOVER_TIMEOUT).await;
+        handed.map_err(|error| Trouble::of_group(error, shard, 0))?;
+        Ok(Response::new(HandOverReply {}))
     }
 }

@@ -233,7 +233,8 @@ fn code_of(reason: Reason) -> Code {
         | Reason::CycleClosed
         | Reason::CycleNotOpen
         | Reason::EffectiveTooEarly
-        | Reason::CloseOldestFirst => Code::FailedPrecondition,
+        | Reason::CloseOldestFirst
+        | Reason::InUse => Code::FailedPrecondition,
     }
 }
 

@@ -21,8 +21,9 @@ use tonic::transport::Channel;
 use super::shard::{Read, Shard, outcomes_of};
 use crate::api::status::Trouble;
 use crate::context::Context;
-use crate::internal::ReadIndexRequest;
 use crate::internal::internal_client::InternalClient;
+use crate::internal::{HelloRequest, ReadIndexRequest};
+use crate::meta::command::NodeRow;
 use crate::store::content::Hash;
 use crate::workers;
 
@@ -40,6 +41,9 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Largest message between nodes, in either direction.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// How long a node may take to say who it is.
+const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,6 +211,20 @@ async fn ask_read_index(context: &Arc<Context>, shard: &Shard) -> Result<Positio
     Ok(position)
 }
 
+/// What a node says of itself, and its clock against this one's in milliseconds, half the way taken off; `None` where it
+/// does not answer.
+pub async fn hello(context: &Context, node: &NodeRow) -> Option<(String, i64)> {
+    if node.id == context.node {
+        return Some((env!("CARGO_PKG_VERSION").to_owned(), 0));
+    }
+    let mut client = InternalClient::new(channel(context, &node.address).ok()?);
+    let before = context.clock.now().0;
+    let reply = timeout(HELLO_TIMEOUT, client.hello(HelloRequest {})).await.ok()?.ok()?.into_inner();
+    let middle = before + (context.clock.now().0 - before) / 2;
+    // Another node under this address is not the one that was asked for.
+    (reply.node == node.id).then_some((reply.version, (reply.now_ns - middle) / 1_000_000))
+}
+
 /// A channel to another node.
 pub fn channel(context: &Context, address: &str) -> Result<Channel, Trouble> {
     context.client.routes().channel(address).map_err(|error| Trouble::unavailable(error.to_string()))
@@ -230,7 +248,8 @@ pub async fn blob(context: &Arc<Context>, hash: &Hash) -> Result<Bytes, String> 
     if let Some(bytes) = here.map_err(|error| error.to_string())?.map_err(|error| error.to_string())? {
         return Ok(bytes);
     }
-    for node in context.meta.state().nodes().iter().filter(|node| node.id != context.node) {
+    let state = context.meta.state();
+    for node in state.nodes().filter(|node| node.id != context.node) {
         let Ok(channel) = context.client.routes().channel(&node.address) else { continue };
         let mut client = CatalogueClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let call = client.blob(BlobRequest { hash: Bytes::copy_from_slice(hash) });

@@ -12,13 +12,31 @@ pub const FORMAT: u32 = 1;
 /// Steps that are carried out together: enough to fill a flush of the log, few enough for one node's connections.
 pub const WAVE_MAX: usize = 64;
 
+/// What is wanted of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum NodeState {
+    /// It holds replicas.
+    Active = 0,
+    /// Its replicas go to other nodes; it still serves.
+    Draining = 1,
+    /// It is gone for good: its replicas are made anew elsewhere, its id is never used again.
+    Removed = 2,
+}
+
 /// A node and its address.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct NodeRow {
+    /// Never used again.
     #[prost(uint64, tag = "1")]
     pub id: u64,
     #[prost(string, tag = "2")]
     pub address: String,
+    #[prost(enumeration = "NodeState", tag = "3")]
+    pub state: i32,
+    /// 16 random bytes that a node drew before it first asked to join, so that it may ask again; empty for founders.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub ticket: Bytes,
 }
 
 /// Neighbouring slots of one shard.
@@ -38,8 +56,22 @@ pub struct RangeRow {
 pub struct ReplicasRow {
     #[prost(uint32, tag = "1")]
     pub shard: u32,
+    /// Who should hold them; the first should lead.
     #[prost(uint64, repeated, tag = "2")]
     pub nodes: Vec<u64>,
+    /// Who held them when that was last confirmed, ascending; empty until the founders are at work. A node keeps its replica
+    /// open while it is in either list.
+    #[prost(uint64, repeated, tag = "3")]
+    pub held: Vec<u64>,
+}
+
+impl ReplicasRow {
+    /// Whether the replicas are where they should be.
+    pub fn is_settled(&self) -> bool {
+        let mut nodes = self.nodes.clone();
+        nodes.sort_unstable();
+        self.held == nodes
+    }
 }
 
 /// One version of a catalogue.
@@ -187,6 +219,9 @@ pub struct Tables {
     /// In the order in which they were opened.
     #[prost(message, repeated, tag = "8")]
     pub jobs: Vec<JobRow>,
+    /// The highest id that a node ever had.
+    #[prost(uint64, tag = "9")]
+    pub last_node: u64,
 }
 
 /// Founds the cluster: nodes, even slot ranges, replicas. Once.
@@ -207,6 +242,42 @@ pub struct Found {
 pub struct PutNode {
     #[prost(message, optional, tag = "1")]
     pub node: Option<NodeRow>,
+}
+
+/// A new node asks for an id.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Join {
+    #[prost(string, tag = "1")]
+    pub address: String,
+    /// As [`NodeRow::ticket`].
+    #[prost(bytes = "bytes", tag = "2")]
+    pub ticket: Bytes,
+}
+
+/// An operator says what is wanted of nodes, and where replicas go by that.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SetNode {
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    #[prost(enumeration = "NodeState", tag = "2")]
+    pub state: i32,
+}
+
+/// Where replicas should be.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Place {
+    /// Their `held` is not looked at.
+    #[prost(message, repeated, tag = "1")]
+    pub rows: Vec<ReplicasRow>,
+}
+
+/// The leader of a shard confirms who its voters are.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Held {
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
+    #[prost(uint64, repeated, tag = "2")]
+    pub nodes: Vec<u64>,
 }
 
 /// Opens a job with all its steps.
@@ -263,6 +334,14 @@ pub enum Command {
     EndSteps(EndSteps),
     #[prost(message, tag = "6")]
     Register(Register),
+    #[prost(message, tag = "7")]
+    Join(Join),
+    #[prost(message, tag = "8")]
+    SetNode(SetNode),
+    #[prost(message, tag = "9")]
+    Place(Place),
+    #[prost(message, tag = "10")]
+    Held(Held),
 }
 
 /// One entry of the meta group's log.
@@ -270,7 +349,7 @@ pub enum Command {
 pub struct Entry {
     #[prost(uint32, tag = "1")]
     pub format: u32,
-    #[prost(oneof = "Command", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Command", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub command: Option<Command>,
 }
 
@@ -288,6 +367,9 @@ pub struct Outcome {
     /// Nothing had to be done.
     #[prost(bool, tag = "4")]
     pub unchanged: bool,
+    /// The id that a node has.
+    #[prost(uint64, tag = "5")]
+    pub node: u64,
 }
 
 /// The bytes of an entry.

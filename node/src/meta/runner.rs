@@ -84,7 +84,7 @@ impl Running {
 
     async fn found(&self) {
         let context = &self.context;
-        let node = |member: &Member| NodeRow { id: member.id, address: member.address.clone() };
+        let node = |member: &Member| NodeRow { id: member.id, address: member.address.clone(), ..NodeRow::default() };
         let nodes = context.members.iter().map(node).collect();
         let command = founding(context.cluster, nodes, context.shards_founded);
         if let Err(error) = context.meta.propose(command).await {
@@ -98,7 +98,7 @@ impl Running {
         if context.meta.state().address(context.node) == Some(context.address.as_str()) {
             return;
         }
-        let node = NodeRow { id: context.node, address: context.address.clone() };
+        let node = NodeRow { id: context.node, address: context.address.clone(), ..NodeRow::default() };
         if let Err(error) = context.meta.propose(Command::PutNode(PutNode { node: Some(node) })).await {
             tracing::debug!(%error, "the own address is not recorded yet");
         }

@@ -6,8 +6,8 @@ use prost::Message as _;
 use reckoner_shard::base::refusal::{Reason, Refusal};
 
 use super::command::{
-    CatalogueRow, Command, EndSteps, Entry, FORMAT, Found, JobRow, NodeRow, OpenJob, Outcome, RangeRow, Register,
-    ReplicasRow, StepState, Tables,
+    CatalogueRow, Command, EndSteps, Entry, FORMAT, Found, Held, JobRow, Join, NodeRow, NodeState, OpenJob, Outcome,
+    Place, RangeRow, Register, ReplicasRow, SetNode, StepState, Tables,
 };
 
 /// Number of slots; fixed for good.
@@ -15,6 +15,9 @@ pub const SLOTS: u32 = 4096;
 
 /// Replicas of a shard: two may be lost with five, one with three; three is what the design measures.
 pub const REPLICAS_MAX: usize = 3;
+
+/// Nodes that a cluster can have, removed ones not counted: each holds the whole map and hears every change of it.
+pub const NODES_MAX: usize = 256;
 
 /// Ended jobs that are kept for whoever asks late; a job is a few hundred bytes.
 pub const JOBS_KEPT_MAX: usize = 256;
@@ -64,6 +67,10 @@ impl MetaState {
             Command::OpenJob(OpenJob { job }) => self.open_job(job.unwrap_or_default()),
             Command::EndSteps(ended) => self.end_steps(ended),
             Command::Register(register) => self.register(&register),
+            Command::Join(join) => self.join(join),
+            Command::SetNode(set) => self.set_node(&set),
+            Command::Place(place) => self.place(&place),
+            Command::Held(held) => self.held(held),
         };
         Ok(result.unwrap_or_else(|refusal| Outcome {
             refusal: u32::from(refusal.reason.number()),
@@ -77,16 +84,28 @@ impl MetaState {
         !self.tables.cluster.is_empty()
     }
 
-    pub fn nodes(&self) -> &[NodeRow] {
-        &self.tables.nodes
+    /// The cluster's id; `None` before it is founded.
+    pub fn cluster(&self) -> Option<u128> {
+        Some(u128::from_be_bytes(self.tables.cluster.as_ref().try_into().ok()?))
+    }
+
+    /// The nodes by id, without those that were removed.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = &NodeRow> + Clone {
+        self.tables.nodes.iter().filter(|node| node.state() != NodeState::Removed)
+    }
+
+    /// The row of a node, also of one that was removed.
+    pub fn node(&self, id: u64) -> Option<&NodeRow> {
+        self.tables.nodes.iter().find(|node| node.id == id)
     }
 
     /// Where a node is reached.
     pub fn address(&self, node: u64) -> Option<&str> {
-        self.tables.nodes.iter().find(|row| row.id == node).map(|row| row.address.as_str())
+        self.node(node).map(|row| row.address.as_str())
     }
 
-    /// Epoch of the shard map, from 1; 0 before the cluster is founded.
+    /// Epoch of the map, from 1: higher whenever a client should ask for the routes again, since slots, replicas or nodes
+    /// are others. 0 before the cluster is founded.
     pub fn epoch(&self) -> u64 {
         self.tables.epoch
     }
@@ -124,6 +143,7 @@ impl MetaState {
         self.tables.cluster = found.cluster;
         self.tables.nodes = found.nodes;
         self.tables.nodes.sort_by_key(|node| node.id);
+        self.tables.last_node = self.tables.nodes.last().map_or(0, |node| node.id);
         self.tables.epoch = 1;
         self.tables.ranges = found.ranges;
         self.tables.replicas = found.replicas;
@@ -135,6 +155,7 @@ impl MetaState {
             Some(row) if row.address == node.address => Ok(unchanged()),
             Some(row) => {
                 row.address = node.address;
+                self.tables.epoch += 1;
                 Ok(Outcome::default())
             }
             None => {
@@ -144,6 +165,92 @@ impl MetaState {
                 Err(Refusal::new(Reason::NotFound, detail))
             }
         }
+    }
+
+    /// Gives a new node its id; the same ticket gets the same one.
+    fn join(&mut self, join: Join) -> Result<Outcome, Refusal> {
+        if let Some(known) = self.tables.nodes.iter_mut().find(|node| node.ticket == join.ticket) {
+            if known.state() == NodeState::Removed {
+                let detail =
+                    format!("node {} was removed; start it on an empty --data-dir to join as a new one", known.id);
+                return Err(Refusal::new(Reason::NotFound, detail));
+            }
+            let unchanged = known.address == join.address;
+            known.address = join.address;
+            let node = known.id;
+            self.tables.epoch += u64::from(!unchanged);
+            return Ok(Outcome { node, unchanged, ..Outcome::default() });
+        }
+        if let Some(twin) = self.nodes().find(|node| node.address == join.address) {
+            let detail = format!(
+                "{} is the address of node {}; remove that node first, or choose another",
+                join.address, twin.id
+            );
+            return Err(Refusal::new(Reason::VersionConflict, detail));
+        }
+        let count = self.nodes().count();
+        if count >= NODES_MAX {
+            let detail = format!("the cluster has {count} nodes, at most {NODES_MAX} are allowed; remove one first");
+            return Err(Refusal::new(Reason::LimitReached, detail));
+        }
+        let id = self.tables.last_node + 1;
+        self.tables.last_node = id;
+        let (state, address, ticket) = (NodeState::Active as i32, join.address, join.ticket);
+        self.tables.nodes.push(NodeRow { id, address, state, ticket });
+        self.tables.epoch += 1;
+        Ok(Outcome { node: id, ..Outcome::default() })
+    }
+
+    fn set_node(&mut self, set: &SetNode) -> Result<Outcome, Refusal> {
+        let active = self.nodes().filter(|node| node.state() == NodeState::Active && node.id != set.node).count();
+        let not_found =
+            || Refusal::new(Reason::NotFound, format!("there is no node {}; see cluster nodes list", set.node));
+        let row = self.tables.nodes.iter_mut().find(|node| node.id == set.node).ok_or_else(not_found)?;
+        if row.state == set.state {
+            return Ok(Outcome { node: row.id, ..unchanged() });
+        }
+        if row.state() == NodeState::Removed {
+            let detail = format!("node {} was removed and never comes back under its id; start a new one", row.id);
+            return Err(Refusal::new(Reason::NotFound, detail));
+        }
+        if active == 0 {
+            let detail = format!("node {} is the last active one; add another first", row.id);
+            return Err(Refusal::new(Reason::LimitReached, detail));
+        }
+        row.state = set.state;
+        self.tables.epoch += 1;
+        Ok(Outcome { node: set.node, ..Outcome::default() })
+    }
+
+    /// Takes rows whose nodes all can hold replicas; a row that names another node is passed over: the plan was made
+    /// before that node left, and the next one will do without it.
+    fn place(&mut self, place: &Place) -> Result<Outcome, Refusal> {
+        let mut outcome = unchanged();
+        for wanted in &place.rows {
+            let is_active = |id: &u64| self.node(*id).is_some_and(|node| node.state() == NodeState::Active);
+            if wanted.nodes.is_empty() || !wanted.nodes.iter().all(is_active) {
+                continue;
+            }
+            let Some(row) = self.tables.replicas.iter_mut().find(|row| row.shard == wanted.shard) else { continue };
+            if row.nodes != wanted.nodes {
+                row.nodes.clone_from(&wanted.nodes);
+                outcome.unchanged = false;
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn held(&mut self, held: Held) -> Result<Outcome, Refusal> {
+        let row = self.tables.replicas.iter_mut().find(|row| row.shard == held.shard);
+        let row = row.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no shard {}", held.shard)))?;
+        let mut nodes = held.nodes;
+        nodes.sort_unstable();
+        let unchanged = row.held == nodes;
+        // Founders are where the map says from the beginning.
+        let moved = !unchanged && !row.held.is_empty();
+        row.held = nodes;
+        self.tables.epoch += u64::from(moved);
+        Ok(Outcome { unchanged, ..Outcome::default() })
     }
 
     fn open_job(&mut self, job: JobRow) -> Result<Outcome, Refusal> {
@@ -222,7 +329,8 @@ pub fn founding(cluster: u128, nodes: Vec<NodeRow>, shards: u32) -> Command {
     ids.sort_unstable();
     let replicas = (0..shards).map(|at| {
         let turned = ids.iter().cycle().skip(at as usize % ids.len().max(1));
-        ReplicasRow { shard: at + 1, nodes: turned.take(ids.len().min(REPLICAS_MAX)).copied().collect() }
+        let nodes = turned.take(ids.len().min(REPLICAS_MAX)).copied().collect();
+        ReplicasRow { shard: at + 1, nodes, held: Vec::new() }
     });
     Command::Found(Found {
         cluster: Bytes::copy_from_slice(&cluster.to_be_bytes()),
@@ -238,7 +346,7 @@ mod tests {
     use super::*;
 
     fn node(id: u64) -> NodeRow {
-        NodeRow { id, address: format!("127.0.0.1:{id}") }
+        NodeRow { id, address: format!("127.0.0.1:{id}"), ..NodeRow::default() }
     }
 
     fn apply(state: &mut MetaState, command: Command) -> Outcome {
@@ -268,6 +376,39 @@ mod tests {
             }
             assert_eq!(MetaState::decode(&state.encode()).unwrap(), state);
         }
+    }
+
+    #[test]
+    fn nodes_join_once_and_leave_for_good() {
+        let mut state = MetaState::default();
+        apply(&mut state, founding(9, vec![node(1)], 2));
+        let join = |ticket: &'static [u8], address: &str| {
+            Command::Join(Join { address: address.into(), ticket: Bytes::from_static(ticket) })
+        };
+        let set = |node, to: NodeState| Command::SetNode(SetNode { node, state: to as i32 });
+        let mut check = |command: Command, expected: Result<(u64, bool), Reason>| {
+            let outcome = apply(&mut state, command.clone());
+            let found = match Reason::from_number(outcome.refusal as u8) {
+                Some(reason) => Err(reason),
+                None => Ok((outcome.node, outcome.unchanged)),
+            };
+            assert_eq!(found, expected, "{command:?}: {}", outcome.detail);
+        };
+        check(set(1, NodeState::Draining), Err(Reason::LimitReached));
+        check(join(b"a", "h:2"), Ok((2, false)));
+        check(join(b"a", "h:2"), Ok((2, true)));
+        check(join(b"a", "h:3"), Ok((2, false)));
+        check(join(b"b", "h:3"), Err(Reason::VersionConflict));
+        check(join(b"b", "h:4"), Ok((3, false)));
+        check(set(3, NodeState::Removed), Ok((3, false)));
+        check(set(3, NodeState::Active), Err(Reason::NotFound));
+        check(join(b"b", "h:4"), Err(Reason::NotFound));
+        // The address is free again, the id is not.
+        check(join(b"c", "h:4"), Ok((4, false)));
+        check(set(9, NodeState::Draining), Err(Reason::NotFound));
+        check(set(2, NodeState::Draining), Ok((2, false)));
+        check(set(2, NodeState::Active), Ok((2, false)));
+        assert_eq!(state.nodes().map(|node| node.id).collect::<Vec<_>>(), [1, 2, 4]);
     }
 
     #[test]

@@ -83,7 +83,7 @@ async fn stage(context: &Arc<Context>, job: &JobRow, step: &StepRow) -> Result<S
     let hash = hash_of(job, step)?;
     let bytes = reach::blob(context, &hash).await.map_err(Trouble::unavailable)?;
     let state = context.meta.state();
-    let calls = state.nodes().iter().filter(|node| node.id != context.node).map(|node| async {
+    let calls = state.nodes().filter(|node| node.id != context.node).map(|node| async {
         let mut client = ClusterClient::new(reach::channel(context, &node.address)?)
             .max_encoding_message_size(reach::MESSAGE_BYTES_MAX);
         let request = StageBlobRequest { hash: hash.to_vec().into(), json: bytes.clone() };

@@ -48,10 +48,12 @@ pub enum Reason {
     NotFound = 48,
     LimitReached = 49,
     CloseOldestFirst = 50,
+    // The cluster.
+    InUse = 51,
 }
 
 impl Reason {
-    const ALL: [Reason; 34] = [
+    const ALL: [Reason; 35] = [
         Reason::UnknownAccount,
         Reason::UnknownMeter,
         Reason::UnknownAttribute,
@@ -86,6 +88,7 @@ impl Reason {
         Reason::NotFound,
         Reason::LimitReached,
         Reason::CloseOldestFirst,
+        Reason::InUse,
     ];
 
     /// The stable number, for durable bytes.
@@ -120,7 +123,7 @@ impl Reason {
             | NegativeQuantity | TooEarly | TooFarAhead | IdReused | IdTooOld | SeriesLimit | StaleEpoch
             | ProducerKind | ProducerMismatch | Malformed | BatchTooLarge | CycleRunning | CycleClosed
             | CycleNotOpen | UnknownRoot | UnknownCatalogue | EffectiveTooEarly | VersionConflict | InvalidDocument
-            | NotFound | LimitReached | CloseOldestFirst => false,
+            | NotFound | LimitReached | CloseOldestFirst | InUse => false,
         }
     }
 }

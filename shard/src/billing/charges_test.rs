@@ -8,7 +8,7 @@ use super::bill::{BillBody, UnpricedReason};
 use super::case::show;
 use super::codec::{decode, encode};
 use super::explain::explain;
-use super::simulate::{Simulation, simulate};
+use super::simulate::{SimulateError, Simulated, Simulation, simulate};
 use crate::base::refusal::Reason;
 use crate::usage::record::UsageRecord;
 
@@ -32,20 +32,24 @@ impl Shop {
         Shop { catalogue, contract: None, cycle: "2026-09" }
     }
 
-    fn run(&self, rows: &[UsageRecord]) -> (Vec<BillBody>, Vec<Reason>) {
+    fn simulated(&self, rows: &[UsageRecord], billed: &[BillBody], interim: bool) -> Result<Simulated, SimulateError> {
         let hierarchy = json!({"kind": "Hierarchy", "root": "root", "catalogue": "c",
             "accounts": [{"id": "a"}, {"id": "b"}], "cycles": {"first": "2026-01"}});
         let catalogue = serde_json::from_value(self.catalogue.clone()).unwrap();
         let contract = self.contract.clone().map(|contract| serde_json::from_value(contract).unwrap());
-        let simulated = simulate(&Simulation {
+        simulate(&Simulation {
             catalogue: &catalogue,
             contract: contract.as_ref(),
             hierarchy: &serde_json::from_value(hierarchy).unwrap(),
             records: rows,
             cycle: self.cycle.parse().unwrap(),
-            billed: &[],
-            interim: false,
-        });
+            billed,
+            interim,
+        })
+    }
+
+    fn run(&self, rows: &[UsageRecord]) -> (Vec<BillBody>, Vec<Reason>) {
+        let simulated = self.simulated(rows, &[], false);
         let simulated = simulated.unwrap_or_else(|error| panic!("{error:?}"));
         for body in &simulated.bodies {
             assert_eq!(decode(&encode(body)).unwrap(), *body);
@@ -118,6 +122,91 @@ fn minima_and_maxima_bound_a_pools_charge() {
     shop.catalogue["prices"][0]["free_units"] = json!("50");
     shop.check(&["a 12 2026-09-01"], &["usage a m free 12 0 0", "usage a m minimum - - 9"]);
     shop.check(&["a 0 2026-09-01"], &[]);
+}
+
+#[test]
+fn limits_follow_the_subscriptions_of_a_pool() {
+    let price = json!({"model": "per_unit", "rate": "1", "minimum": "9", "maximum": "30", "prorate_limits": "days"});
+    let mut shop = Shop::new(json!({}), price);
+    // Nobody subscribes: in full.
+    shop.check(&["a 4 2026-09-01"], &["usage a m 1 4 1 4", "usage a m minimum - - 5"]);
+    let subscribed = |subscriptions: Value| {
+        Some(json!({"kind": "Contract", "root": "root", "effective": "2026-01", "subscriptions": subscriptions}))
+    };
+    // Ten days of thirty: at least 3, at most 10.
+    shop.contract =
+        subscribed(json!([{"id": "s", "account": "b", "sku": "m", "from": "2026-09-06", "to": "2026-09-16"}]));
+    shop.check(&[], &["usage b m minimum - - 3"]);
+    shop.check(&["a 4 2026-09-01"], &["usage a m 1 4 1 4"]);
+    shop.check(&["a 14 2026-09-01"], &["usage a m 1 14 1 14", "usage a m maximum - - -4"]);
+    // The pool is of both accounts: days 6 to 15 and 11 to 20 are fifteen.
+    shop.contract = subscribed(json!([
+        {"id": "s", "account": "b", "sku": "m", "from": "2026-09-06", "to": "2026-09-16"},
+        {"id": "t", "account": "a", "sku": "m", "from": "2026-09-11", "to": "2026-09-21"},
+    ]));
+    shop.check(&[], &["usage a m minimum - - 4.5"]);
+    shop.check(&["b 20 2026-09-30"], &["usage b m 1 20 1 20", "usage b m maximum - - -5"]);
+    // Within one day none is whole: neither holds.
+    shop.contract = subscribed(json!([{"id": "s", "account": "a", "sku": "m", "from": "2026-09-06T01:00:00Z",
+        "to": "2026-09-06T13:00:00Z"}]));
+    shop.check(&["a 40 2026-09-30"], &["usage a m 1 40 1 40"]);
+    // Twelve hours of 720: 0.15.
+    shop.catalogue["prices"][0]["prorate_limits"] = json!("time");
+    shop.check(&[], &["usage a m minimum - - 0.15"]);
+    shop.cycle = "2026-10";
+    shop.check(&["a 4 2026-10-01"], &["usage a m 1 4 1 4", "usage a m minimum - - 5"]);
+}
+
+#[test]
+fn a_pool_of_a_year_goes_on_and_is_billed_in_parts_like_at_once() {
+    let price = json!({"model": "graduated", "pool": {"period": "contract_year"}, "free_units": "5", "minimum": "40",
+        "maximum": "60", "tiers": [{"up_to": "10", "rate": "2"}, {"rate": "1"}]});
+    let mut shop = Shop::new(json!({}), price);
+    // Without a contract the hierarchy's first cycle, 2026-01, begins the years.
+    let rows = records(&["a 8 2026-01-05", "b 4 2026-01-05", "a 6 2026-11-01", "b 60 2026-12-01", "a 50 2026-12-02"]);
+    let bill = |shop: &Shop, count: usize, billed: &[BillBody], interim: bool| {
+        shop.simulated(&rows[..count], billed, interim).unwrap_or_else(|error| panic!("{error:?}")).bodies
+    };
+    let lines = |bodies: &[BillBody]| -> Vec<String> {
+        bodies.iter().flat_map(|body| body.lines.iter().map(|line| show(body, line))).collect()
+    };
+    shop.cycle = "2026-01";
+    let mut billed = bill(&shop, 2, &[], false);
+    // 12 less 5 free; 3.333333333333 of these are a's.
+    assert_eq!(billed[0].total.to_string(), "14");
+    let carried = |bodies: &[BillBody]| -> Vec<String> {
+        let balances = bodies.iter().flat_map(|body| &body.balances);
+        balances.map(|own| format!("{} {} {}", own.name, own.before, own.change)).collect()
+    };
+    assert_eq!(
+        carried(&billed),
+        ["pool/p/2026-01/charge/root 0 14", "pool/p/2026-01/free/root 0 5", "pool/p/2026-01/units/root 0 7"]
+    );
+    // An interim bill of November, then the rest: 3 at 2.00 and 3 at 1.00 in all.
+    shop.cycle = "2026-11";
+    billed.extend(bill(&shop, 3, &billed, true));
+    assert_eq!(lines(&billed[1..]), ["usage a m 1 3 2 6", "usage a m 2 3 1 3"]);
+    assert_eq!(bill(&shop, 3, &billed, false)[0].lines, []);
+    assert_eq!(carried(&billed[1..]), ["pool/p/2026-01/charge/root 14 9", "pool/p/2026-01/units/root 7 6"]);
+    // 23 so far; the year ends with December, which may cost 37 of 60.
+    shop.cycle = "2026-12";
+    let december = bill(&shop, 4, &billed, false);
+    assert_eq!(lines(&december), ["usage b m 2 60 1 60", "usage b m maximum - - -23"]);
+    // What came late adds units, and nothing beyond the maximum.
+    let late = bill(&shop, 5, &[&billed[..], &december[..]].concat(), false);
+    assert_eq!(late[0].total.to_string(), "0");
+    // Nothing at all in December: 17 are missing of 40; an interim bill does not ask for them.
+    let none = shop.simulated(&rows[..3], &billed, false).unwrap().bodies;
+    assert_eq!(lines(&none), ["usage root m minimum - - 17"]);
+    assert_eq!(shop.simulated(&rows[..3], &billed, true).unwrap().bodies, []);
+    // The next year begins at nothing; a contract that ends settles its year early.
+    shop.cycle = "2027-01";
+    let next = records(&["a 7 2027-01-05"]);
+    let bodies = shop.simulated(&next, &billed, false).unwrap().bodies;
+    assert_eq!(lines(&bodies), ["usage a m free 5 0 0", "usage a m 1 2 2 4"]);
+    shop.contract = Some(json!({"kind": "Contract", "root": "root", "effective": "2027-01", "until": "2027-02"}));
+    let bodies = shop.simulated(&next, &billed, false).unwrap().bodies;
+    assert_eq!(lines(&bodies), ["usage a m free 5 0 0", "usage a m 1 2 2 4", "usage a m minimum - - 36"]);
 }
 
 #[test]
@@ -291,6 +380,42 @@ fn charges_that_make_no_sense_are_refused() {
         json!({}),
         with(json!({"pool": {"period": "day"}})),
         &["prices[0].pool.period: price p begins anew each day"],
+    );
+    check(
+        json!({}),
+        with(json!({"prorate_limits": "days", "pool": {"period": "cycle"}})),
+        &["prices[0].prorate_limits: price p prorates its limits and has neither minimum nor maximum"],
+    );
+    let year = |own: Value| {
+        let mut price = json!({"pool": {"period": "contract_year"}, "model": "graduated", "tiers": [{"rate": "1"}]});
+        merge(&mut price, own);
+        price
+    };
+    check(json!({}), year(json!({"free_units": "5", "minimum": "1", "maximum": "2"})), &[]);
+    check(
+        json!({}),
+        year(json!({"pool": {"period": "contract_year", "split_by": ["region"]}})),
+        &["prices[0].pool.period: price p lasts a contract year and splits its pool by region"],
+    );
+    check(
+        json!({}),
+        year(json!({"flat_when_zero": true, "tiers": [{"flat": "1"}]})),
+        &["prices[0].pool.period: price p lasts a contract year and has flat_when_zero"],
+    );
+    check(
+        json!({}),
+        year(json!({"model": "volume", "tiers": [{"rate": "1", "flat": "1"}]})),
+        &["prices[0].pool.period: price p is of volume over a contract year and has flat"],
+    );
+    check(
+        json!({}),
+        year(json!({"model": "stairstep", "tiers": [{"up_to": "5", "flat": "9"}, {"flat": "5"}]})),
+        &["prices[0].pool.period: price p has stairs over a contract year that go down"],
+    );
+    check(
+        json!({"aggregation": "maximum", "bucket": "hour"}),
+        year(json!({})),
+        &["prices[0].pool.period: price p begins anew each contract year, but meter m is one value a cycle"],
     );
     let stairs = json!({"model": "stairstep", "tiers": [{"flat": "1", "rate": "2"}]});
     check(json!({}), stairs, &["prices[0].tiers[0]: tier 1 of price p is a stair"]);

@@ -11,7 +11,7 @@ use super::input::FoldError;
 use super::measure::{Measured, Window};
 use super::usage_stage::{Cell, Members, Standing, UsageStage, sum};
 use crate::base::id::PriceId;
-use crate::base::money::{Money, Quantity, RATE_SCALE, Rate, SCALE};
+use crate::base::money::{Money, Quantity, RATE_SCALE, Rate, SCALE, checked_sum};
 use crate::base::wide::power_of_ten;
 use crate::pricing::catalogue::{Price, PriceIndex, ReachedBy};
 use crate::pricing::document::{Attribution, Bound, RoundingAt};
@@ -26,10 +26,12 @@ impl<'a> UsageStage<'a> {
         let pool = self.shared(&price.id, &price.split_by, keys, members)?;
         let first = self.cells.len();
         let windows = self.windows(price, members);
+        let climbed = self.climbed(price, members);
         for window in &windows {
-            match &price.records {
-                Some(rule) => self.charge_records(price, rule, pool, members)?,
-                None => self.climb_within(price, reached, pool, members, window.as_ref())?,
+            match (&price.records, &climbed) {
+                (Some(rule), _) => self.charge_records(price, rule, pool, members)?,
+                (None, Some(climbed)) => self.climb_on(climbed, pool, members)?,
+                (None, None) => self.climb_within(price, reached, pool, members, window.as_ref())?,
             }
         }
         if windows.len() > 1 {
@@ -38,7 +40,10 @@ impl<'a> UsageStage<'a> {
         if self.catalogue.rounding.at == RoundingAt::Line {
             self.round_charge(first, &price.id)?;
         }
-        Ok(())
+        match climbed {
+            Some(climbed) => self.carry_charge(&climbed, first),
+            None => Ok(()),
+        }
     }
 
     fn climb_within(
@@ -113,18 +118,18 @@ impl<'a> UsageStage<'a> {
         brought: &[i128],
         weights: &[i128],
     ) -> Result<(), FoldError> {
-        if price.minimum.is_zero() && price.maximum.is_none() {
+        let (least, most) = self.limits(price, members);
+        if least.is_zero() && most.is_none() {
             return Ok(());
         }
         let overflow = || FoldError::Overflow { what: format!("the amount under price {}", price.id) };
         let is_subscribed = self.is_subscribed(members);
         let is_used = brought.iter().any(|amount| *amount != 0);
-        let charge =
-            sum(&self.cells[first..].iter().map(|cell| cell.amount).collect::<Vec<_>>()).ok_or_else(overflow)?;
-        if charge < price.minimum.0 && (is_used || is_subscribed) {
-            let missing = price.minimum.0 - charge;
+        let charge = self.charge_of(first).ok_or_else(overflow)?.0;
+        if charge < least.0 && (is_used || is_subscribed) {
+            let missing = least.0 - charge;
             let weights = if weights.iter().any(|weight| *weight != 0) { weights } else { brought };
-            let part = PricePart::Minimum { least: price.minimum };
+            let part = PricePart::Minimum { least };
             if is_used {
                 let parts = prorata(missing, weights);
                 self.add_part(price, part, None, members.iter().copied().zip(parts), pool);
@@ -132,16 +137,33 @@ impl<'a> UsageStage<'a> {
                 self.add_part(price, part, None, std::iter::once((self.home(members), missing)), pool);
             }
         }
-        if let Some(most) = price.maximum.filter(|most| charge > most.0) {
-            let mut by_item: BTreeMap<usize, i128> = BTreeMap::new();
-            for cell in &self.cells[first..] {
-                *by_item.entry(cell.item).or_default() += cell.amount;
-            }
-            let amounts: Vec<i128> = by_item.values().copied().collect();
-            let parts = by_item.into_keys().zip(prorata(most.0 - charge, &amounts)).collect::<Vec<_>>();
-            self.add_part(price, PricePart::Maximum { most }, None, parts.into_iter(), pool);
+        if let Some(most) = most.filter(|most| charge > most.0) {
+            self.hold_at(price, most, (most, Money(charge)), pool, first);
         }
         Ok(())
+    }
+
+    /// What the cells from `first` on come to. `None` on overflow.
+    pub(super) fn charge_of(&self, first: usize) -> Option<Money> {
+        checked_sum(self.cells[first..].iter().map(|cell| Money(cell.amount)))
+    }
+
+    /// The lines of a maximum `most` that take the cells from `first` on from their charge to what is left of it.
+    pub(super) fn hold_at(
+        &mut self,
+        price: &Price,
+        most: Money,
+        (left, charge): (Money, Money),
+        pool: Option<u32>,
+        first: usize,
+    ) {
+        let mut by_item: BTreeMap<usize, i128> = BTreeMap::new();
+        for cell in &self.cells[first..] {
+            *by_item.entry(cell.item).or_default() += cell.amount;
+        }
+        let amounts: Vec<i128> = by_item.values().copied().collect();
+        let parts = by_item.into_keys().zip(prorata(left.0 - charge.0, &amounts)).collect::<Vec<_>>();
+        self.add_part(price, PricePart::Maximum { most }, None, parts.into_iter(), pool);
     }
 
     fn is_subscribed(&self, members: &Members) -> bool {
@@ -194,7 +216,7 @@ impl<'a> UsageStage<'a> {
     }
 
     /// What each record costs; `None` on overflow.
-    fn per_record(
+    pub(super) fn per_record(
         &mut self,
         price: &Price,
         pool: Option<u32>,
@@ -214,7 +236,7 @@ impl<'a> UsageStage<'a> {
         Some(())
     }
 
-    fn add_part(
+    pub(super) fn add_part(
         &mut self,
         price: &Price,
         part: PricePart,
@@ -229,7 +251,7 @@ impl<'a> UsageStage<'a> {
     }
 
     /// Whom the charge of a pool without usage belongs to: the first subscriber, else the payer.
-    fn home(&self, members: &Members) -> usize {
+    pub(super) fn home(&self, members: &Members) -> usize {
         let subscriber = members.iter().find(|index| self.used[**index].standing == Standing::Subscribed);
         subscriber.copied().unwrap_or_else(|| self.used[members[0]].home)
     }

@@ -21,7 +21,7 @@ impl UsageStage<'_> {
     /// has a counter.
     pub(super) fn windows(&self, price: &Price, members: &Members) -> Vec<Option<Window>> {
         let hours = match price.period {
-            PoolPeriod::Cycle => return vec![None],
+            PoolPeriod::Cycle | PoolPeriod::ContractYear => return vec![None],
             PoolPeriod::Day => 24,
             PoolPeriod::Hour => 1,
         };

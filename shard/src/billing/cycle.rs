@@ -9,10 +9,11 @@ use crate::base::id::{AccountId, Currency};
 use crate::base::money::Money;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
+use crate::contract::year::POOL_BALANCES;
 
 /// Bills of one cycle of one hierarchy: one a payer and currency.
 pub const BILLS_PER_CYCLE_MAX: usize = 100_000;
-/// Lasting balances of one hierarchy: one a clause that outlives a bill.
+/// Lasting balances of one hierarchy, one a clause that outlives a bill; those of a catalogue's pools are not among them.
 pub const BALANCES_MAX: usize = 10_000;
 
 /// The content of one bill.
@@ -359,8 +360,10 @@ impl Cycles {
                 Refusal::new(Reason::InvalidValue, detail)
             })?;
         }
-        if balances.len() > BALANCES_MAX {
-            let detail = format!("{} balances, at most {BALANCES_MAX} are kept of one hierarchy", balances.len());
+        // Those of pools are as many as the catalogue has of them; their number stops no close.
+        let own = balances.keys().filter(|name| !name.starts_with(POOL_BALANCES)).count();
+        if own > BALANCES_MAX {
+            let detail = format!("{own} balances, at most {BALANCES_MAX} are kept of one hierarchy");
             return Err(Refusal::new(Reason::LimitReached, detail));
         }
         Ok(balances)

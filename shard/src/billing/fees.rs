@@ -8,12 +8,14 @@ use super::gather::Extra;
 use super::input::{FoldError, FoldInput};
 use super::usage_stage::{Cell, Standing, Used};
 use crate::base::id::{AccountId, GroupName};
-use crate::base::money::{Quantity, RATE_SCALE, Rate, SCALE};
+use crate::base::money::{Money, Quantity, RATE_SCALE, Rate, SCALE};
 use crate::base::wide::power_of_ten;
 use crate::contract::subscription::{Subscribed, Subscriber, Subscription};
 use crate::contract::terms::Contract;
+use crate::pricing::active::Span;
 use crate::pricing::catalogue::{MeterIndex, SkuIndex};
 use crate::pricing::document::RoundingAt;
+use crate::pricing::document_fee::Prorate;
 use crate::usage::series::SeriesKey;
 
 /// Who a subscriber is in this cycle: account, payer and group. `None` where the hierarchy does not have it.
@@ -57,6 +59,23 @@ pub(super) fn extras<'a>(input: &FoldInput<'a>, contract: &'a Contract) -> Vec<E
     extras
 }
 
+/// When the series of prices whose limits are prorated are subscribed to, by their places.
+pub(super) fn spans(input: &FoldInput<'_>, contract: &Contract, used: &[Used<'_>]) -> BTreeMap<usize, Vec<Span>> {
+    let catalogue = input.catalogue;
+    let prorates = |sku: SkuIndex| catalogue.price(catalogue.sku(sku).price).prorate_limits != Prorate::None;
+    // As `extras` puts them in their places: a series that was counted takes what its account subscribes to.
+    let mut known: BTreeMap<(SkuIndex, &AccountId), Vec<Span>> = BTreeMap::new();
+    for subscription in &contract.subscriptions {
+        let Subscribed::Sku(id) = &subscription.what else { continue };
+        let Some(sku) = catalogue.sku_by_id(id.as_str()).filter(|sku| prorates(*sku)) else { continue };
+        known.entry((sku, subscription.who.account())).or_default().push(subscription.span);
+    }
+    let subscribed = used.iter().enumerate().filter(|(_, used)| used.standing == Standing::Subscribed);
+    let found = subscribed
+        .filter_map(|(index, used)| known.get(&(used.sku, &used.series.account)).map(|spans| (index, spans.clone())));
+    found.collect()
+}
+
 /// The lines of fees that are due in the cycle, for the series that stand for them.
 pub(super) fn fees<'a>(
     input: &FoldInput<'a>,
@@ -76,7 +95,8 @@ pub(super) fn fees<'a>(
             continue;
         };
         let Some(item) = stand.get(&(fee.sku, account, group)).copied() else { continue };
-        let due = fee.due_in(input.cycle, *quantity, subscription.from, subscription.to).ok_or_else(overflow)?;
+        let span = &subscription.span;
+        let due = fee.due_in(input.cycle, *quantity, span.from, span.to).ok_or_else(overflow)?;
         for part in due {
             let amount = match catalogue.rounding.at {
                 RoundingAt::Line => catalogue.rounding.round(part.amount).ok_or_else(overflow)?,
@@ -84,7 +104,7 @@ pub(super) fn fees<'a>(
             };
             let source =
                 Source::Fee { fee: id.clone(), subscription: subscription.id.clone(), of: part.of, part: part.part };
-            let quantity = if amount.0 < 0 { Quantity(-quantity.0) } else { *quantity };
+            let quantity = if part.amount < Money::ZERO { Quantity(-quantity.0) } else { *quantity };
             // At most 10^21 in steps of 10^-12.
             let rate = Rate(fee.amount.0 * power_of_ten(RATE_SCALE - SCALE));
             let (quantity, rate) = (Some(quantity.0), Some(rate));

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::bill::{BillBody, CatalogueVersion, ContractVersion, Counted, Item, Line, Source, Unpriced};
+use super::climb_year::{Year, year_ends};
 use super::draft::{Charge, Draft, Terms};
 use super::fees;
 use super::gather::{Gathered, gather};
 use super::input::{FoldError, FoldInput};
-use super::usage_stage::{Charged, Used, charge};
+use super::usage_stage::{Asked, Charged, Used, charge};
 use crate::base::id::{AccountId, SkuId};
 use crate::base::money::{Money, Quantity, checked_sum};
 use crate::contract::terms::Contract;
@@ -23,8 +24,11 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
     let gathered = gather(input, &mut counters)?;
     let mut extras = gathered.homes(input);
     extras.extend(contract.map_or_else(Vec::new, |contract| fees::extras(input, contract)));
+    extras.extend(year_ends(input));
     let Gathered { used, choosers, unpriced } = gathered.with_extras(&extras, catalogue);
-    let mut charged = charge(catalogue, &hierarchy.root, cycle, &used, &choosers, &counters)?;
+    let spans = contract.map_or_else(BTreeMap::new, |contract| fees::spans(input, contract, &used));
+    let asked = Asked { root: &hierarchy.root, cycle, spans: &spans, year: Year::of(input), balances: &input.balances };
+    let mut charged = charge(catalogue, &asked, &used, &choosers, &counters)?;
     if let Some(contract) = contract {
         charged.add(fees::fees(input, contract, &used)?);
     }
@@ -63,7 +67,7 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
 /// A draft for each payer, with its usage lines.
 fn drafts<'a>(
     used: &[Used<'a>],
-    charged: &Charged,
+    charged: &Charged<'a>,
     others: impl Iterator<Item = &'a AccountId>,
 ) -> Result<Vec<Draft<'a>>, FoldError> {
     let mut drafts: BTreeMap<&'a AccountId, Draft<'a>> = BTreeMap::new();
@@ -97,6 +101,12 @@ fn drafts<'a>(
     for payer in others {
         drafts.entry(payer).or_insert_with(|| Draft::new(payer));
     }
+    for draw in &charged.draws {
+        if let Some(draft) = drafts.get_mut(draw.payer) {
+            let overflow = || FoldError::Overflow { what: format!("balance {}", draw.balance) };
+            draft.draw(&draw.balance, draw.before, draw.amount).ok_or_else(overflow)?;
+        }
+    }
     Ok(drafts.into_values().collect())
 }
 
@@ -106,7 +116,7 @@ struct Maker<'a> {
     contract: Option<&'a Contract>,
     stages: &'a [Stage],
     used: &'a [Used<'a>],
-    charged: &'a Charged,
+    charged: &'a Charged<'a>,
 }
 
 impl Maker<'_> {

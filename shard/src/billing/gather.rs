@@ -10,10 +10,9 @@ use super::input::{Counter, FoldError, FoldInput};
 use super::measure::Measured;
 use super::usage_stage::{Chooser, Standing, Used};
 use crate::base::id::{AccountId, GroupName};
-use crate::base::time::CycleId;
+use crate::base::time::{CycleId, HOUR, Timestamp};
 use crate::pricing::catalogue::{Catalogue, MeterIndex, SkuIndex};
 use crate::pricing::document::Aggregation;
-use crate::pricing::hours::first_day;
 use crate::usage::series::SeriesKey;
 
 pub(super) type UnpricedByPayer<'a> = BTreeMap<&'a AccountId, Vec<Unpriced>>;
@@ -119,10 +118,10 @@ fn by_hours(
         let values = netted(&counters.iter().map(|counter| counter.value).collect::<Vec<_>>());
         counters.iter_mut().zip(values).for_each(|(counter, value)| counter.value = value);
     }
-    let first = first_day(cycle);
+    let start = cycle.start().0;
     let holds = |index: &&SkuIndex, hour: u16| {
-        let hours = catalogue.sku(**index).matches.hours;
-        hours.is_none_or(|hours| hours.contains(u32::from(hour), first))
+        let hours = catalogue.sku(**index).matches.hours.as_ref();
+        hours.is_none_or(|hours| hours.contains(Timestamp(start + i64::from(hour) * HOUR)))
     };
     let sku_at = |counter: &Counter<'_>| skus.iter().find(|index| holds(index, counter.bucket.unwrap_or(0))).copied();
     // Stable: the hours of each stay in order.

@@ -6,6 +6,7 @@ pub mod bill;
 pub mod blend;
 pub mod claim;
 mod climb;
+pub mod climb_year;
 pub mod codec;
 mod convert;
 pub mod cycle;

@@ -87,13 +87,17 @@ impl<'a> Terms<'a> {
     ) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
         for mut base in self.bases(&drafts[place], items) {
+            // What the stage began with, also of what those before took whole.
+            let began = |item: &usize| drafts[place].net[*item].checked_add(self.taken(clause, &drafts[place], *item));
+            let began: Option<Vec<Money>> = base.iter().map(began).collect();
+            let began = began.ok_or_else(overflow)?.into_iter().filter(|began| *began > Money::ZERO);
             base.retain(|item| drafts[place].net[*item] > Money::ZERO);
             let total = checked_sum(base.iter().map(|item| drafts[place].net[*item])).ok_or_else(overflow)?;
-            let before = match of {
-                PercentBase::Left => Some(Money::ZERO),
-                PercentBase::Stage => checked_sum(base.iter().map(|item| self.taken(clause, &drafts[place], *item))),
+            let whole = match of {
+                PercentBase::Left => Some(total),
+                PercentBase::Stage => checked_sum(began),
             };
-            let whole = before.and_then(|before| total.checked_add(before)).ok_or_else(overflow)?;
+            let whole = whole.ok_or_else(overflow)?;
             let off = whole.share(share).and_then(|off| self.round_off(off)).ok_or_else(overflow)?;
             // Neither rounding away from zero nor percentages that add up take off more than there is.
             let off = off.min(total);

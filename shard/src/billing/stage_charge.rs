@@ -39,7 +39,7 @@ impl<'a> Terms<'a> {
                 *base = own.and_then(|own| base.checked_add(own)).ok_or_else(overflow)?;
             }
             for (bearer, base) in bases {
-                let mut parts = fee.parts(base).ok_or_else(overflow)?;
+                let mut parts = fee.parts(base, self.cycle).ok_or_else(overflow)?;
                 parts.retain(|part| part.tier.is_some() || !self.interim);
                 let exact: Vec<Money> = parts.iter().map(|part| part.amount).collect();
                 for (part, amount) in parts.iter().zip(self.rounded(&exact).ok_or_else(overflow)?) {
@@ -154,9 +154,9 @@ impl<'a> Terms<'a> {
 
     pub(super) fn minimum(&self, clause: &Clause, limit: &Limit, drafts: &mut Vec<Draft<'a>>) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
-        if self.interim {
+        let Some(amount) = limit.prorating.of(limit.amount, &self.cycle.period()).filter(|_| !self.interim) else {
             return Ok(());
-        }
+        };
         // Of a payer that is named also where it has no bill yet: then its group is empty.
         let groups: Vec<(&AccountId, Vec<usize>)> = match (limit.per, &limit.payer) {
             (Per::Root, named) => vec![(self.payer_of(named.as_ref()), (0..drafts.len()).collect())],
@@ -173,8 +173,7 @@ impl<'a> Terms<'a> {
         };
         for (payer, group) in groups {
             let base = self.before_credits(clause, &group, drafts).ok_or_else(overflow)?;
-            let missing =
-                limit.amount.checked_sub(base).and_then(|missing| self.round(missing)).ok_or_else(overflow)?;
+            let missing = amount.checked_sub(base).and_then(|missing| self.round(missing)).ok_or_else(overflow)?;
             if missing > Money::ZERO {
                 let line = derived(clause, Derived { base, amount: missing, ..Derived::default() });
                 let place = self.draft_of(payer, drafts);
@@ -186,13 +185,13 @@ impl<'a> Terms<'a> {
 
     pub(super) fn maximum(&self, clause: &Clause, limit: &Limit, drafts: &mut [Draft<'_>]) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
+        let Some(amount) = limit.prorating.of(limit.amount, &self.cycle.period()) else { return Ok(()) };
         for group in self.together(limit.per, drafts) {
             let base = self.before_credits(clause, &group, drafts).ok_or_else(overflow)?;
             let places = self.owing(drafts, &group, |draft| self.usage_items(clause, draft));
             let nets = places.iter().map(|(draft, item)| drafts[*draft].net[*item]);
             let owed = checked_sum(nets).ok_or_else(overflow)?;
-            let beyond =
-                base.checked_sub(limit.amount).and_then(|beyond| self.round_off(beyond)).ok_or_else(overflow)?;
+            let beyond = base.checked_sub(amount).and_then(|beyond| self.round_off(beyond)).ok_or_else(overflow)?;
             let beyond = beyond.min(owed);
             if beyond > Money::ZERO {
                 self.take_off(clause, How::default(), beyond, &places, drafts)?;

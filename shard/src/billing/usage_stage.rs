@@ -10,12 +10,14 @@ use hashbrown::HashMap;
 
 use super::attribute::{prorata, take_in_sequence};
 use super::bill::{SharedPool, Source, UnpricedReason};
+use super::climb_year::Year;
 use super::input::{Counter, FoldError};
 use super::measure::{Measure, Measured, Window};
 use crate::base::id::{AccountId, GroupName, PriceId};
-use crate::base::money::{Quantity, Rate};
+use crate::base::money::{Money, Quantity, Rate};
 use crate::base::time::{CycleId, HOUR};
-use crate::pricing::catalogue::{Catalogue, PriceIndex, SkuIndex};
+use crate::pricing::active::{Span, prorated};
+use crate::pricing::catalogue::{Catalogue, Price, PriceIndex, SkuIndex};
 use crate::pricing::document::Attribution;
 use crate::pricing::pool::{SplitBy, SplitKey};
 use crate::usage::series::SeriesKey;
@@ -85,7 +87,7 @@ pub struct Cell {
 }
 
 /// What the first stage makes.
-pub struct Charged {
+pub struct Charged<'a> {
     /// Sorted by series; within one free units first, then tiers.
     pub cells: Vec<Cell>,
     pub pools: Vec<SharedPool>,
@@ -93,9 +95,11 @@ pub struct Charged {
     pub quantities: Vec<i128>,
     /// Series that have no charge after all, and why.
     pub dropped: BTreeMap<usize, UnpricedReason>,
+    /// What outlives the cycle.
+    pub draws: Vec<Draw<'a>>,
 }
 
-impl Charged {
+impl Charged<'_> {
     /// Adds what is due beside usage.
     pub fn add(&mut self, cells: Vec<Cell>) {
         self.cells.extend(cells);
@@ -104,18 +108,40 @@ impl Charged {
     }
 }
 
+/// Whose cycle is charged, and what its contract has to say about it.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub root: &'a AccountId,
+    pub cycle: CycleId,
+    /// When series of prices whose limits are prorated are subscribed to, by their places.
+    pub spans: &'a BTreeMap<usize, Vec<Span>>,
+    /// For prices whose pools last one.
+    pub year: Year,
+    /// What was used of balances before the cycle.
+    pub balances: &'a BTreeMap<String, Money>,
+}
+
+/// What a payer's bill adds to the balance of a pool that outlives the cycle.
+#[derive(Clone, Debug)]
+pub struct Draw<'a> {
+    pub payer: &'a AccountId,
+    pub balance: String,
+    pub before: Money,
+    pub amount: Money,
+}
+
 /// Charges all series of a hierarchy's cycle. They are sorted by account, SKU id, then dimensions.
 pub fn charge<'a>(
     catalogue: &'a Catalogue,
-    root: &'a AccountId,
-    cycle: CycleId,
+    asked: &Asked<'a>,
     used: &'a [Used<'a>],
     choosers: &'a [Chooser<'a>],
     counters: &'a [Counter<'a>],
-) -> Result<Charged, FoldError> {
+) -> Result<Charged<'a>, FoldError> {
+    let cycle = asked.cycle;
     let mut stage = UsageStage {
         catalogue,
-        root,
+        asked: *asked,
         hours: i128::from((cycle.end().0 - cycle.start().0) / HOUR),
         used,
         choosers,
@@ -128,12 +154,13 @@ pub fn charge<'a>(
         dropped: BTreeMap::new(),
         cells: Vec::with_capacity(used.len()),
         pools: Vec::new(),
+        draws: Vec::new(),
     };
     stage.run()?;
-    let UsageStage { mut cells, pools, quantities, dropped, .. } = stage;
+    let UsageStage { mut cells, pools, quantities, dropped, draws, .. } = stage;
     // Stable: within a series cells stay in the order in which they were made.
     cells.sort_by_key(|cell| cell.item);
-    Ok(Charged { cells, pools, quantities, dropped })
+    Ok(Charged { cells, pools, quantities, dropped, draws })
 }
 
 /// What chooses the tiers of one price: by the owner's keys, the tier that each owner reaches.
@@ -144,7 +171,7 @@ pub(super) type Members = Vec<usize>;
 
 pub(super) struct UsageStage<'a> {
     pub(super) catalogue: &'a Catalogue,
-    root: &'a AccountId,
+    pub(super) asked: Asked<'a>,
     /// Of the cycle.
     pub(super) hours: i128,
     pub(super) used: &'a [Used<'a>],
@@ -163,6 +190,7 @@ pub(super) struct UsageStage<'a> {
     pub(super) dropped: BTreeMap<usize, UnpricedReason>,
     pub(super) cells: Vec<Cell>,
     pub(super) pools: Vec<SharedPool>,
+    pub(super) draws: Vec<Draw<'a>>,
 }
 
 impl<'a> UsageStage<'a> {
@@ -253,7 +281,7 @@ impl<'a> UsageStage<'a> {
         keys: &mut Vec<&'a str>,
     ) {
         match key {
-            SplitKey::Root => keys.push(self.root.as_str()),
+            SplitKey::Root => keys.push(self.asked.root.as_str()),
             SplitKey::Payer => keys.push(payer.as_str()),
             SplitKey::Group => {
                 keys.push(payer.as_str());
@@ -305,6 +333,18 @@ impl<'a> UsageStage<'a> {
             }
         };
         members.iter().map(amount).collect()
+    }
+
+    /// The least and the most that a pool of these members is charged.
+    pub(super) fn limits(&self, price: &Price, members: &Members) -> (Money, Option<Money>) {
+        let spans: Vec<Span> =
+            members.iter().filter_map(|index| self.asked.spans.get(index)).flatten().copied().collect();
+        if spans.is_empty() {
+            return (price.minimum, price.maximum);
+        }
+        let period = self.measure.cycle.period();
+        let of = |amount: Money| prorated(amount, price.prorate_limits, &spans, &period);
+        (of(price.minimum).unwrap_or_default(), price.maximum.and_then(of))
     }
 
     /// Makes up to `units` of the members' quantities free.

@@ -17,7 +17,7 @@ use super::terms::{Clause, Contract, Mechanism};
 use super::tiered_rate::TieredRate;
 use super::volume::Volume;
 use super::waiver::Waiver;
-use super::year::{Climbed, YEARS_MAX, Yearly};
+use super::year::{Climbed, POOL_BALANCES, YEARS_MAX, Yearly};
 use crate::base::id::ClauseId;
 use crate::base::money::{BadNumber, Money, Quantity, RATE_SCALE, Rate, SCALE, parse_scaled};
 use crate::base::problem::{Place, Problem, Problems};
@@ -66,6 +66,11 @@ impl Compiler<'_> {
     fn run(&mut self) -> Option<Contract> {
         let (document, top) = (self.document, Place::top());
         self.check_span(document.effective, document.until, "the contract", &top.key("until"));
+        if let Some(starts) = document.starts.filter(|starts| *starts > document.effective) {
+            let message =
+                format!("the contract counts years from {starts}, but is effective from {}", document.effective);
+            self.problems.error(&top.key("starts"), message, "let it begin with its first year, or in one");
+        }
         if let Some(stages) = &document.stages {
             check_order(stages, &top.key("stages"), &mut self.problems);
         }
@@ -85,6 +90,10 @@ impl Compiler<'_> {
                     "give each its own id",
                 );
             }
+            if clause.id().starts_with(POOL_BALANCES) {
+                let message = format!("clause {} has an id that begins with {POOL_BALANCES}", clause.id());
+                self.problems.error(&place.key("id"), message, "give it another; balances of pools begin like that");
+            }
             seen.entry(clause.id()).or_insert(index);
             clauses.push(self.clause(clause, &place));
         }
@@ -97,6 +106,7 @@ impl Compiler<'_> {
             name: document.name.as_deref().map(Arc::from),
             effective: document.effective,
             until: document.until,
+            starts: document.starts.unwrap_or(document.effective),
             stages: document.stages.clone(),
             credit_order,
             clauses,
@@ -163,11 +173,11 @@ impl Compiler<'_> {
             ClauseDocument::Credit(own) => self.credit(id, own, place),
             ClauseDocument::Commitment(own) => self.commitment(id, own, effective, place),
             ClauseDocument::Prepayment(own) => self.prepayment(own, place),
-            ClauseDocument::PercentFee(own) => self.percent_fee(id, own, place),
+            ClauseDocument::PercentFee(own) => self.percent_fee(id, own, (effective, until), place),
             ClauseDocument::Fee(own) => self.fee(own, place),
             ClauseDocument::CustomLine(own) => self.custom_line(id, own, place),
-            ClauseDocument::Minimum(own) => self.minimum(own, place),
-            ClauseDocument::Maximum(own) => self.maximum(own, place),
+            ClauseDocument::Minimum(own) => self.minimum(own, (effective, until), place),
+            ClauseDocument::Maximum(own) => self.maximum(own, (effective, until), place),
             ClauseDocument::Tax(own) => self.tax(id, own, place),
             ClauseDocument::Currency(own) => self.currency(own, effective, place),
         };

@@ -18,13 +18,18 @@ use super::terms::Mechanism;
 use crate::base::id::check_name;
 use crate::base::money::{Money, Rate};
 use crate::base::problem::Place;
-use crate::base::time::CycleId;
+use crate::base::time::{CycleId, Timestamp};
+use crate::pricing::active::{Prorating, Span};
 use crate::pricing::document::Bound;
+use crate::pricing::document_fee::Prorate;
 use crate::pricing::ladders::{number, units};
 use crate::pricing::order::Stage;
 
 /// Years of a commitment: the longest known have five.
 const YEARS_MAX: usize = 20;
+/// A clause's first cycle, and the first without it.
+pub(super) type ClauseSpan = (CycleId, Option<CycleId>);
+
 /// Rates of one tax table: each line looks for the first that matches.
 const TAX_RATES_MAX: usize = 1_000;
 
@@ -110,7 +115,13 @@ impl Compiler<'_> {
         Mechanism::Prepayment(Prepayment { amount: self.amount(&own.amount, "amount", place), share })
     }
 
-    pub(super) fn percent_fee(&mut self, id: &str, own: &PercentFeeDocument, place: &Place) -> Mechanism {
+    pub(super) fn percent_fee(
+        &mut self,
+        id: &str,
+        own: &PercentFeeDocument,
+        span: ClauseSpan,
+        place: &Place,
+    ) -> Mechanism {
         let tiered = !own.tiers.is_empty();
         let tiers = match (&own.percent, tiered) {
             (Some(text), false) => {
@@ -136,8 +147,13 @@ impl Compiler<'_> {
         }
         let minimum = own.minimum.as_ref().map_or(Money::ZERO, |text| self.amount(text, "minimum", place));
         let service = self.service(id, own.service.as_deref(), place);
+        let prorating = self.prorating(id, own.prorate, (own.from, own.to), span, place);
+        if own.prorate != Prorate::None && own.minimum.is_none() {
+            let message = format!("clause {id} prorates its minimum and has none");
+            self.problems.error(&place.key("prorate"), message, "state a minimum, or drop prorate");
+        }
         let (base, per, account) = (own.base, own.per, own.account.clone());
-        Mechanism::PercentFee(Box::new(PercentFee { base, tiers, tiered, minimum, per, account, service }))
+        Mechanism::PercentFee(Box::new(PercentFee { base, tiers, tiered, minimum, prorating, per, account, service }))
     }
 
     pub(super) fn fee(&mut self, own: &FeeDocument, place: &Place) -> Mechanism {
@@ -180,15 +196,50 @@ impl Compiler<'_> {
         Mechanism::CustomLine(CustomLine { how, account: own.account.clone(), service })
     }
 
-    pub(super) fn minimum(&mut self, own: &MinimumDocument, place: &Place) -> Mechanism {
+    pub(super) fn minimum(&mut self, own: &MinimumDocument, span: ClauseSpan, place: &Place) -> Mechanism {
         let amount = self.amount(&own.amount, "amount", place);
+        let prorating = self.prorating(&own.id, own.prorate, (own.from, own.to), span, place);
         let service = self.service(&own.id, own.service.as_deref(), place);
-        Mechanism::Minimum(Limit { amount, per: own.per, payer: own.payer.clone(), service })
+        Mechanism::Minimum(Limit { amount, prorating, per: own.per, payer: own.payer.clone(), service })
     }
 
-    pub(super) fn maximum(&mut self, own: &MaximumDocument, place: &Place) -> Mechanism {
+    pub(super) fn maximum(&mut self, own: &MaximumDocument, span: ClauseSpan, place: &Place) -> Mechanism {
         let amount = self.amount(&own.amount, "amount", place);
-        Mechanism::Maximum(Limit { amount, per: own.per, payer: None, service: own.id.as_str().into() })
+        let prorating = self.prorating(&own.id, own.prorate, (own.from, own.to), span, place);
+        Mechanism::Maximum(Limit { amount, prorating, per: own.per, payer: None, service: own.id.as_str().into() })
+    }
+
+    /// How a limit follows the days of its own within its clause's cycles.
+    fn prorating(
+        &mut self,
+        id: &str,
+        prorate: Prorate,
+        (from, to): (Option<Timestamp>, Option<Timestamp>),
+        (effective, until): ClauseSpan,
+        place: &Place,
+    ) -> Prorating {
+        let begin = from.unwrap_or(effective.start());
+        let end = to.or(until.map(CycleId::start));
+        if prorate == Prorate::None {
+            if from.is_some() || to.is_some() {
+                let message = format!("clause {id} has days of its own and is not prorated");
+                let help = "state prorate: days or time, or let effective and until say its cycles";
+                self.problems.error(&place.key("prorate"), message, help);
+            }
+            return Prorating { prorate, span: Span::ALWAYS };
+        }
+        if from.is_none() && to.is_none() {
+            let message = format!("clause {id} is prorated and has neither from nor to: all its cycles are whole");
+            self.problems.error(&place.key("prorate"), message, "say from when or to when it holds, or drop prorate");
+        }
+        let last = until.map(CycleId::start).into_iter().chain(to).min();
+        let first = begin.max(effective.start());
+        if let Some(last) = last.filter(|last| *last <= first) {
+            let message = format!("clause {id} would begin to hold at {first} and end before {last}");
+            let help = "from is the first day that counts, to the first that no longer does, both within its cycles";
+            self.problems.error(place, message, help);
+        }
+        Prorating { prorate, span: Span { from: begin, to: end } }
     }
 
     pub(super) fn tax(&mut self, id: &str, own: &TaxDocument, place: &Place) -> Mechanism {

@@ -12,7 +12,7 @@ use crate::pricing::ladders::rate;
 
 /// Dated rates of one clause: a rate a day for over two years.
 const RATES_MAX: usize = 1_000;
-/// Highest exchange rate: the widest known pair is below 10^6. A bill's total converts without overflow up to 10^19 units.
+/// Highest exchange rate: the widest known pair is below 10^6. Up to 10^18 units a bill's total converts as it is.
 const EXCHANGE_MAX: Rate = Rate(power_of_ten(7 + RATE_SCALE));
 /// Decimals of a payable: a rate's unit and the step of the coarsest are one divisor of 10^36, which fits 128 bits.
 const DECIMALS: std::ops::RangeInclusive<i32> = -6..=12;

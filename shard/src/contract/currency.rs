@@ -6,6 +6,11 @@ use crate::base::money::{Money, RATE_SCALE, Rate, SCALE};
 use crate::base::time::{CycleId, Timestamp};
 use crate::base::wide::{Rounding, multiply_divide, power_of_ten};
 
+/// The most that a converted bill can be, of any sign: 10^25 units, as much as its exact total can, so that two of them can
+/// be subtracted. No money on earth has as many. A rate of 10^7 reaches it at a total of 10^18: what is beyond is held
+/// there, beside the exact total and the rate, and no close is ever stopped by it.
+pub const PAYABLE_MAX: Money = Money(power_of_ten(25 + SCALE));
+
 /// Payers whose bills are in another currency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invoicing {
@@ -58,12 +63,18 @@ impl Invoicing {
 }
 
 impl Exchange {
-    /// What an exact total comes to: multiplied exactly and rounded once. `None` on overflow.
+    /// What an exact total comes to: multiplied exactly and rounded once; beyond [`PAYABLE_MAX`] that. `None` where the
+    /// decimals or the total are outside what documents and folds may have.
     pub fn payable(&self, total: Money, mode: Rounding) -> Option<Money> {
         let step = power_of_ten(SCALE.checked_add_signed(-self.decimals)?);
         // The unit of a rate and the step are one divisor, so that nothing is rounded twice.
         let divisor = power_of_ten(RATE_SCALE).checked_mul(step)?;
-        multiply_divide(total.0, self.rate.0, divisor, mode)?.checked_mul(step).map(Money)
+        let exact = multiply_divide(total.0, self.rate.0, divisor, mode).and_then(|units| units.checked_mul(step));
+        let most = if total < Money::ZERO { -PAYABLE_MAX } else { PAYABLE_MAX };
+        Some(match exact {
+            Some(exact) if exact.abs() <= PAYABLE_MAX.0 => Money(exact),
+            _ => most,
+        })
     }
 
     /// The exact total in the bill's currency, to 12 decimals, as people read it.
@@ -104,8 +115,20 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told() {
-        assert_eq!(exchange("10000000", 2).payable(Money(i128::MAX), Rounding::HalfUp), None);
+    fn what_is_beyond_the_most_is_held_there() {
+        fn check(total: i128, rate: &str, decimals: i32, expected: &str) {
+            let unit = power_of_ten(SCALE);
+            let found = exchange(rate, decimals).payable(Money(total * unit), Rounding::HalfUp).unwrap();
+            assert_eq!(found.to_string(), expected, "{total} at {rate}");
+        }
+        let most = format!("1{}", "0".repeat(25));
+        check(power_of_ten(18), "10000000", 2, &most);
+        check(power_of_ten(18) - 1, "10000000", 2, "9999999999999999990000000");
+        check(power_of_ten(18) + 1, "10000000", 2, &most);
+        // 10^32 units do not fit 128 bits at all.
+        check(power_of_ten(25), "10000000", 2, &most);
+        check(-power_of_ten(25), "10000000", -6, &format!("-{most}"));
+        check(power_of_ten(25), "10000000", 12, &most);
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub struct ContractDocument {
     /// First cycle that it no longer governs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<CycleId>,
+    /// First cycle of the contract's years, for prices whose pools last one; default: `effective`. State it where a later
+    /// version of the contract goes on with the years.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts: Option<CycleId>,
     /// The order of stages; wins over the catalogue's. Those left out are off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stages: Option<Vec<Stage>>,

@@ -10,6 +10,7 @@ use super::document_scope::{
 use crate::base::id::{AccountId, Currency};
 use crate::base::time::{CycleId, Timestamp};
 use crate::pricing::document::Bound;
+use crate::pricing::document_fee::{Prorate, is_whole, whole};
 
 /// A clause's type: what all clauses have, then its own fields.
 macro_rules! clause {
@@ -305,6 +306,15 @@ clause!(
         /// Least fee of a payer (or account) that has lines in scope; the difference is a line of its own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         minimum: Option<String>,
+        /// What of `minimum` holds in a cycle that `from` and `to` do not fill: days, or exact time, of it over the cycle's.
+        #[serde(default = "whole", skip_serializing_if = "is_whole")]
+        prorate: Prorate,
+        /// With `prorate`: the first day, or instant, that counts; default: the clause's first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Timestamp>,
+        /// With `prorate`: the day, or instant, that no longer counts; default: the clause's end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Timestamp>,
         /// Whose spend is one base; default: each payer's own.
         #[serde(default)]
         per: FeePer,
@@ -375,6 +385,15 @@ clause!(
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         exclude: Vec<ScopeDocument>,
         amount: String,
+        /// What of the amount holds in a cycle that `from` and `to` do not fill: days, or exact time, of it over the cycle's.
+        #[serde(default = "whole", skip_serializing_if = "is_whole")]
+        prorate: Prorate,
+        /// With `prorate`: the first day, or instant, that counts; default: the clause's first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Timestamp>,
+        /// With `prorate`: the day, or instant, that no longer counts; default: the clause's end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Timestamp>,
         /// `payer` (default): of each payer with lines in scope; `root`: of all together, on the bill of `payer`.
         #[serde(default)]
         per: Per,
@@ -398,6 +417,15 @@ clause!(
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         exclude: Vec<ScopeDocument>,
         amount: String,
+        /// What of the amount holds in a cycle that `from` and `to` do not fill: days, or exact time, of it over the cycle's.
+        #[serde(default = "whole", skip_serializing_if = "is_whole")]
+        prorate: Prorate,
+        /// With `prorate`: the first day, or instant, that counts; default: the clause's first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Timestamp>,
+        /// With `prorate`: the day, or instant, that no longer counts; default: the clause's end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Timestamp>,
         /// Whose lines are held together; default: each payer's own.
         #[serde(default)]
         per: Per,

@@ -8,8 +8,10 @@ use super::subscription::{Subscribed, Subscriber, Subscription};
 use crate::base::id::{ClauseId, SkuId};
 use crate::base::money::Quantity;
 use crate::base::problem::Place;
+use crate::pricing::active::Span;
 use crate::pricing::catalogue::Catalogue;
 use crate::pricing::document::PoolPeriod;
+use crate::pricing::document_fee::Prorate;
 use crate::pricing::ladders::number;
 use crate::pricing::limits::{FEE_QUANTITY_MAX, SUBSCRIPTIONS_MAX};
 use crate::pricing::pool::SplitKey;
@@ -73,7 +75,8 @@ impl Compiler<'_> {
                 None
             }
         };
-        Some(Subscription { id: id?, who: who?, what: what?, from: document.from, to: document.to })
+        let span = Span { from: document.from, to: document.to };
+        Some(Subscription { id: id?, who: who?, what: what?, span })
     }
 
     fn subscribed_fee(&mut self, own: &str, fee: &str, quantity: Quantity, place: &Place) -> Option<Subscribed> {
@@ -104,11 +107,12 @@ impl Compiler<'_> {
             return self.problems.error(place, message, "correct the name");
         };
         let price = catalogue.price(sku.price);
-        if price.minimum.is_zero() && !price.flat_when_zero {
+        let prorates = price.prorate_limits != Prorate::None;
+        if price.minimum.is_zero() && !price.flat_when_zero && !prorates {
             self.problems.error(
                 place,
                 format!(
-                    "subscription {own} takes sku {id}, whose price {} has no minimum and no flat_when_zero",
+                    "subscription {own} takes sku {id}, whose price {} has no minimum, flat_when_zero or prorate_limits",
                     price.id
                 ),
                 "give the price one, or subscribe to a fee",
@@ -117,7 +121,7 @@ impl Compiler<'_> {
         if price.period != PoolPeriod::Cycle {
             self.problems.error(
                 place,
-                format!("subscription {own} takes sku {id}, whose pools begin anew within the cycle"),
+                format!("subscription {own} takes sku {id}, whose pools last a shorter or longer time than the cycle"),
                 "subscribe to a fee, or use a price whose pool lasts the cycle",
             );
         }

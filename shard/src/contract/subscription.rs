@@ -3,7 +3,8 @@
 
 use crate::base::id::{AccountId, ClauseId, GroupName, SkuId};
 use crate::base::money::Quantity;
-use crate::base::time::{Period, Timestamp};
+use crate::base::time::Period;
+use crate::pricing::active::Span;
 
 /// Someone takes something for a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,9 +12,7 @@ pub struct Subscription {
     pub id: ClauseId,
     pub who: Subscriber,
     pub what: Subscribed,
-    pub from: Timestamp,
-    /// First instant that no longer counts.
-    pub to: Option<Timestamp>,
+    pub span: Span,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +42,6 @@ pub enum Subscribed {
 impl Subscription {
     /// Whether any instant of the period counts.
     pub fn is_active(&self, period: &Period) -> bool {
-        self.from < period.until && self.to.is_none_or(|to| period.from < to)
+        self.span.from < period.until && self.span.to.is_none_or(|to| period.from < to)
     }
 }

@@ -32,6 +32,8 @@ pub struct Contract {
     pub effective: CycleId,
     /// First cycle that it no longer governs.
     pub until: Option<CycleId>,
+    /// First cycle of its years, for prices whose pools last one.
+    pub starts: CycleId,
     /// Wins over the catalogue's order.
     pub stages: Option<Vec<Stage>>,
     /// What credits of a stage are sorted by.

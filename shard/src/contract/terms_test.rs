@@ -36,6 +36,41 @@ fn check(clauses: Value, expected: &[&str]) {
 }
 
 #[test]
+fn limits_with_days_of_their_own_are_prorated_within_their_cycles() {
+    fn limit(more: Value) -> Value {
+        let mut clause = json!({"id": "l", "mechanism": "minimum", "amount": "10"});
+        clause.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([clause])
+    }
+    check(limit(json!({"prorate": "days", "from": "2024-10-05"})), &[]);
+    check(limit(json!({"prorate": "time", "to": "2024-10-05T06:00:00Z"})), &[]);
+    // A later version goes on with what began before.
+    check(limit(json!({"prorate": "days", "from": "2020-01-05"})), &[]);
+    check(limit(json!({"from": "2024-10-05"})), &["clauses[0].prorate: clause l has days of its own and is not"]);
+    check(limit(json!({"prorate": "days"})), &["clauses[0].prorate: clause l is prorated and has neither from nor to"]);
+    let last = "clauses[0]: clause l would begin to hold at";
+    check(limit(json!({"prorate": "days", "from": "2024-10-05", "to": "2024-10-05"})), &[last]);
+    check(limit(json!({"prorate": "days", "from": "2024-10-05", "until": "2024-10"})), &[last]);
+    check(limit(json!({"prorate": "days", "to": "2024-08-05"})), &[last]);
+    let fee = json!([{"id": "f", "mechanism": "percent_fee", "percent": "3", "prorate": "days", "from": "2024-10-05"}]);
+    check(fee, &["clauses[0].prorate: clause f prorates its minimum and has none"]);
+}
+
+#[test]
+fn years_begin_where_the_contract_says() {
+    let mut own = document(json!([{"id": "pool/x", "mechanism": "fee", "amount": "1"}]));
+    own.starts = Some("2030-01".parse().unwrap());
+    let found: Vec<String> = own.check(Some(&catalogue())).iter().map(Problem::to_string).collect();
+    assert!(found.len() == 2 && found[0].starts_with("starts: the contract counts years from 2030-01"), "{found:?}");
+    assert!(found[1].starts_with("clauses[0].id: clause pool/x has an id that begins with pool/"), "{found:?}");
+    let mut own = document(json!([]));
+    let starts = |own: &ContractDocument| Contract::compile(own, None).unwrap().starts;
+    assert_eq!(starts(&own), own.effective);
+    own.starts = Some("2023-05".parse().unwrap());
+    assert_eq!(starts(&own).to_string(), "2023-05");
+}
+
+#[test]
 fn a_good_contract_compiles_and_reads_back() {
     let good = document(json!([
         {"id": "s3-flat", "mechanism": "private_rate", "scope": {"sku": "storage"}, "rate": "0.02"},

@@ -1,9 +1,9 @@
 //! Ladders of a contract that go on over its years: which cycles make one year, and the balance that says how far earlier
-//! cycles of it have climbed. What climbs, and what a step is worth, is up to `tiered_rate.rs` and `volume.rs`.
+//! cycles of it have climbed; pools of a catalogue that last such a year have balances of the same kind. What climbs, and what a step is worth, is up to `tiered_rate.rs` and `volume.rs`.
 
 use super::commitment::YEAR;
 use super::document_scope::Per;
-use crate::base::id::{AccountId, ClauseId};
+use crate::base::id::{AccountId, ClauseId, PriceId};
 use crate::base::time::CycleId;
 
 /// Contract years of one clause: each is a balance that a hierarchy may have to keep.
@@ -34,11 +34,48 @@ impl Climbed {
     }
 }
 
+/// First cycle of the year that a cycle is in, where years count from `starts`; `None` before the first.
+pub fn year_of(starts: CycleId, cycle: CycleId) -> Option<CycleId> {
+    let since = cycle.ordinal().checked_sub(starts.ordinal())?;
+    CycleId::from_ordinal(cycle.ordinal() - since % YEAR)
+}
+
+/// Whether a year that begins with a cycle ends with another.
+pub fn ends_year(begins: CycleId, cycle: CycleId) -> bool {
+    cycle.ordinal() - begins.ordinal() == YEAR - 1
+}
+
+/// What the names of balances that stand for a catalogue's pools begin with; no clause has such an id.
+pub const POOL_BALANCES: &str = "pool/";
+
+/// What is carried of a price's pool through a contract year.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// What climbed the ladder. As an amount it has the decimals of units.
+    Units,
+    /// What was free before the ladder.
+    Free,
+    /// What ladder, records, minimum and maximum came to.
+    Charge,
+}
+
+/// The balance of a price's pool of a contract year: of one payer, or of all together.
+pub fn pool_balance(price: &PriceId, begins: CycleId, of: Carried, payer: Option<&AccountId>) -> String {
+    let of = match of {
+        Carried::Units => "units",
+        Carried::Free => "free",
+        Carried::Charge => "charge",
+    };
+    match payer {
+        Some(payer) => format!("{POOL_BALANCES}{price}/{begins}/{of}/{payer}"),
+        None => format!("{POOL_BALANCES}{price}/{begins}/{of}"),
+    }
+}
+
 impl Yearly {
     /// First cycle of the contract year that a cycle is in; `None` before the first year.
     pub fn begins(&self, cycle: CycleId) -> Option<CycleId> {
-        let since = cycle.ordinal().checked_sub(self.starts.ordinal())?;
-        CycleId::from_ordinal(cycle.ordinal() - since % YEAR)
+        year_of(self.starts, cycle)
     }
 
     /// First cycle after the last year; `None` beyond the calendar.

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::claims::Known;
 use super::command::{BilledRoot, Claimed, Command, Done};
-use super::kit::{Kit, account, cycle, rows, time};
+use super::kit::{Kit, account, cycle, document, rows, time};
 use super::state::State;
 use crate::base::hash::Hash;
 use crate::base::money::Money;
@@ -14,6 +16,7 @@ use crate::billing::bill::{BillBody, postings};
 use crate::billing::codec::{body_hash, encode};
 use crate::billing::cycle::BillHash;
 use crate::placement::slot_of;
+use crate::pricing::catalogue::Catalogue;
 use crate::usage::segment::HeadMode;
 
 /// A machine with what a node keeps beside it.
@@ -176,6 +179,42 @@ fn a_correction_draws_only_what_later_bills_left() {
     assert_eq!(books.claim("2024-09"), money(&["0.4"]));
     let cycles = books.kit.state.view().cycles(&account("acme")).unwrap();
     assert_eq!(cycles.balances["promo"], "1.5".parse().unwrap());
+}
+
+#[test]
+fn a_pool_of_a_year_goes_on_through_interim_bills_corrections_and_restores() {
+    // 1,000 bytes a year at 0.10, the rest at 0.05; the years begin with the hierarchy's first cycle, 2024-09.
+    let mut document = document("2024-09", "0", &[]);
+    let sku = document["skus"][0].as_object_mut().unwrap();
+    sku.remove("rate");
+    sku.insert("price".to_owned(), json!("year"));
+    document["prices"] = json!([{"id": "year", "model": "graduated", "pool": {"period": "contract_year"},
+        "tiers": [{"up_to": "1000", "rate": "0.10"}, {"rate": "0.05"}]}]);
+    let mut books = Books::new(None);
+    books.kit.activate(Catalogue::compile(&serde_json::from_value(document).unwrap()).unwrap(), 2).unwrap();
+    books.push("2024-09", 600);
+    assert_eq!(books.claim("2024-09"), money(&["60"]));
+    books.push("2024-09", 200);
+    books.restart();
+    assert_eq!(books.close("2024-09"), money(&["20"]));
+    books.restart();
+    // 200 are left of the first tier.
+    books.push("2024-10", 300);
+    assert_eq!(books.claim("2024-10"), money(&["25"]));
+    assert_eq!(books.push("2024-09", 100), "1 late");
+    assert_eq!(books.claim("2024-09"), money(&["10"]));
+    // October still counts, so that it begins at 900 now: 100 x 0.10 + 200 x 0.05, less the 25 that it has been billed.
+    books.restart();
+    assert_eq!(books.close("2024-10"), money(&["-5"]));
+    let units = |books: &mut Books| books.kit.state.view().cycles(&account("acme")).unwrap().balances.clone();
+    let name = "pool/year/2024-09/units/acme";
+    assert_eq!(units(&mut books).into_iter().collect::<Vec<_>>(), [(name.to_owned(), "1200".parse().unwrap())]);
+    // A closed one stays as it was billed: September's are at its own place of the ladder.
+    assert_eq!(books.push("2024-09", 40), "1 late");
+    assert_eq!(books.claim("2024-09"), money(&["4"]));
+    books.push("2024-11", 10);
+    assert_eq!(books.close("2024-11"), money(&["0.5"]));
+    assert_eq!(units(&mut books)[name], "1250".parse().unwrap());
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::base::time::{CycleId, Period, Timestamp};
 use crate::billing::cycle::{BALANCES_MAX, Cycles};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::{Clause, Contract, Mechanism};
+use crate::contract::year::POOL_BALANCES;
 use crate::placement::slot_of;
 use crate::usage::counter::{Meta, lane_of};
 use crate::usage::series::{MEMBERS_PER_SLOT_MAX, NONE};
@@ -220,7 +221,8 @@ fn check_commitments(row: &RootRow, contract: &Contract) -> Result<(), Refusal> 
 /// are, and those that it and the versions that still govern may use.
 fn check_balances(row: &RootRow, contract: &Contract) -> Result<(), Refusal> {
     let payers = row.hierarchy.payers();
-    let mut names: BTreeSet<String> = row.cycles.balances.keys().cloned().collect();
+    let kept = row.cycles.balances.keys().filter(|name| !name.starts_with(POOL_BALANCES));
+    let mut names: BTreeSet<String> = kept.cloned().collect();
     names.extend(contract.balances(payers));
     let governs = row.contracts.iter().rposition(|version| version.effective <= row.cycles.open).unwrap_or_default();
     for version in &row.contracts[governs.min(row.contracts.len())..] {

@@ -56,6 +56,11 @@ pub fn time(text: &str) -> Timestamp {
 /// A catalogue with a meter of each kind: `bytes` (sum, scale 0), `fine` (sum, scale 12), `calls` (count), `hours` and
 /// `days` (buckets, scale 2); `more` adds meters.
 pub fn catalogue(effective: &str, rate: &str, more: &[&str]) -> Catalogue {
+    Catalogue::compile(&serde_json::from_value(document(effective, rate, more)).unwrap()).unwrap()
+}
+
+/// The same as a document.
+pub fn document(effective: &str, rate: &str, more: &[&str]) -> serde_json::Value {
     let mut meters = vec![
         json!({"id": "bytes", "service": "s", "usage_type": "bytes", "scale": 0, "attributes": ["class"]}),
         json!({"id": "fine", "service": "s", "usage_type": "fine"}),
@@ -64,11 +69,10 @@ pub fn catalogue(effective: &str, rate: &str, more: &[&str]) -> Catalogue {
         json!({"id": "days", "service": "s", "usage_type": "days", "scale": 2, "bucket": "day"}),
     ];
     meters.extend(more.iter().map(|name| json!({"id": name, "service": "s", "usage_type": name, "scale": 0})));
-    let document = json!({
+    json!({
         "kind": "Catalogue", "name": "c", "currency": "USD", "effective": effective, "meters": meters,
         "skus": [{"id": "all", "match": {"service": "s", "usage_type": "bytes"}, "unit": "B", "rate": rate}],
-    });
-    Catalogue::compile(&serde_json::from_value(document).unwrap()).unwrap()
+    })
 }
 
 /// A hierarchy document; `rest` is more JSON fields, beginning with a comma.

@@ -213,6 +213,8 @@ pub struct Price {
     pub minimum: Money,
     /// The most that a pool is charged.
     pub maximum: Option<Money>,
+    /// What of minimum and maximum holds where a pool is subscribed to for a part of its period.
+    pub prorate_limits: Prorate,
     /// Whether a pool of nothing pays the first tier's flat part.
     pub flat_when_zero: bool,
     /// The ladders that follow each other, oldest first, with the first instant of each.
@@ -251,6 +253,7 @@ impl Price {
             per_record: Money::ZERO,
             minimum: Money::ZERO,
             maximum: None,
+            prorate_limits: Prorate::None,
             flat_when_zero: false,
             prorates: false,
             changes: Vec::new(),

@@ -10,13 +10,17 @@ use super::catalogue::{
 };
 use super::document::{
     Aggregation, Bucket, CatalogueDocument, ConvertDocument, CountedOf, LevelDocument, MatchDocument, MeterDocument,
+    PoolPeriod, PriceDocument, SkuDocument,
 };
 use super::hours::WeekHours;
 use super::ladders::{self, units};
-use super::limits::{ATTRIBUTES_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LEVEL_MAX, SOURCES_MAX};
+use super::limits::{
+    ATTRIBUTES_MAX, COUNTER_MAX, DIVISOR_MAX, DIVISOR_MIN, ITEMS_MAX, LEVEL_MAX, SOURCES_MAX, YEARLY_PRICES_MAX,
+};
 use super::order::{DEFAULT_ORDER, check_order};
 use super::pool::{FreePool, SplitBy};
 use super::selector::Pattern;
+use super::zones::{self, Zones};
 use crate::base::id::{BadId, MeterId, PriceId, SkuId, check_name};
 use crate::base::money::{Quantity, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
@@ -29,7 +33,9 @@ pub fn meter_scale(meter: &MeterDocument) -> u32 {
 
 /// Compiles a document; the catalogue is there unless a problem is an error.
 pub fn compile(document: &CatalogueDocument) -> (Option<Catalogue>, Vec<Problem>) {
-    let mut compiler = Compiler { document, top: Place::top(), problems: Problems::default() };
+    let (top, mut problems) = (Place::top(), Problems::default());
+    let zones = zones::compile(&document.zones, document.effective, &top.key("zones"), &mut problems);
+    let mut compiler = Compiler { document, top, zones, problems };
     let catalogue = compiler.run();
     let good = !compiler.problems.has_errors();
     (catalogue.filter(|_| good), compiler.problems.into_vec())
@@ -51,6 +57,7 @@ impl CatalogueDocument {
 pub(super) struct Compiler<'a> {
     pub(super) document: &'a CatalogueDocument,
     pub(super) top: Place,
+    zones: Zones,
     pub(super) problems: Problems,
 }
 
@@ -139,6 +146,22 @@ impl Compiler<'_> {
                     "split the catalogue by service",
                 );
             }
+        }
+        let is_named = |id: &str| {
+            let named =
+                |sku: &SkuDocument| sku.matches.hours.as_ref().and_then(|hours| hours.zone.as_deref()) == Some(id);
+            document.skus.iter().any(named)
+        };
+        for (index, zone) in document.zones.iter().enumerate().filter(|(_, zone)| !is_named(&zone.id)) {
+            let message = format!("zone {} is named by no sku's hours", zone.id);
+            self.problems.warning(&self.top.key("zones").index(index), message, "name it, or drop it");
+        }
+        let yearly =
+            |price: &&PriceDocument| price.pool.as_ref().is_some_and(|pool| pool.period == PoolPeriod::ContractYear);
+        let count = document.prices.iter().filter(yearly).count();
+        if count > YEARLY_PRICES_MAX {
+            let message = format!("{count} prices with pools of a contract year, at most {YEARLY_PRICES_MAX}");
+            self.problems.error(&self.top.key("prices"), message, "let some skus share a price, or use cycles");
         }
         let place = self.top.key("source");
         if document.source.len() > SOURCES_MAX {
@@ -392,7 +415,8 @@ impl Compiler<'_> {
 
     fn series_pattern(&mut self, sku: &str, matches: &MatchDocument, place: &Place) -> Option<SeriesPattern> {
         let hours = matches.hours.as_ref();
-        let hours = hours.map(|hours| WeekHours::compile(hours, sku, &place.key("hours"), &mut self.problems));
+        let hours =
+            hours.map(|hours| WeekHours::compile(hours, &self.zones, sku, &place.key("hours"), &mut self.problems));
         let service = self.read(Pattern::new("service", &matches.service), &place.key("service"));
         let usage_type = self.read(Pattern::new("usage_type", &matches.usage_type), &place.key("usage_type"));
         let operation = self.read(Pattern::new("operation", &matches.operation), &place.key("operation"));

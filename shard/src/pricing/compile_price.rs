@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::catalogue::{Price, RecordRule};
 use super::compile::{Compiler, unnamed};
-use super::document::{Model, PoolPeriod, PriceDocument, PriceProrate, RecordsDocument};
+use super::document::{Model, PoolPeriod, PriceDocument, PriceProrate, RecordsDocument, TierDocument};
+use super::document_fee::Prorate;
 use super::ladders::{self, units};
 use super::limits::{CAP_MAX, CHANGES_MAX, MINIMUM_MAX, PER_RECORD_MAX};
-use super::pool::SplitBy;
+use super::pool::{SplitBy, SplitKey};
 use super::rate::Ladder;
 use crate::base::id::PriceId;
 use crate::base::money::{Money, Quantity, Rate};
@@ -48,6 +49,7 @@ impl Compiler<'_> {
             let message = format!("price {} has maximum {maximum} below its minimum {minimum}", price.id);
             self.problems.error(&place.key("maximum"), message, "raise it, or lower the minimum");
         }
+        self.prorate_limits(price, place);
         let records = price.records.as_ref().map(|records| self.records(price, records, &place.key("records")));
         if price.flat_when_zero && price.tiers.first().is_none_or(|tier| tier.flat.is_none()) {
             self.problems.error(
@@ -57,6 +59,7 @@ impl Compiler<'_> {
             );
         }
         self.prorate(price, place);
+        self.year(price, &split_by, place);
         let changes = self.changes(price, place);
         Price {
             ladder,
@@ -68,6 +71,7 @@ impl Compiler<'_> {
             per_record,
             minimum,
             maximum,
+            prorate_limits: price.prorate_limits,
             flat_when_zero: price.flat_when_zero,
             changes,
             prorates: price.prorate == PriceProrate::Ladder,
@@ -118,6 +122,58 @@ impl Compiler<'_> {
             changes.push((from, ladders::compile(&own, &place, &mut self.problems)));
         }
         changes
+    }
+
+    /// What a pool that lasts a contract year cannot have: what is carried from cycle to cycle is a few numbers a payer.
+    fn year(&mut self, price: &PriceDocument, split_by: &SplitBy, place: &Place) {
+        if price.pool.as_ref().is_none_or(|pool| pool.period != PoolPeriod::ContractYear) {
+            return;
+        }
+        let (id, place) = (&price.id, place.key("pool").key("period"));
+        for key in split_by.0.iter().filter(|key| !matches!(key, SplitKey::Payer | SplitKey::Root)) {
+            let message = format!("price {id} lasts a contract year and splits its pool by {key}");
+            self.problems.error(&place, message, "split it by payer or root, and give each sku a price of its own");
+        }
+        let has = [
+            ("flat_when_zero", price.flat_when_zero),
+            ("round_units", price.round_units.is_some()),
+            ("reached_by", !price.reached_by.is_empty()),
+        ];
+        for (what, _) in has.iter().filter(|(_, has)| *has) {
+            let message = format!("price {id} lasts a contract year and has {what}");
+            self.problems.error(&place, message, format!("drop {what}, or let the pool last the cycle"));
+        }
+        let is_plain = |tier: &TierDocument| tier.flat.is_none() && tier.block.is_none() && tier.cap.is_none();
+        if price.model == Model::Volume && !price.tiers.iter().all(is_plain) {
+            let message = format!("price {id} is of volume over a contract year and has flat parts, blocks or caps");
+            self.problems.error(&place, message, "use rates alone, or model: graduated or stairstep");
+        }
+        let flats = price.tiers.iter().map(|tier| tier.flat.as_ref().and_then(|flat| flat.parse::<Money>().ok()));
+        let rise = flats.map(Option::unwrap_or_default).is_sorted();
+        if price.model == Model::Stairstep && !rise {
+            let message = format!("price {id} has stairs over a contract year that go down");
+            self.problems.error(
+                &place,
+                message,
+                "a cycle pays what its stair is above the last; let no tier cost less",
+            );
+        }
+    }
+
+    /// What limits that follow a subscription ask for.
+    fn prorate_limits(&mut self, price: &PriceDocument, place: &Place) {
+        if price.prorate_limits == Prorate::None {
+            return;
+        }
+        let (id, place) = (&price.id, place.key("prorate_limits"));
+        if price.minimum.is_none() && price.maximum.is_none() {
+            let message = format!("price {id} prorates its limits and has neither minimum nor maximum");
+            self.problems.error(&place, message, "state one of them, or drop prorate_limits");
+        }
+        if price.pool.as_ref().is_some_and(|pool| pool.period != PoolPeriod::Cycle) {
+            let message = format!("price {id} prorates its limits and has a period, to which nobody can subscribe");
+            self.problems.error(&place, message, "drop prorate_limits, or let the pool last the cycle");
+        }
     }
 
     /// What a ladder that a level walks cannot have.

@@ -135,8 +135,14 @@ impl Compiler<'_> {
                     PoolPeriod::Cycle => continue,
                     PoolPeriod::Day => (matches!(meter.bucket, Bucket::Day | Bucket::Hour), "day"),
                     PoolPeriod::Hour => (meter.bucket == Bucket::Hour, "hour"),
+                    PoolPeriod::ContractYear => (true, "contract year"),
                 };
-                let adds_up = matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count | Aggregation::Maximum);
+                let is_year = price.period == PoolPeriod::ContractYear;
+                let adds_up = match meter.aggregation {
+                    Aggregation::Sum | Aggregation::Count => true,
+                    Aggregation::Maximum => !is_year,
+                    _ => false,
+                };
                 let place = self.top.key("prices").index(number).key("pool").key("period");
                 if !fits && told.insert((number, meter.id.clone())) {
                     self.problems.error(
@@ -155,7 +161,10 @@ impl Compiler<'_> {
                             "price {} begins anew each {period}, but meter {} is one value a cycle",
                             price.id, meter.id
                         ),
-                        "use period: cycle, or a meter of aggregation sum, count or maximum",
+                        match is_year {
+                            true => "use period: cycle, or a meter of aggregation sum or count",
+                            false => "use period: cycle, or a meter of aggregation sum, count or maximum",
+                        },
                     );
                 }
             }

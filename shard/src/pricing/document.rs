@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::document_fee::FeeDocument;
-use super::document_hours::HoursDocument;
+use super::document_fee::{FeeDocument, Prorate, is_whole, whole};
+use super::document_hours::{HoursDocument, ZoneDocument};
 use super::order::Stage;
 use crate::base::id::{CatalogueName, Currency};
 use crate::base::time::{CycleId, Timestamp};
@@ -39,6 +39,9 @@ pub struct CatalogueDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stages: Option<Vec<Stage>>,
     pub meters: Vec<MeterDocument>,
+    /// Time zones that named hours are of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<ZoneDocument>,
     #[serde(default)]
     pub skus: Vec<SkuDocument>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -304,6 +307,11 @@ pub struct PriceDocument {
     /// off by a line of its own, divided by amount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum: Option<String>,
+    /// What of `minimum` and `maximum` holds for a pool whose SKU a contract subscribes to for a part of the cycle: the days,
+    /// or the time, that any of the pool's subscriptions fills over those of the cycle; a pool that nobody subscribes to
+    /// has them in full.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub prorate_limits: Prorate,
     /// Whether the flat part of the first tier is due where nothing climbs the ladder: all that a pool has is free, or it
     /// has a record or a subscription and a quantity of zero. In the latter case it belongs to the subscriber, else to the
     /// payer.
@@ -491,6 +499,9 @@ pub enum PoolPeriod {
     Day,
     /// Each hour; the meters keep hours.
     Hour,
+    /// Twelve cycles, by the contract's `starts`; without a contract from the hierarchy's first cycle on. Of sums and
+    /// counts, split by payer or root; what earlier cycles of the year used stands in balances of the hierarchy.
+    ContractYear,
 }
 
 /// How a shared slice is divided among the accounts that used it.

@@ -56,7 +56,7 @@ pub enum FeeDue {
     Advance,
 }
 
-/// What of a fee is due for a period that a subscription does not fill.
+/// What of a fee, a minimum or a maximum is due for a period that a subscription does not fill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Prorate {
@@ -75,6 +75,15 @@ fn fees() -> String {
 
 fn is_fees(value: &str) -> bool {
     value == "fees"
+}
+
+/// What limits are prorated by, where nothing is said.
+pub(crate) fn whole() -> Prorate {
+    Prorate::None
+}
+
+pub(crate) fn is_whole(value: &Prorate) -> bool {
+    *value == Prorate::None
 }
 
 fn one_fee() -> String {

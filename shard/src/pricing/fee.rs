@@ -43,7 +43,8 @@ impl Fee {
         if self.period == FeePeriod::Once {
             let whole = Period { from, until: from };
             let amount = self.share(quantity, &whole, &whole)?;
-            let due = within.contains(from).then_some(FeePart { of: whole, part: whole, amount });
+            let is_due = within.contains(from) && !amount.is_zero();
+            let due = is_due.then_some(FeePart { of: whole, part: whole, amount });
             return Some(due.into_iter().collect());
         }
         let (from, to) = match self.prorate {

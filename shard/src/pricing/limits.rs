@@ -35,6 +35,13 @@ pub const FEE_QUANTITY_MAX: Quantity = Quantity(power_of_ten(9 + SCALE));
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Price lists that a catalogue names as its sources: a provider has a few hundred services, one list each.
 pub const SOURCES_MAX: usize = 1_000;
+/// Prices of a catalogue whose pools last a contract year: each is up to three balances a payer and year, which a hierarchy
+/// keeps for as long as it lives.
+pub const YEARLY_PRICES_MAX: usize = 100;
+/// Time zones of a catalogue: a provider's regions lie in a few dozen.
+pub const ZONES_MAX: usize = 100;
+/// Changes of a zone's clocks: two a year for centuries.
+pub const ZONE_OFFSETS_MAX: usize = 1_000;
 /// Clauses of a contract: the largest known have hundreds; each costs a pass over a bill's lines.
 pub const CLAUSES_MAX: usize = 2_000;
 /// Patterns in one list of a selector.

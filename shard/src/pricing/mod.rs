@@ -1,6 +1,7 @@
 //! What usage costs in public: meters, SKUs, prices and pools of a catalogue, and the arithmetic of a price ladder.
 //! A hierarchy's own terms live in `contract`; who pays which part of a shared ladder in `billing`.
 
+pub mod active;
 pub mod catalogue;
 pub mod compile;
 mod compile_price;
@@ -17,3 +18,4 @@ mod overlap;
 pub mod pool;
 pub mod rate;
 pub mod selector;
+pub mod zones;

@@ -133,6 +133,26 @@ impl Ladder {
         }
     }
 
+    /// Charges what comes on top of `before` units that were charged already: under volume all of it at the rate of the tier
+    /// that both together reach, under stairstep what that tier's stair is above the last, else what the whole costs more.
+    /// `None` on overflow.
+    pub fn charge_on(&self, before: Quantity, quantity: Quantity) -> Option<Vec<Slice>> {
+        let whole = before.checked_add(quantity)?;
+        if quantity.is_zero() {
+            return Some(Vec::new());
+        }
+        match self.model {
+            Model::Volume => self.charge_at(quantity, self.reached(whole)),
+            Model::Stairstep => {
+                let (last, tier) = (self.reached(before), self.reached(whole));
+                let paid = if before.is_zero() { Money::ZERO } else { self.tiers[last].flat };
+                let amount = self.tiers[tier].flat.checked_sub(paid)?;
+                Some(vec![Slice { tier, quantity, amount }])
+            }
+            _ => self.charge_part(before, whole, whole),
+        }
+    }
+
     /// Charges each tier, from the first on, for what it has.
     pub fn charge_slices(&self, quantities: &[Quantity]) -> Option<Vec<Slice>> {
         quantities.iter().enumerate().map(|(tier, quantity)| self.slice(tier, *quantity)).collect()
@@ -342,6 +362,37 @@ mod tests {
     }
 
     proptest! {
+        /// A ladder that goes on from cycle to cycle comes to what it would at once; under volume the tier is each cycle's.
+        #[test]
+        fn a_year_in_parts_comes_to_the_year(
+            rows in prop::collection::vec((1i128..40, 0i128..9, 0i128..9), 1..5),
+            bound in prop::sample::select(vec![Bound::Upper, Bound::Lower]),
+            stairs in any::<bool>(),
+            parts in prop::collection::vec(0i128..50, 1..6),
+        ) {
+            let unit = Quantity::ONE.0;
+            let (mut begin, mut flat) = (0, 0);
+            let mut tiers: Vec<Tier> = Vec::new();
+            for (index, (width, rate, more)) in rows.iter().enumerate() {
+                let end = (index + 1 < rows.len()).then(|| Quantity(begin + width * unit));
+                flat += more * unit;
+                let rate = if stairs { Rate::ZERO } else { Rate(rate * Rate::ONE.0) };
+                tiers.push(Tier::new(Quantity(begin), end, rate, Money(flat)));
+                begin += width * unit;
+            }
+            let model = if stairs { Model::Stairstep } else { Model::Graduated };
+            let ladder = Ladder { model, bound, tiers, package: None };
+            let sum = |slices: Vec<Slice>| slices.iter().map(|slice| (slice.quantity.0, slice.amount.0))
+                .fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
+            let (mut before, mut paid) = (0, (0, 0));
+            for part in parts.iter().map(|part| part * unit / 2) {
+                let own = sum(ladder.charge_on(Quantity(before), Quantity(part)).unwrap());
+                paid = (paid.0 + own.0, paid.1 + own.1);
+                before += part;
+            }
+            prop_assert_eq!(paid, sum(ladder.charge(Quantity(before)).unwrap()));
+        }
+
         /// Whatever tiers a graduated price has, one more unit never lowers its charge, and slices sum to the quantity.
         #[test]
         fn more_usage_never_lowers_a_graduated_charge(

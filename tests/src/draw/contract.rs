@@ -10,7 +10,7 @@ use super::scope::{self, meter_of};
 use super::terms::{self, MECHANISMS};
 use super::words::{chance, decimal, one, quantity, rate};
 use crate::model;
-use crate::model::ledger::{Cycle, cycle_name};
+use crate::model::calendar::{Cycle, cycle_name};
 use crate::model::series::{list, text};
 
 /// The stages of private rates and percentages, in their usual order.

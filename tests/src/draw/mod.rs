@@ -2,8 +2,12 @@
 
 pub mod catalogue;
 pub mod contract;
+pub mod currency;
+pub mod fees;
 pub mod hierarchy;
+pub mod pro_forma;
 pub mod records;
+pub mod refine;
 pub mod scope;
 pub mod terms;
 pub mod usage;

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::usage::{accounts, scale_of, series};
 use super::words::{chance, decimal, one, quantity};
+use crate::model::calendar::{Cycle, hours_of, start_of};
 use crate::model::exact::{exact, whole};
-use crate::model::ledger::{Cycle, Root, hours_of, start_of};
+use crate::model::ledger::Root;
 use crate::model::measure::carries;
 use crate::model::record::Record;
 use crate::model::series::{Series, is_summed, list, text};

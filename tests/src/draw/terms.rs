@@ -8,12 +8,12 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
-use super::scope::{meter_of, scope};
+use super::scope::scope;
 use super::usage::accounts;
 use super::words::{chance, decimal, one, quantity, rate};
+use crate::model::calendar::{Cycle, cycle_name};
 use crate::model::exact::{Exact, exact};
-use crate::model::ledger::{Cycle, cycle_name};
-use crate::model::series::{is_summed, list, text};
+use crate::model::series::{list, text};
 
 /// Every mechanism that [`clause`] draws, with the stages that it needs.
 pub const MECHANISMS: &[(&str, &[&str])] = &[
@@ -103,16 +103,7 @@ pub fn clause(
         }
         "waiver" => {
             // Sources sort before targets, so that no usage is both and no waivers make a ring.
-            let by_hour = |sku: &&Value| {
-                let meter = meter_of(catalogue, sku);
-                meter["bucket"] == "hour" && is_summed(meter)
-            };
-            let hourly = chance(rng, 40) && list(catalogue, "skus").iter().filter(by_hour).count() > 1;
-            let skus = list(catalogue, "skus").iter().filter(|sku| !hourly || by_hour(sku));
-            let mut ids: Vec<&Value> = skus.map(|sku| &sku["id"]).collect();
-            if hourly {
-                clause["period"] = json!("hour");
-            }
+            let mut ids: Vec<&Value> = list(catalogue, "skus").iter().map(|sku| &sku["id"]).collect();
             ids.sort_by_key(|id| id.to_string());
             if ids.len() < 2 {
                 return None;

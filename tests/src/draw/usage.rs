@@ -7,8 +7,8 @@ use rand::rngs::SmallRng;
 use serde_json::Value;
 
 use super::words::{CLASSES, OPERATIONS, REGIONS, chance, one, quantity};
+use crate::model::calendar::{Cycle, hours_of};
 use crate::model::exact::{Exact, exact, whole};
-use crate::model::ledger::{Cycle, hours_of};
 use crate::model::series::{Counter, Series, is_summed, list, text};
 
 /// Every account that a hierarchy's usage can name.

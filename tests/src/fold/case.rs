@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use reckoner_shard::account::document::HierarchyDocument;
-use reckoner_shard::account::tree::Hierarchy;
+use reckoner_shard::account::tree::{Counted, Hierarchy};
 use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::money::parse_scaled;
 use reckoner_shard::base::time::Timestamp;
 use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::billing::difference::{further, settled};
 use reckoner_shard::billing::fold::fold;
 use reckoner_shard::billing::input::{Counter as EngineCounter, FoldInput};
+use reckoner_shard::billing::pro_forma::pro_forma;
 use reckoner_shard::billing::simulate::Counting;
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::contract::terms::Contract;
@@ -26,15 +28,19 @@ use serde_json::Value;
 use crate::compare::{Shown, key_of};
 use crate::draw::terms::balances;
 use crate::draw::words::{chance, one};
-use crate::draw::{catalogue, contract, hierarchy, records, usage};
+use crate::draw::{catalogue, contract, currency, fees, hierarchy, pro_forma as groups, records, refine, usage};
 use crate::model::bill::{self, Bills};
+use crate::model::calendar::{Cycle, cycle_name, months};
 use crate::model::exact::{self, Exact};
-use crate::model::ledger::{Cycle, Root, cycle_name};
+use crate::model::ledger::Root;
+use crate::model::pro_forma as beside;
 use crate::model::record::Record;
-use crate::model::series::{Counter, Series};
+use crate::model::series::{Counter, Member, Series, text};
 
-/// Months of 30, 31 and 28 days: 2026-09, 2026-10, 2027-02, in months since year 0.
+/// Months of 30, 31 and 28 days, the last of a quarter and the first: 2026-09, 2026-10, 2027-02, in months since year 0.
 const CYCLES: &[Cycle] = &[2026 * 12 + 8, 2026 * 12 + 9, 2027 * 12 + 1];
+/// The last and the first of a year, and a leap month: 2026-12, 2027-01, 2028-02.
+const RARE_CYCLES: &[Cycle] = &[2026 * 12 + 11, 2027 * 12, 2028 * 12 + 1];
 
 /// Everything that a hierarchy's bills of one cycle follow from, as a user writes it.
 #[derive(Clone, Debug)]
@@ -48,13 +54,17 @@ pub struct Case {
     pub records: Vec<Record>,
     /// What was used of the contract's lasting balances before the cycle.
     pub balances: BTreeMap<String, Exact>,
+    /// A later document of the hierarchy, and the cycle that its groups and payers count from.
+    pub amended: Option<(Value, Cycle)>,
 }
 
 impl Case {
     /// The case of a seed.
     pub fn draw(seed: u64) -> Case {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let cycle = *one(&mut rng, CYCLES);
+        let mut more = SmallRng::seed_from_u64(!seed);
+        let usual = *one(&mut rng, CYCLES);
+        let cycle = if chance(&mut more, 20) { *one(&mut more, RARE_CYCLES) } else { usual };
         let catalogue = catalogue::wide(&mut rng, &cycle_name(cycle));
         let hierarchy = hierarchy::hierarchy(&mut rng, "root", &cycle_name(cycle));
         let agreed = chance(&mut rng, 80);
@@ -64,18 +74,80 @@ impl Case {
         let counters = usage::counters(&mut rng, &catalogue, &hierarchy, cycle);
         let records = records::records(&mut rng, &catalogue, &hierarchy, cycle);
         let balances = balances(&mut rng, contract.as_ref(), &hierarchy, cycle);
-        Case { cycle, catalogue, contract, hierarchy, counters, records, balances }
+        let mut case = Case { cycle, catalogue, contract, hierarchy, counters, records, balances, amended: None };
+        case.add(&mut more);
+        case
+    }
+
+    /// What is drawn from a sequence of its own, so that all else of a seed stays as it is.
+    fn add(&mut self, rng: &mut SmallRng) {
+        if chance(rng, 35) {
+            self.catalogue["fees"] = fees::fees(rng);
+        }
+        if let Some(contract) = self.contract.as_mut().filter(|_| chance(rng, 60)) {
+            contract["subscriptions"] = fees::subscriptions(rng, &self.catalogue, &self.hierarchy, self.cycle);
+        }
+        if let Some(contract) = &mut self.contract {
+            let effective = months(text(&contract["effective"], ""));
+            refine::of_stage(rng, contract);
+            refine::ends(rng, contract, self.cycle);
+            refine::hourly(rng, contract, &mut self.catalogue);
+            refine::years(rng, contract, &self.hierarchy, self.cycle, &mut self.balances);
+            if chance(rng, 30) {
+                let own = currency::clauses(rng, contract, &self.catalogue, &self.hierarchy, self.cycle);
+                contract["clauses"].as_array_mut().expect("a list").extend(own);
+            }
+            if chance(rng, 25) {
+                contract["pro_forma"] = groups::groups(rng, &self.hierarchy, &self.catalogue, effective);
+            }
+        }
+        if chance(rng, 25) {
+            self.amended = Some(groups::amended(rng, &self.hierarchy, self.cycle));
+        }
     }
 
     /// The engine's bills; the error says which document it refused.
     pub fn engine(&self) -> Result<Vec<BillBody>, String> {
+        self.folded(|input| fold(input).map_err(|error| error.to_string()))
+    }
+
+    /// What the engine bills after earlier bills of the cycle.
+    pub fn engine_after(&self, earlier: &[BillBody]) -> Result<Vec<BillBody>, String> {
+        self.folded(|input| {
+            let input = FoldInput { settled: settled(earlier, input.cycle), ..input.clone() };
+            fold(&input).and_then(|bodies| further(&input, bodies, earlier)).map_err(|error| error.to_string())
+        })
+    }
+
+    /// The engine's bills of groups that are priced by themselves.
+    pub fn engine_pro_forma(&self) -> Result<Vec<BillBody>, String> {
+        self.folded(|input| pro_forma(input).map_err(|error| error.to_string()))
+    }
+
+    /// All that the engine makes of the case.
+    pub fn shown(&self) -> Result<Shown, String> {
+        let mut shown = Shown::of_engine(&self.engine()?);
+        for body in self.engine_pro_forma()? {
+            let group = body.pro_forma.clone().expect("a pro forma bill names its group").to_string();
+            shown.pro_forma.insert(group, Shown::of_engine(&[body]));
+        }
+        Ok(shown)
+    }
+
+    fn folded<R>(&self, make: impl FnOnce(&FoldInput<'_>) -> Result<R, String>) -> Result<R, String> {
         let catalogue = Catalogue::compile(&document::<CatalogueDocument>(&self.catalogue)?);
         let catalogue = catalogue.map_err(|problems| format!("{problems:#?}\n{:#}", self.catalogue))?;
         let tree = document::<HierarchyDocument>(&self.hierarchy)?;
         if tree.check().iter().any(|problem| problem.is_error()) {
             return Err(format!("{:#?}\n{:#}", tree.check(), self.hierarchy));
         }
-        let hierarchy = Hierarchy::create(&tree);
+        let mut hierarchy = Hierarchy::create(&tree);
+        if let Some((amended, running)) = &self.amended {
+            let (amended, running) = (document::<HierarchyDocument>(amended)?, cycle_name(*running));
+            let (open, running) = (tree.cycles.first, running.parse().expect("a cycle"));
+            let next = hierarchy.amend(&amended, &Counted { open, running, free_from: &|_| None });
+            hierarchy = next.map_err(|refusal| format!("{refusal:?}"))?;
+        }
         let contract = match &self.contract {
             Some(value) => {
                 let contract = Contract::compile(&document::<ContractDocument>(value)?, Some(&catalogue));
@@ -113,21 +185,39 @@ impl Case {
         let (settled, interim) = (BTreeMap::new(), false);
         let input =
             FoldInput { hierarchy, cycle, catalogue, contract, counters, balances, drawn_later, interim, settled };
-        fold(&input).map_err(|error| error.to_string())
+        make(&input)
     }
 
     /// The reference model's bills.
     pub fn model(&self) -> Bills {
-        let root = Root::new(0, self.hierarchy.clone(), self.cycle, self.catalogue.clone());
         let (cycle, usage) = (cycle_name(self.cycle), (&*self.counters, &*self.records));
         let contract = self.contract.as_ref();
-        bill::fold(&self.catalogue, contract, &cycle, usage, &self.balances, &|account| root.member(account))
+        bill::fold(&self.catalogue, contract, &cycle, usage, &self.balances, &self.member())
+    }
+
+    /// All that the reference model makes of the case.
+    pub fn wanted(&self) -> Shown {
+        let mut shown = Shown::of_model(&self.model());
+        if let Some(contract) = &self.contract {
+            let (cycle, usage) = (cycle_name(self.cycle), (&*self.counters, &*self.records));
+            let bills = beside::pro_forma(&self.catalogue, contract, &cycle, usage, &self.member());
+            shown.pro_forma = bills.iter().map(|(group, bills)| (group.clone(), Shown::of_model(bills))).collect();
+        }
+        shown
+    }
+
+    /// Who pays for an account and in which group it is: what counts when the cycle ends counts for all of it.
+    fn member(&self) -> impl Fn(&str) -> Member {
+        let amended = self.amended.as_ref().filter(|(_, since)| *since <= self.cycle);
+        let hierarchy = amended.map_or(&self.hierarchy, |(amended, _)| amended);
+        let root = Root::new(0, hierarchy.clone(), self.cycle, self.catalogue.clone());
+        move |account| root.member(account)
     }
 
     /// The engine's bills beside the model's; the error is the first difference.
     pub fn check(&self) -> Result<Vec<BillBody>, String> {
         let bills = self.engine()?;
-        match Shown::of_engine(&bills).difference(&Shown::of_model(&self.model())) {
+        match self.shown()?.difference(&self.wanted()) {
             Some(why) => Err(why),
             None => Ok(bills),
         }

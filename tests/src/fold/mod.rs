@@ -4,6 +4,7 @@
 pub mod case;
 pub mod fault;
 pub mod planted;
+pub mod planted_charges;
 pub mod planted_measures;
 pub mod properties;
 pub mod soak;

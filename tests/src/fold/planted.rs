@@ -7,19 +7,19 @@ use reckoner_shard::billing::bill::Source;
 use serde_json::{Value, json};
 
 use super::case::Case;
-use super::fault::{Fault, each, mutated, remove};
-use super::planted_measures::MEASURES;
+use super::fault::{Fault, clauses, each, mechanism, mutated, remove};
+use super::{planted_charges, planted_measures};
 use crate::compare::Shown;
+use crate::model::calendar::{cycle_name, hours_of};
 use crate::model::contract::STAGES;
 use crate::model::exact::{Exact, exact, rounded_by, text, whole};
-use crate::model::ledger::{cycle_name, hours_of};
 use crate::model::rounding::{SCALE, payable_of};
 use crate::model::series;
 
 /// Cases within which every fault must be found.
 pub const CASES_MAX: u64 = 2_000;
 
-/// Every fault that can be planted, but those of `planted_measures.rs`.
+/// Every fault that can be planted.
 pub const FAULTS: &[Fault] = &[
     mutated!("two stages swapped", |case| {
         let order = case.contract.as_ref().map(|contract| contract["stages"].clone()).filter(|own| !own.is_null());
@@ -149,7 +149,7 @@ pub const FAULTS: &[Fault] = &[
             .is_some()
     }),
     mutated!("a trigger's bound reversed", |case| clauses(case, |clauses| {
-        for trigger in clauses.iter_mut().map(|clause| &mut clause["trigger"]).filter(|trigger| trigger.is_object()) {
+        for trigger in clauses.iter_mut().filter_map(|clause| clause.get_mut("trigger")) {
             trigger["bound"] = json!(if trigger["bound"] == "upper" { "lower" } else { "upper" });
         }
     })),
@@ -159,7 +159,7 @@ pub const FAULTS: &[Fault] = &[
         });
     })),
     mutated!("a trigger over the other payers too", |case| clauses(case, |clauses| {
-        for trigger in clauses.iter_mut().map(|clause| &mut clause["trigger"]).filter(|trigger| trigger.is_object()) {
+        for trigger in clauses.iter_mut().filter_map(|clause| clause.get_mut("trigger")) {
             trigger["per"] = json!("root");
         }
     })),
@@ -169,9 +169,9 @@ pub const FAULTS: &[Fault] = &[
         });
     })),
     mutated!("a scope's account, group and payer ignored", |case| clauses(case, |clauses| {
-        for clause in clauses {
+        for scope in clauses.iter_mut().filter_map(|clause| clause.get_mut("scope")) {
             for field in ["account", "group", "payer"] {
-                remove(&mut clause["scope"], field);
+                remove(scope, field);
             }
         }
     })),
@@ -321,19 +321,6 @@ pub const FAULTS: &[Fault] = &[
     mutated!("one counter lost", |case| case.counters.pop().is_some()),
 ];
 
-/// Changes the contract's clauses; true where there are any.
-fn clauses(case: &mut Case, change: fn(&mut Vec<Value>)) -> bool {
-    let own = case.contract.as_mut().and_then(|contract| contract["clauses"].as_array_mut());
-    own.map(change).is_some()
-}
-
-/// Changes every clause of a mechanism; true where one changed.
-fn mechanism(case: &mut Case, mechanism: &str, change: impl FnMut(&mut Value) -> bool) -> bool {
-    let own = case.contract.as_mut().and_then(|contract| contract["clauses"].as_array_mut());
-    let own = own.into_iter().flatten().filter(|clause| clause["mechanism"] == mechanism);
-    own.map(change).fold(false, |any, changed| any | changed)
-}
-
 /// The stages in their usual order.
 fn usual_order() -> Vec<&'static str> {
     [&["usage"], STAGES, &["rounding"]].concat()
@@ -420,7 +407,7 @@ fn remainder_dropped(case: &Case) -> Option<Shown> {
             line.amount = text(&share).parse().ok()?;
         }
     }
-    Some(Shown::of_engine(&bills))
+    Some(Shown { pro_forma: case.shown().ok()?.pro_forma, ..Shown::of_engine(&bills) })
 }
 
 /// Every clause alone on the usage lines, as if the others were not there.
@@ -435,6 +422,7 @@ fn percent_of_list(case: &Case) -> Option<Shown> {
     for clause in clauses {
         shown.lines.extend(alone(vec![clause])?.lines.into_iter().filter(|row| row.origin.starts_with("clause:")));
     }
+    shown.pro_forma = case.shown().ok()?.pro_forma;
     shown.lines.sort();
     for (payer, (total, payable)) in &mut shown.payers {
         *total = shown.lines.iter().filter(|row| row.payer == *payer).map(|row| &row.amount).sum();
@@ -470,13 +458,13 @@ pub fn run(from: u64, cases_max: u64) -> Vec<Caught> {
         for seed in from..from + cases_max * times {
             let case = Case::draw(seed);
             let Some(wrong) = (fault.plant)(&case) else { continue };
-            if let Some(why) = wrong.difference(&Shown::of_model(&case.model())) {
+            if let Some(why) = wrong.difference(&case.wanted()) {
                 return Caught { name: fault.name, after: Some(seed - from + 1), why };
             }
         }
         Caught { name: fault.name, after: None, why: String::new() }
     };
-    FAULTS.iter().chain(MEASURES).map(caught).collect()
+    FAULTS.iter().chain(planted_charges::FAULTS).chain(planted_measures::FAULTS).map(caught).collect()
 }
 
 impl fmt::Display for Caught {

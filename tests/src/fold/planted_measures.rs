@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::case::Case;
 use super::fault::{Fault, each, mutated, remove};
 use crate::compare::Shown;
+use crate::model::calendar::{cycle_name, start_of, time_of};
 use crate::model::exact::{Exact, whole};
-use crate::model::ledger::{cycle_name, start_of, time_of};
 use crate::model::measure::{aggregation, bucket_of, carries, counted_of};
 use crate::model::record::Record;
 use crate::model::rounding::{is_by_line, payable_of};
@@ -17,7 +17,7 @@ use crate::model::series::{Series, list, matches, names, text};
 const HOUR: i64 = 3_600_000_000_000;
 
 /// Faults of measuring.
-pub const MEASURES: &[Fault] = &[
+pub const FAULTS: &[Fault] = &[
     mutated!("a pool's peak as the sum of peaks", |case| {
         let start = start_of(case.cycle);
         of(case, |meter| aggregation(meter) == "maximum", |record, _| record.start = start)

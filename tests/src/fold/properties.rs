@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use num_traits::Signed;
-use reckoner_shard::billing::bill::{BillBody, LineKind, Source};
+use reckoner_shard::base::money::Money;
+use reckoner_shard::billing::bill::{BillBody, LineKind, PricePart, Source};
 use reckoner_shard::billing::codec::{decode, encode};
-use reckoner_shard::billing::difference::difference;
 use serde_json::Value;
 
 use super::case::Case;
@@ -43,7 +43,9 @@ fn sums(bill: &BillBody) -> Result<(), String> {
         let lines = bill.lines.iter().filter(|line| rounding || line.kind() != LineKind::Rounding);
         lines.map(|line| money(line.amount)).sum()
     };
-    if (sum(false), sum(true)) != (money(bill.total), money(bill.payable)) {
+    // What is converted has no rounding line.
+    let due = if bill.exchange.is_some() { bill.total } else { bill.payable };
+    if (sum(false), sum(true)) != (money(bill.total), money(due)) {
         return Err(format!("the lines of {} do not sum to {} and {}", bill.payer, bill.total, bill.payable));
     }
     for (index, item) in bill.items.iter().enumerate() {
@@ -65,10 +67,15 @@ fn never_too_much(case: &Case, bill: &BillBody) -> Result<(), String> {
     // A line by agreement may take more than there is.
     let agreed = clauses.iter().any(|clause| clause["itemised"] == true);
     let mut nets: BTreeMap<(String, String), Exact> = BTreeMap::new();
+    let mut taken_back = BTreeSet::new();
     for line in &bill.lines {
         let Some(item) = bill.item(line) else { continue };
         if item.meter.is_none() || agreed {
             continue;
+        }
+        // What is taken back of a fee paid in advance may be more than the cycle charges.
+        if matches!(line.source, Source::Fee { .. }) && line.amount < Money::ZERO {
+            taken_back.insert((item.series.account.to_string(), item.sku.to_string()));
         }
         let net = nets.entry((item.series.account.to_string(), item.sku.to_string())).or_insert_with(|| whole(0));
         *net += money(line.amount);
@@ -77,7 +84,7 @@ fn never_too_much(case: &Case, bill: &BillBody) -> Result<(), String> {
             return Err(format!("clause {clause} raises line {} by {}", line.id, line.amount));
         }
     }
-    match nets.into_iter().find(|(_, net)| *net < whole(0)) {
+    match nets.into_iter().find(|(whose, net)| *net < whole(0) && !taken_back.contains(whose)) {
         Some((whose, net)) => Err(format!("{whose:?} is left with {}", text(&net))),
         None => Ok(()),
     }
@@ -135,35 +142,50 @@ fn any_order(case: &Case, bills: &[BillBody]) -> Result<(), String> {
     if turned.engine()? == bills { Ok(()) } else { Err("another order of the counters gives another bill".to_owned()) }
 }
 
-/// Billed in three steps, each the difference to what was billed before, the lines sum to the one bill's.
+/// Billed in three steps, each the difference to what was billed before, the lines sum to the one bill's, also of payers
+/// that are left with none; and other rates of exchange change nothing for whom has a bill already.
 fn interim(case: &Case, bills: &[BillBody]) -> Result<(), String> {
-    let mut booked: BTreeMap<String, Vec<BillBody>> = BTreeMap::new();
+    let mut booked: Vec<BillBody> = Vec::new();
     for step in 1..=STEPS {
         let mut early = case.clone();
         early.counters.truncate(case.counters.len() * step / STEPS);
         early.records.truncate(case.records.len() * step / STEPS);
-        for body in early.engine()? {
-            let earlier = booked.entry(body.payer.to_string()).or_default();
-            let next = if earlier.is_empty() {
-                body
-            } else {
-                difference(&body, earlier, step < STEPS).map_err(|error| error.to_string())?
-            };
-            earlier.push(next);
+        if step == STEPS {
+            let has_none = |bill: &&BillBody| !booked.iter().any(|earlier| earlier.payer == bill.payer);
+            if !bills.iter().any(|bill| has_none(&bill)) {
+                other_rates(&mut early);
+            }
         }
+        let next = early.engine_after(&booked)?;
+        booked.extend(next);
     }
-    for bill in bills {
-        let steps = &booked[bill.payer.as_str()];
-        let payable: Exact = steps.iter().map(|step| money(step.payable)).sum();
-        if payable != money(bill.payable) {
-            return Err(format!("{} paid {} in steps, {} at once", bill.payer, text(&payable), bill.payable));
+    let payers: BTreeSet<&str> = booked.iter().chain(bills).map(|bill| bill.payer.as_str()).collect();
+    for payer in payers {
+        let own = |bills: &[BillBody]| -> Vec<BillBody> {
+            bills.iter().filter(|bill| bill.payer.as_str() == payer).cloned().collect()
+        };
+        let (steps, at_once) = (own(&booked), own(bills));
+        let payable = |bills: &[BillBody]| -> Exact { bills.iter().map(|bill| money(bill.payable)).sum() };
+        let (paid, due) = (payable(&steps), payable(&at_once));
+        if paid != due {
+            return Err(format!("{payer} paid {} in steps, {} at once", text(&paid), text(&due)));
         }
-        let (at_once, in_steps) = (lines([bill]), lines(steps));
+        let (at_once, in_steps) = (lines(&at_once), lines(&steps));
         if at_once != in_steps {
-            return Err(format!("{} in steps:\n{in_steps:#?}\nat once:\n{at_once:#?}", bill.payer));
+            return Err(format!("{payer} in steps:\n{in_steps:#?}\nat once:\n{at_once:#?}"));
         }
     }
     Ok(())
+}
+
+/// Another rate of exchange wherever there is one.
+fn other_rates(case: &mut Case) {
+    let clauses = case.contract.as_mut().and_then(|contract| contract["clauses"].as_array_mut()).into_iter().flatten();
+    for rates in clauses.filter_map(|clause| clause.get_mut("rates")).filter_map(Value::as_array_mut) {
+        for rate in rates.iter_mut().filter_map(|row| row.get_mut("rate")) {
+            *rate = Value::from("1.5");
+        }
+    }
 }
 
 /// Quantity and amount of every charge, summed over bills.
@@ -200,7 +222,11 @@ pub fn met(case: &Case, bills: &[BillBody]) -> BTreeSet<String> {
     if case.contract.is_some() && bills.iter().all(|bill| bill.contract.is_none()) && !bills.is_empty() {
         met.insert("contract not in force".to_owned());
     }
+    met.extend(beside_met(case));
     for bill in bills {
+        if let Some(own) = &bill.exchange {
+            met.insert(format!("bill in {}", own.to));
+        }
         for item in &bill.unpriced {
             met.insert(format!("unpriced {}", item.reason.name()));
         }
@@ -225,6 +251,23 @@ fn line_met(case: &Case, line: &reckoner_shard::billing::bill::Line) -> String {
         Source::Clause { .. } => format!("{} {}", line.kind().name(), line.stage.name()),
         Source::Rounding => "rounding line".to_owned(),
     }
+}
+
+/// What a case has beside the real bills.
+fn beside_met(case: &Case) -> Vec<String> {
+    let mut met = Vec::new();
+    if let Some((_, since)) = &case.amended {
+        let when = if *since == case.cycle { "the cycle" } else { "the next cycle" };
+        met.push(format!("groups and payers change with {when}"));
+    }
+    if case.contract.as_ref().is_none_or(|contract| list(contract, "pro_forma").is_empty()) {
+        return met;
+    }
+    for bill in case.engine_pro_forma().unwrap_or_default() {
+        let clauses = bill.lines.iter().filter(|line| matches!(line.source, Source::Clause { .. }));
+        met.extend(clauses.map(|line| format!("pro forma {} {}", line.kind().name(), line.stage.name())));
+    }
+    met
 }
 
 /// What of a price or a clause made a line.
@@ -272,12 +315,33 @@ fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill:
             let flags = ["lasting", "itemised", "once", "may_raise"].into_iter().filter(|flag| own[flag] == true);
             flags.for_each(|flag| name = format!("{name} {flag}"));
             met.push(format!("clause {name}, {}", line.kind().name()));
+            if let Some(period) = own["period"].as_str() {
+                met.push(format!("clause {} by {period}", series::text(&own["mechanism"], "")));
+            }
             if own["exclusive_group"].is_string() {
                 met.push("clause of an exclusive group".to_owned());
             }
             if own["sharing"] == false {
                 met.push("credit that is not shared".to_owned());
             }
+        }
+        Source::Fee { fee, subscription, .. } => {
+            let own = find(&case.catalogue, "fees", fee.as_str());
+            let word = |field: &str, default: &str| series::text(&own[field], default).to_owned();
+            let (period, due) = (word("period", ""), word("in", "arrears"));
+            met.push(format!("fee by {period} in {due}, prorate {}", word("prorate", "days")));
+            if line.amount < Money::ZERO {
+                met.push("fee taken back".to_owned());
+            }
+            let subscription = case.contract.as_ref().map(|own| find(own, "subscriptions", subscription.as_str()));
+            if subscription.is_some_and(|own| own["group"].is_string()) {
+                met.push("fee of a group".to_owned());
+            }
+        }
+        Source::PricePart { part: PricePart::Minimum { .. }, .. }
+            if bill.item(line).is_some_and(|item| item.counted.records == 0) =>
+        {
+            met.push("minimum without usage".to_owned());
         }
         _ => {}
     }

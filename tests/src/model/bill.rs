@@ -7,7 +7,8 @@ use num_traits::Zero;
 use serde_json::Value;
 
 use super::contract;
-use super::draft::{Draft, Item};
+use super::currency::{Exchange, exchange_of};
+use super::draft::{Draft, Item, in_force};
 use super::exact::{Exact, rounded, whole};
 use super::hours::divided;
 use super::line::Line;
@@ -16,6 +17,7 @@ use super::pool::{Used, netted};
 use super::record::Record;
 use super::rounding::payable_of;
 use super::series::{Counter, Member, Series, list, selects, text, without_attributes};
+use super::subscriptions::{add_subscribed, fees};
 use super::usage::usage_lines;
 
 /// All bills of a hierarchy's cycle: the lines, and for each payer the exact total and the payable.
@@ -25,6 +27,8 @@ pub struct Bills {
     pub payers: BTreeMap<String, (Exact, Exact)>,
     /// What lasting balances are used.
     pub postings: BTreeMap<String, Exact>,
+    /// Of payers whose bills are in another currency.
+    pub exchanges: BTreeMap<String, Exchange>,
     /// Counted and not charged: why, and how much.
     pub unpriced: Vec<(Series, &'static str, Exact)>,
 }
@@ -86,6 +90,8 @@ pub fn fold(
             measure,
             kept,
             sum,
+            group: None,
+            subscribed: false,
             counted,
             quantity,
             units,
@@ -113,32 +119,48 @@ pub fn fold(
             }
         }
     }
-    used.sort_by_key(|used| (used.series.account.clone(), text(&used.sku["id"], "").to_owned(), used.series.clone()));
+    let agreed = contract.filter(|contract| in_force(contract, cycle));
+    if let Some(contract) = agreed {
+        add_subscribed(catalogue, contract, cycle, member, &mut used);
+    }
+    used.sort_by_key(|used| {
+        let sku = text(&used.sku["id"], "").to_owned();
+        (used.series.account.clone(), sku, used.series.clone(), used.member.group.clone())
+    });
     bills.lines = usage_lines(catalogue, &mut used, &measured, span);
+    if let Some(contract) = agreed {
+        bills.lines.extend(fees(catalogue, contract, cycle, member));
+    }
     if let Some(contract) = contract {
         let item = |used: &Used| Item {
             member: used.member.clone(),
             series: used.series.clone(),
             sku: text(&used.sku["id"], "").to_owned(),
+            group: used.group.clone(),
             quantity: used.quantity.clone(),
             lots: used.counters.clone(),
             is_usage: true,
         };
         let lines = std::mem::take(&mut bills.lines);
-        let is_of = |line: &Line, used: &Used| line.series == used.series && used.sku["id"] == line.sku.as_str();
-        let shown = |used: &&Used| !used.quantity.is_zero() || lines.iter().any(|line| is_of(line, used));
-        let mut items: Vec<Item> = used.iter().filter(shown).map(item).collect();
-        // What is due for nothing may be of a series that nothing was counted in: the payer's.
+        let mut items: Vec<Item> = used.iter().map(item).collect();
+        items.retain(|item| !item.quantity.is_zero() || lines.iter().any(|line| item.has(line)));
+        // What is due for nothing may be of a series that nothing was counted in: the payer's, or a subscriber's.
         for line in &lines {
-            if !items.iter().any(|item| item.series == line.series && item.sku == line.sku) {
-                let (series, sku, quantity) = (line.series.clone(), line.sku.clone(), whole(0));
-                let (member, lots, is_usage) = (member(&series.account), Vec::new(), true);
-                items.push(Item { member, series, sku, quantity, lots, is_usage });
+            if !items.iter().any(|item| item.has(line)) {
+                let (series, sku, group, quantity) =
+                    (line.series.clone(), line.sku.clone(), line.group.clone(), whole(0));
+                let mut member = member(&series.account);
+                member.group = group.clone().unwrap_or(member.group);
+                items.push(Item { member, series, sku, group, quantity, lots: Vec::new(), is_usage: true });
             }
         }
-        items.sort_by_key(|item| (item.series.account.clone(), item.sku.clone(), item.series.clone()));
+        items.sort_by_key(|item| {
+            (item.series.account.clone(), item.sku.clone(), item.series.clone(), item.member.group.clone())
+        });
         let (retired, postings, waived) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut draft = Draft { catalogue, contract, cycle, items, lines, retired, balances, postings, waived, member };
+        let began = Vec::new();
+        let mut draft =
+            Draft { catalogue, contract, cycle, items, lines, retired, balances, postings, began, waived, member };
         contract::apply(&mut draft);
         (bills.lines, bills.postings) = (draft.lines, draft.postings);
         bills.postings.retain(|_, amount| !amount.is_zero());
@@ -150,6 +172,10 @@ pub fn fold(
     for (payer, (total, payable)) in &mut bills.payers {
         *total = bills.lines.iter().filter(|line| line.payer == *payer).map(|line| &line.amount).sum();
         *payable = payable_of(catalogue, total);
+        if let Some(exchange) = agreed.and_then(|contract| exchange_of(contract, payer, cycle)) {
+            *payable = exchange.payable(catalogue, total);
+            bills.exchanges.insert(payer.clone(), exchange);
+        }
     }
     bills
 }
@@ -201,6 +227,8 @@ fn of_records(
     Some(Used {
         series: series.clone(),
         member,
+        group: None,
+        subscribed: false,
         sku: sku.cloned().unwrap_or_default(),
         meter,
         kept,

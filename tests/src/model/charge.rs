@@ -6,9 +6,9 @@ use std::ops::Range;
 use num_traits::Zero;
 use serde_json::Value;
 
+use super::calendar::time_of;
 use super::exact::{Exact, exact, rounded, whole};
 use super::ladder::{Slice, ladder, ladder_part, tiers_of, walked};
-use super::ledger::time_of;
 use super::line::Line;
 use super::measure::{HOUR, Span, counted_of};
 use super::pool::{ALWAYS, Pool, Used, levels, parts, take};
@@ -129,21 +129,27 @@ pub fn charge_records(pool: &Pool<'_>, price: &Value, lines: &mut Vec<Line>) {
 fn bound(pool: &Pool<'_>, price: &Value, weights: Option<&Vec<Exact>>, from: usize, lines: &mut Vec<Line>) {
     let charged: Exact = lines[from..].iter().map(|line| &line.amount).sum();
     let least = price["minimum"].as_str().map(exact).filter(|least| charged < *least);
-    if let (Some(least), Some(weights)) = (least, weights) {
-        for (used, part) in pool.iter().zip(parts(&(least - &charged), weights)) {
-            push(lines, used, "minimum", whole(0), part);
+    match (least, weights, pool.iter().find(|used| used.subscribed)) {
+        (Some(least), Some(weights), _) => {
+            for (used, part) in pool.iter().zip(parts(&(least - &charged), weights)) {
+                push(lines, used, "minimum", whole(0), part);
+            }
         }
+        (Some(least), None, Some(subscriber)) => push(lines, subscriber, "minimum", whole(0), least - &charged),
+        _ => {}
     }
     if let Some(most) = price["maximum"].as_str().map(exact).filter(|most| charged > *most) {
         // Series of the payer's own that bear a flat part may be among them.
         let mut charged_of: Vec<(Line, Exact)> = Vec::new();
         for line in &lines[from..] {
-            match charged_of.iter_mut().find(|(own, _)| own.series == line.series && own.sku == line.sku) {
+            match charged_of.iter_mut().find(|(own, _)| same_item(own, line)) {
                 Some((_, sum)) => *sum += &line.amount,
                 None => charged_of.push((line.clone(), line.amount.clone())),
             }
         }
-        charged_of.sort_by_key(|(line, _)| (line.series.account.clone(), line.sku.clone(), line.series.clone()));
+        charged_of.sort_by_key(|(line, _)| {
+            (line.series.account.clone(), line.sku.clone(), line.series.clone(), line.group.clone())
+        });
         let amounts: Vec<Exact> = charged_of.iter().map(|(_, amount)| amount.clone()).collect();
         for ((line, _), amount) in charged_of.into_iter().zip(parts(&(most - charged), &amounts)) {
             lines.push(Line { origin: "maximum".to_owned(), quantity: whole(0), amount, ..line });
@@ -151,8 +157,8 @@ fn bound(pool: &Pool<'_>, price: &Value, weights: Option<&Vec<Exact>>, from: usi
     }
 }
 
-/// The first tier's flat part where all was free, divided like what was used; where a record came and nothing was used, it
-/// is the payer's.
+/// The first tier's flat part where all was free, divided like what was used; where nothing was used it is the first
+/// subscriber's, or, if only a record came, the payer's.
 fn flat_when_zero(pool: &Pool<'_>, price: &Value, brought: Option<&Vec<Exact>>, lines: &mut Vec<Line>) {
     let tier = &tiers_of(price)[0];
     let flat = number(&tier["flat"], "0");
@@ -163,13 +169,22 @@ fn flat_when_zero(pool: &Pool<'_>, price: &Value, brought: Option<&Vec<Exact>>, 
                 push(lines, used, "1", whole(0), part);
             }
         }
+        None if pool.iter().any(|used| used.subscribed) => {
+            let subscriber = pool.iter().find(|used| used.subscribed).expect("there is one");
+            push(lines, subscriber, "1", whole(0), flat);
+        }
         None if pool.iter().any(|used| used.records.iter().any(|(_, records)| *records > 0)) => {
             let mut payer = pool[0].clone();
             payer.series.account = payer.member.payer.clone();
+            payer.group = None;
             push(lines, &payer, "1", whole(0), flat);
         }
         None => {}
     }
+}
+
+pub fn same_item(a: &Line, b: &Line) -> bool {
+    (&a.payer, &a.series, &a.sku, &a.group) == (&b.payer, &b.series, &b.sku, &b.group)
 }
 
 /// Makes up to `units` of what a pool used in some hours free, and says how much that was.
@@ -208,6 +223,6 @@ fn push(lines: &mut Vec<Line>, used: &Used, origin: &str, quantity: Exact, amoun
     }
     let (payer, series) = (used.member.payer.clone(), used.series.clone());
     let sku = text(&used.sku["id"], "").to_owned();
-    let (origin, of, ladder) = (origin.to_owned(), None, None);
-    lines.push(Line { payer, series, sku, origin, of, ladder, quantity, amount });
+    let (group, origin, of, ladder) = (used.group.clone(), origin.to_owned(), None, None);
+    lines.push(Line { payer, series, sku, group, origin, of, ladder, quantity, amount });
 }

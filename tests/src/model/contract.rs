@@ -65,6 +65,7 @@ pub fn apply(draft: &mut Draft<'_>) {
         if stage.starts_with("credits_") {
             clauses = credit::in_order(contract, clauses);
         }
+        draft.began = (0..draft.items.len()).map(|item| draft.net(item)).collect();
         for clause in clauses {
             match text(&clause["mechanism"], "") {
                 "private_rate" if clause["tiers"].is_array() => tiered_rate::apply(draft, clause),

@@ -17,12 +17,22 @@ pub struct Item {
     pub member: Member,
     pub series: Series,
     pub sku: String,
+    /// The billing group that it is due from, on its payer's account; `None`: from the account itself.
+    pub group: Option<String>,
     /// In the priced unit; zero for what a clause charges.
     pub quantity: Exact,
     /// What was counted of it by time: (minute of the cycle in which a bucket begins, quantity).
     pub lots: Vec<(i64, Exact)>,
     /// Usage, not what a clause charges.
     pub is_usage: bool,
+}
+
+impl Item {
+    /// Whether a line belongs to it.
+    pub fn has(&self, line: &Line) -> bool {
+        let own = (&self.member.payer, &self.series, &self.sku, &self.group);
+        own == (&line.payer, &line.series, &line.sku, &line.group)
+    }
 }
 
 /// All bills of a hierarchy's cycle.
@@ -39,6 +49,8 @@ pub struct Draft<'a> {
     /// What earlier bills used of lasting balances, and what these use.
     pub balances: &'a BTreeMap<String, Exact>,
     pub postings: BTreeMap<String, Exact>,
+    /// What was left of each item when the stage began.
+    pub began: Vec<Exact>,
     /// Units of slices that waivers took, by the slice's place among the lines.
     pub waived: BTreeMap<usize, Exact>,
     pub member: &'a dyn Fn(&str) -> Member,
@@ -125,8 +137,7 @@ impl Draft<'_> {
 
     /// The paid slices of an item, by their places among all lines.
     pub fn slices_of(&self, item: usize) -> Vec<usize> {
-        let Item { series, sku, member, .. } = &self.items[item];
-        let own = |line: &Line| line.series == *series && line.sku == *sku && line.payer == member.payer;
+        let own = |line: &Line| self.items[item].has(line);
         let is_slice = |line: &Line| own(line) && line.origin.parse::<u32>().is_ok();
         (0..self.lines.len()).filter(|at| is_slice(&self.lines[*at])).collect()
     }
@@ -144,9 +155,8 @@ impl Draft<'_> {
 
     /// The lines of an item.
     pub fn lines_of(&self, item: usize) -> impl Iterator<Item = &Line> {
-        let Item { series, sku, member, .. } = &self.items[item];
-        let own = move |line: &&Line| line.series == *series && line.sku == *sku && line.payer == member.payer;
-        self.lines.iter().filter(own)
+        let own = &self.items[item];
+        self.lines.iter().filter(|line| own.has(line))
     }
 
     /// What earlier lines left of an item to be paid.
@@ -159,9 +169,9 @@ impl Draft<'_> {
         if amount.is_zero() {
             return;
         }
-        let Item { member, series, sku, .. } = self.items[item].clone();
+        let Item { member, series, sku, group, .. } = self.items[item].clone();
         let (payer, origin, quantity) = (member.payer, format!("clause:{}", text(&clause["id"], "")), whole(0));
-        self.lines.push(Line { payer, series, sku, origin, of, ladder: None, quantity, amount });
+        self.lines.push(Line { payer, series, sku, group, origin, of, ladder: None, quantity, amount });
     }
 
     /// Takes an amount off several items, each its share by what is left of it, and no more than there is.
@@ -233,7 +243,7 @@ impl Draft<'_> {
             attributes: Vec::new(),
         };
         let (member, quantity, lots) = ((self.member)(account), whole(0), Vec::new());
-        let item = Item { member, series, sku: id, quantity, lots, is_usage: false };
+        let item = Item { member, series, sku: id, group: None, quantity, lots, is_usage: false };
         let at = self.items.iter().position(|own| *own == item).unwrap_or_else(|| {
             self.items.push(item);
             self.items.len() - 1

@@ -3,11 +3,11 @@
 //! What the counted usage costs lives in `bill.rs`.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use serde_json::Value;
 
 use super::bill::{Bills, fold};
+use super::calendar::{Cycle, cycle_name, cycle_of, hours_of, start_of, time_of};
 use super::exact::{Exact, exact, whole};
 use super::homes::Homes;
 use super::ids::{Ids, Name};
@@ -23,43 +23,6 @@ pub enum Verdict {
     Duplicate,
     /// The stable code of a reason.
     Refused(&'static str),
-}
-
-/// A cycle as a number that sorts: months since year 0.
-pub type Cycle = u32;
-
-/// The first instants of all months from 1970 to 2100, by counting days.
-static STARTS: LazyLock<Vec<i64>> = LazyLock::new(|| {
-    let leap = |year: u32| (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
-    let days_of = |year: u32, month: u32| match month {
-        2 => 28 + i64::from(leap(year)),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    };
-    let mut starts = vec![0];
-    for month in 1970 * 12..2100 * 12 {
-        let days = days_of(month / 12, month % 12 + 1);
-        starts.push(starts[starts.len() - 1] + days * 86_400_000_000_000);
-    }
-    starts
-});
-
-/// The first instant of a cycle.
-pub fn start_of(cycle: Cycle) -> i64 {
-    STARTS[(cycle - 1970 * 12) as usize]
-}
-
-pub fn cycle_of(time: i64) -> Cycle {
-    1970 * 12 + STARTS.iter().position(|start| *start > time).expect("time ends somewhere") as Cycle - 1
-}
-
-/// `2026-09`.
-pub fn cycle_name(cycle: Cycle) -> String {
-    format!("{:04}-{:02}", cycle / 12, cycle % 12 + 1)
-}
-
-pub fn hours_of(cycle: Cycle) -> i64 {
-    (start_of(cycle + 1) - start_of(cycle)) / 3_600_000_000_000
 }
 
 /// A record that counts.
@@ -286,14 +249,6 @@ impl Root {
     }
 }
 
-/// `2026-09-05` or `2026-09-25T12:00:00Z`, as the drawn documents write times.
-pub fn time_of(text: &str) -> i64 {
-    let part = |from: usize, until: usize| text.get(from..until).map_or(0, |part| part.parse::<i64>().expect("digits"));
-    let cycle = (part(0, 4) * 12 + part(5, 7) - 1) as Cycle;
-    let hours = (part(8, 10) - 1) * 24 + part(11, 13);
-    start_of(cycle) + ((hours * 60 + part(14, 16)) * 60 + part(17, 19)) * 1_000_000_000
-}
-
 impl Ledger {
     /// `ids`: how many the shard keeps.
     pub fn new(ids: usize) -> Ledger {
@@ -404,19 +359,4 @@ impl Ledger {
 fn count(roots: &mut BTreeMap<String, Root>, slot: u16, row: &Row, name: &str) -> Verdict {
     let owner = |root: &&mut Root| root.slot == slot && root.has_member(&row.series.account, row.start);
     roots.values_mut().find(owner).map_or(Verdict::Refused("UNKNOWN_ACCOUNT"), |root| root.count(row, name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn months_by_counting() {
-        assert_eq!(start_of(2024 * 12 + 8), 1_725_148_800_000_000_000);
-        assert_eq!((hours_of(2024 * 12 + 1), hours_of(2023 * 12 + 1), hours_of(2024 * 12 + 8)), (696, 672, 720));
-        assert_eq!(cycle_of(1_725_148_800_000_000_000 - 1), 2024 * 12 + 7);
-        assert_eq!(cycle_name(2024 * 12 + 8), "2024-09");
-        assert_eq!(time_of("2024-09-01"), 1_725_148_800_000_000_000);
-        assert_eq!(time_of("2024-09-25T12:00:00Z"), 1_725_148_800_000_000_000 + (24 * 24 + 12) * 3_600_000_000_000);
-    }
 }

@@ -9,7 +9,10 @@ pub struct Line {
     pub payer: String,
     pub series: Series,
     pub sku: String,
-    /// `1` for the first tier, `free` for free units, `pool:<id>` for a free pool, `clause:<id>` for a contract's clause.
+    /// The billing group that it is due from, on its payer's account; `None`: from the account itself.
+    pub group: Option<String>,
+    /// `1` for the first tier, `free` for free units, `pool:<id>` for a free pool, `fee:<id>` for a
+    /// subscription's fee, `clause:<id>` for a contract's clause.
     pub origin: String,
     /// Of a clause that changes one slice: that slice's place among all lines.
     pub of: Option<usize>,

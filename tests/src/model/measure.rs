@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::calendar::{hours_of, months, start_of};
 use super::exact::{Exact, ten_to, whole};
-use super::ledger::{Cycle, hours_of, start_of};
 use super::record::Record;
 use super::series::text;
 
@@ -25,9 +25,7 @@ pub struct Span {
 impl Span {
     /// The time of a cycle by its name, `2026-09`.
     pub fn of(cycle: &str) -> Span {
-        let (year, month) = cycle.split_once('-').expect("a cycle");
-        let number = |text: &str| text.parse::<Cycle>().expect("digits");
-        let cycle = number(year) * 12 + number(month) - 1;
+        let cycle = months(cycle);
         Span { start: start_of(cycle), hours: hours_of(cycle) }
     }
 

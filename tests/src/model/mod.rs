@@ -2,9 +2,11 @@
 //! ARCHITECTURE.md alone. It shares no code with the engine and reads documents as plain JSON.
 
 pub mod bill;
+pub mod calendar;
 pub mod charge;
 pub mod clauses;
 pub mod contract;
+pub mod currency;
 pub mod draft;
 pub mod exact;
 pub mod homes;
@@ -15,7 +17,9 @@ pub mod ledger;
 pub mod line;
 pub mod measure;
 pub mod pool;
+pub mod pro_forma;
 pub mod record;
 pub mod rounding;
 pub mod series;
+pub mod subscriptions;
 pub mod usage;

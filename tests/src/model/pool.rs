@@ -25,6 +25,10 @@ pub struct Used {
     pub kept: Vec<Record>,
     /// What was used: the sum of all intervals of a percentile, else what was counted.
     pub sum: Exact,
+    /// The billing group that stands here by a subscription, on its payer's account; `None`: the account itself.
+    pub group: Option<String>,
+    /// A contract subscribes to it.
+    pub subscribed: bool,
     /// What was counted, before conversion.
     pub counted: Exact,
     /// In the priced unit.

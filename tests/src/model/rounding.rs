@@ -13,12 +13,18 @@ pub const SCALE: i32 = 12;
 
 /// Decimals that amounts are rounded to: the currency's own unless the catalogue says otherwise.
 pub fn decimals(catalogue: &Value) -> i32 {
-    let own = match text(&catalogue["currency"], "") {
+    let own = || minor_unit(text(&catalogue["currency"], ""));
+    catalogue["rounding"]["decimals"].as_i64().map_or_else(own, |decimals| decimals as i32)
+}
+
+/// Decimals of a currency's minor unit (ISO 4217), of those that are drawn.
+pub fn minor_unit(currency: &str) -> i32 {
+    match currency {
         "JPY" => 0,
         "KWD" => 3,
-        _ => 2,
-    };
-    catalogue["rounding"]["decimals"].as_i64().map_or(own, |decimals| decimals as i32)
+        "USD" | "EUR" => 2,
+        other => panic!("nobody draws {other}"),
+    }
 }
 
 /// An amount as it can be paid.
@@ -37,9 +43,10 @@ pub fn round_together(catalogue: &Value, lines: &mut [Line]) {
     if !is_by_line(catalogue) {
         return;
     }
-    let mut whose: BTreeMap<(String, String, Series), Vec<usize>> = BTreeMap::new();
+    let mut whose: BTreeMap<(String, String, Series, Option<String>), Vec<usize>> = BTreeMap::new();
     for (at, line) in lines.iter().enumerate() {
-        whose.entry((line.series.account.clone(), line.sku.clone(), line.series.clone())).or_default().push(at);
+        let item = (line.series.account.clone(), line.sku.clone(), line.series.clone(), line.group.clone());
+        whose.entry(item).or_default().push(at);
     }
     let paid: Vec<Exact> = whose.values().map(|own| own.iter().map(|at| &lines[*at].amount).sum()).collect();
     let total = payable_of(catalogue, &paid.iter().sum());

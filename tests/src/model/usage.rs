@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::charge::{charge, charge_records, give_free};
+use super::charge::{charge, charge_records, give_free, same_item};
 use super::exact::whole;
 use super::ladder::tier_of;
 use super::line::Line;
@@ -84,7 +84,7 @@ fn reached_by(price: &Value, pool: &Pool<'_>, (catalogue, measured): (&Value, &[
 /// One line for what several hours or days made of one series and tier.
 fn merge(lines: &mut Vec<Line>, from: usize) {
     for line in lines.split_off(from) {
-        let same = |own: &&mut Line| own.series == line.series && own.sku == line.sku && own.origin == line.origin;
+        let same = |own: &&mut Line| same_item(own, &line) && own.origin == line.origin;
         match lines[from..].iter_mut().find(same) {
             Some(own) => {
                 own.quantity += &line.quantity;

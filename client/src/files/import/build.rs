@@ -11,6 +11,7 @@ use reckoner_shard::pricing::document::{
     Aggregation, Attribution, Bound, Bucket, CatalogueDocument, CatalogueKind, FreePoolDocument, LevelDocument,
     MatchDocument, MeterDocument, Model, PriceDocument, PriceProrate, RoundingDocument, SkuDocument, TierDocument,
 };
+use reckoner_shard::pricing::document_fee::Prorate;
 use reckoner_shard::pricing::limits::BOUND_MAX;
 
 use super::apart::tell_apart;
@@ -74,6 +75,7 @@ pub fn build(list: List, wanted: &Wanted<'_>) -> Result<Built, Error> {
         rounding: RoundingDocument::default(),
         stages: None,
         meters: meters.documents.into_values().collect(),
+        zones: Vec::new(),
         prices: prices.map(|entry| price(&entry.item)).collect(),
         skus: skus.values().map(Entry::document).collect(),
         pools,
@@ -193,6 +195,7 @@ fn price(item: &Item) -> PriceDocument {
         per_record: None,
         minimum: None,
         maximum: None,
+        prorate_limits: Prorate::None,
         flat_when_zero: false,
         changes: Vec::new(),
         prorate: PriceProrate::None,

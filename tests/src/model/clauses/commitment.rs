@@ -3,14 +3,12 @@
 use serde_json::Value;
 
 use super::limits::before_credits;
+use super::year::starts;
+use crate::model::calendar::{cycle_name, months};
 use crate::model::draft::{Draft, in_scope};
 use crate::model::exact::{Exact, exact, rounded, whole};
 use crate::model::rounding::SCALE;
 use crate::model::series::{list, text};
-
-fn months(cycle: &str) -> usize {
-    cycle[..4].parse::<usize>().expect("a year") * 12 + cycle[5..].parse::<usize>().expect("a month") - 1
-}
 
 /// Whether the cycle is the last of the clause or of its contract.
 fn ends(draft: &Draft<'_>, clause: &Value) -> bool {
@@ -21,14 +19,13 @@ fn ends(draft: &Draft<'_>, clause: &Value) -> bool {
 
 /// A contract year: its first cycle, what is committed in it, and whether the cycle is its last.
 pub fn year_of(draft: &Draft<'_>, clause: &Value) -> Option<(String, Exact, bool)> {
-    let first = text(&clause["starts"], text(&clause["effective"], text(&draft.contract["effective"], "")));
-    let since = months(draft.cycle) - months(first);
-    let amount = list(clause, "years").get(since / 12)?;
-    let begins = months(first) + since / 12 * 12;
-    let (name, mut amount) = (format!("{:04}-{:02}", begins / 12, begins % 12 + 1), exact(text(amount, "")));
+    let first = starts(draft, clause);
+    let since = months(draft.cycle) - first;
+    let amount = list(clause, "years").get(since as usize / 12)?;
+    let (name, mut amount) = (cycle_name(first + since / 12 * 12), exact(text(amount, "")));
     let (closes, cut_short) = (since % 12 == 11, ends(draft, clause) && since % 12 != 11);
     if cut_short && clause["prorate"] == true {
-        amount = rounded(&(amount * whole(since as i128 % 12 + 1) / whole(12)), SCALE);
+        amount = rounded(&(amount * whole(i128::from(since % 12 + 1)) / whole(12)), SCALE);
     }
     Some((name, amount, closes || cut_short))
 }

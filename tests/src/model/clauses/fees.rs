@@ -25,7 +25,7 @@ pub fn percent_fee(draft: &mut Draft<'_>, clause: &Value) {
     }
     for ((_, account), base) in bases {
         let mut fee = whole(0);
-        for (part, percent) in shares(&base, clause, text(&clause["model"], "graduated"), "upper") {
+        for (part, percent) in shares(&whole(0), &base, clause, text(&clause["model"], "graduated"), "upper") {
             fee += rounded(&(part * percent / whole(100)), SCALE);
         }
         // Tiers and what is missing of the minimum are one charge.

@@ -13,3 +13,4 @@ pub mod tax;
 pub mod tiered_rate;
 pub mod volume;
 pub mod waiver;
+pub mod year;

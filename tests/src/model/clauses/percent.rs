@@ -1,4 +1,4 @@
-//! A share off what is left of each account's SKU, perhaps behind a trigger.
+//! A share off what is left of each account's SKU, or of what the stage began with, perhaps behind a trigger.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,11 @@ pub fn apply(draft: &mut Draft<'_>, clause: &Value) {
         let mut items = draft.chosen(clause, Some(payer));
         items.retain(|item| !is_marketplace(draft, clause, *item));
         for base in bases(draft, items) {
-            let left: Exact = base.iter().map(|item| draft.net(*item)).filter(|net| *net > whole(0)).sum();
-            let off = rounded(&(left * number(&clause["percent"], "0") / whole(100)), SCALE);
+            // Percentages of a stage add up on what it began with; no more than is left is taken off.
+            let of_stage = clause["base"] == "stage";
+            let own = |item: &usize| if of_stage { draft.began[*item].clone() } else { draft.net(*item) };
+            let own: Exact = base.iter().map(own).filter(|own| *own > whole(0)).sum();
+            let off = rounded(&(own * number(&clause["percent"], "0") / whole(100)), SCALE);
             draft.take_off(clause, &base, off);
         }
     }

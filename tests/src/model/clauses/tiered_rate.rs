@@ -7,6 +7,7 @@ use num_traits::Zero;
 use serde_json::Value;
 
 use super::bands::cut;
+use super::year::go_on;
 use crate::model::draft::Draft;
 use crate::model::exact::{Exact, divided, rounded, whole};
 use crate::model::pool::parts;
@@ -31,7 +32,8 @@ pub fn apply(draft: &mut Draft<'_>, clause: &Value) {
             ladders.iter().map(|ladder| ladder.iter().map(|(_, members)| units(members)).sum::<Exact>()).collect();
         let total: Exact = left.iter().sum();
         let (climb, bound) = (text(&clause["model"], "graduated"), text(&clause["bound"], "upper"));
-        let private: Vec<(Exact, Exact)> = cut(&total, list(clause, "tiers"), climb, bound)
+        let before = go_on(draft, clause, "units", payer.as_deref(), total.clone());
+        let private: Vec<(Exact, Exact)> = cut(&before, &total, list(clause, "tiers"), climb, bound)
             .into_iter()
             .map(|(part, tier)| (part, number(&list(clause, "tiers")[tier]["rate"], "0")))
             .collect();

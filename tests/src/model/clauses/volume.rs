@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::bands::shares;
+use super::year::go_on;
 use crate::model::draft::Draft;
 use crate::model::exact::{Exact, divided, rounded, whole};
 use crate::model::rounding::SCALE;
@@ -16,7 +17,9 @@ pub fn apply(draft: &mut Draft<'_>, clause: &Value) {
         let quantity = text(&clause["measure"], "spend") == "quantity";
         let measure =
             if quantity { items.iter().map(|item| &draft.items[*item].quantity).sum() } else { spend.clone() };
-        let parts = shares(&measure, clause, climb, bound);
+        let of = if quantity { "units" } else { "spend" };
+        let before = go_on(draft, clause, of, payer.as_deref(), measure.clone());
+        let parts = shares(&before, &measure, clause, climb, bound);
         // Measured in units, the bands divide the net amount like the units in them.
         let shares: Vec<Exact> = parts.iter().map(|(part, _)| part.clone()).collect();
         let amounts = if quantity { divided(&spend, &shares, SCALE).unwrap_or_default() } else { shares };

@@ -20,7 +20,7 @@ use reckoner_tests::draw::{catalogue, contract, fees, hierarchy, usage};
 use reckoner_tests::model::calendar::{Cycle, cycle_name, start_of};
 use reckoner_tests::model::ledger::{Sending, Sent};
 use reckoner_tests::model::record::Row;
-use reckoner_tests::model::series::list;
+use reckoner_tests::model::series::{is_summed, list, text};
 use reckoner_tests::pair::{Pair, Push, slot_of_root};
 use serde_json::{Value, json};
 
@@ -211,6 +211,7 @@ impl History {
             let mut records = known[from..known.len().min(from + 10)].to_vec();
             if chance(&mut self.rng, 20) {
                 records[0].row.start += HOUR;
+                records[0].row.end += HOUR;
             }
             self.met("stray again");
             records
@@ -282,6 +283,7 @@ impl History {
         if sender.epoch.is_none() && chance(&mut self.rng, 20) {
             let mut changed = self.senders[at].sent[from].clone();
             changed.row.start += HOUR;
+            changed.row.end += HOUR;
             let sender = &self.senders[at];
             let (root, producer) = (sender.root.clone(), sender.producer.clone());
             return self.pair.push(&root, &producer, Sending::ById, &[changed], true);
@@ -447,8 +449,14 @@ impl History {
         let quantity = quantity(rng, scale);
         let is_something = quantity.bytes().any(|byte| byte.is_ascii_digit() && byte != b'0');
         // Most corrections take back, some add.
-        let corrects = (flaw == 5 && chance(rng, 12)).then(|| format!("r-{}", rng.random_range(2..20)));
-        let below = is_something && (flaw == 3 || (corrects.is_some() && chance(rng, 80)));
+        let kind = text(&meter["aggregation"], "sum");
+        let can_be_corrected =
+            ["sum", "count", "unique", "percentile_95"].contains(&kind) && meter["keep_records"] != true;
+        let corrects =
+            (flaw == 5 && can_be_corrected && chance(rng, 12)).then(|| format!("r-{}", rng.random_range(2..20)));
+        let changes = meter["level"]["records"] == "change";
+        let below = changes && is_something && flaw != 3 && chance(rng, 25);
+        let below = below || is_something && (flaw == 3 || (corrects.is_some() && chance(rng, 80)));
         let cycle = match rng.random_range(0..100) {
             0..82 => known.open,
             82..94 => known.open + 1,
@@ -474,10 +482,11 @@ impl History {
             2 => series.attributes.push(("shade".to_owned(), "x".to_owned())),
             _ => {}
         }
+        let end = start + if kind == "latest" { *one(rng, &[0, 0, HOUR]) } else { 0 };
         if corrects.is_some() {
             self.met("correction");
         }
-        Row { series, quantity: if below { format!("-{quantity}") } else { quantity }, start, corrects }
+        Row { series, quantity: if below { format!("-{quantity}") } else { quantity }, start, end, corrects }
     }
 }
 
@@ -519,8 +528,10 @@ fn any_order_and_batching_bills_alike() {
             let series = usage::series(&mut rng, &meter, account);
             let quantity = quantity(&mut rng, usage::scale_of(&meter));
             let start = start_of(FIRST) + rng.random_range(0..700) * HOUR;
-            let row = Row { series, quantity, start, corrects: chance(&mut rng, 10).then(|| "r-0".to_owned()) };
-            sent.push(Sent { number, id: format!("r-{number}"), row });
+            let corrects = (is_summed(&meter) && chance(&mut rng, 10)).then(|| "r-0".to_owned());
+            let row = Row { series, quantity, start, end: start, corrects };
+            // Numbers and ids are in one order, which tells apart what is of one time.
+            sent.push(Sent { number, id: format!("r-{number:05}"), row });
         }
         let epoch = pair.open("numbered", None, None).expect("a new producer");
         let mut previous = None;

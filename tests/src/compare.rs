@@ -139,6 +139,16 @@ impl Shown {
         Shown { lines, payers, exchanges, postings, unpriced: unpriced.collect(), pro_forma }.sorted()
     }
 
+    /// Two bills as one; totals are the caller's to add.
+    pub fn joined(mut self, other: Shown) -> Shown {
+        self.lines.extend(other.lines);
+        self.unpriced.extend(other.unpriced);
+        for (payer, sums) in other.payers {
+            self.payers.entry(payer).or_insert(sums);
+        }
+        self.sorted()
+    }
+
     /// Sorted; what is the same but for quantity and amount is added up: the slices of several hours, say.
     fn sorted(mut self) -> Shown {
         let mut sums: BTreeMap<(String, Series, String, String), (Exact, Exact)> = BTreeMap::new();

@@ -14,8 +14,8 @@ use reckoner_shard::machine::claims::Known;
 use reckoner_shard::machine::command::{BilledRoot, Claimed, Command, CommandOutcome, Done};
 use reckoner_shard::placement::slot_of;
 
-use crate::model::exact::{Exact, exact};
 use crate::model::calendar::{Cycle, cycle_name};
+use crate::model::exact::{Exact, exact};
 use crate::pair::{Pair, cycle_id, hash_of};
 
 impl Pair {

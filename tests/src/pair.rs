@@ -31,7 +31,7 @@ use crate::model::exact::{Exact, text};
 use crate::model::homes::Progress;
 use crate::model::ledger::{self, Ledger, Root, Sending, Sent};
 use crate::model::record::Row;
-use crate::model::series::{Counter, Series, list};
+use crate::model::series::{Counter, Series, is_summed, list};
 
 /// Series numbers as the last reply of a slot gave them.
 #[derive(Default)]
@@ -187,6 +187,7 @@ impl Pair {
         let known = &self.ledger.roots[root];
         let mut expected: BTreeMap<(Series, i64), (String, String)> = BTreeMap::new();
         for late in [false, true] {
+            // What others keep shows in the bills.
             for Counter { series, bucket, value, .. } in known.counters(cycle, late) {
                 let zero = || ("0".to_owned(), "0".to_owned());
                 let both = expected.entry((series, bucket)).or_insert_with(zero);
@@ -199,6 +200,9 @@ impl Pair {
         }
         let mut found = BTreeMap::new();
         for line in self.machine.state.view().usage(&id, cycle_id(cycle)).expect("a known root") {
+            if !self.meter_of(&line.series.usage_type).is_some_and(is_summed) {
+                continue;
+            }
             let hours = self.hours_of(&line.series.usage_type);
             let bucket = line.bucket.map_or(0, |bucket| i64::from(bucket) * hours);
             let shown = |value: i128| print_scaled(value, line.scale);
@@ -325,8 +329,9 @@ impl Pair {
                 };
                 let quantity = parse_scaled(&sent.row.quantity, scale).expect("drawn at the meter's scale");
                 let (id, start) = (sent.id.as_bytes(), Timestamp(sent.row.start));
+                let end = Some(Timestamp(sent.row.end)).filter(|end| *end != start);
                 let (number, corrects) = (sent.number, sent.row.corrects.as_deref().unwrap_or("").as_bytes());
-                writer.push(&Packed { series, number, id, quantity, start, end: None, amount: None, corrects });
+                writer.push(&Packed { series, number, id, quantity, start, end, amount: None, corrects });
             }
             all.push(defined);
         }
@@ -342,7 +347,7 @@ impl Pair {
     /// Decimals of the record's meter; 0 where there is none.
     fn scale_of(&self, row: &Row) -> u32 {
         self.meter_of(&row.series.usage_type).map_or(0, |meter| match meter["aggregation"].as_str() {
-            Some("count") => 0,
+            Some("count" | "unique") => 0,
             _ => meter["scale"].as_u64().unwrap_or(12) as u32,
         })
     }

@@ -13,7 +13,7 @@ use super::usage_stage::{Members, UsageStage};
 use crate::base::money::{Money, Quantity, SCALE};
 use crate::base::wide::{Rounding, divide, power_of_ten};
 use crate::pricing::catalogue::{Convert, Price};
-use crate::pricing::document::{Aggregation, Attribution, PoolPeriod};
+use crate::pricing::document::{Aggregation, Attribution, Bucket, PoolPeriod};
 use crate::usage::kept::{RECORDS_MAX, UNIQUE_MAX};
 
 impl UsageStage<'_> {
@@ -89,7 +89,7 @@ impl UsageStage<'_> {
     }
 
     /// The members' priced units, in the cycle or within some hours. Members of another conversion or aggregation are
-    /// divided apart.
+    /// divided apart, and peaks and percentiles of other buckets: an hour's quantity is not added to a day's.
     fn convert_within(
         &self,
         price: &Price,
@@ -97,7 +97,7 @@ impl UsageStage<'_> {
         window: Option<&Window>,
     ) -> Result<Vec<i128>, FoldError> {
         let overflow = || FoldError::Overflow { what: format!("the quantity under price {}", price.id) };
-        let mut kinds: BTreeMap<(Convert, u32, Aggregation), Vec<usize>> = BTreeMap::new();
+        let mut kinds: BTreeMap<(Convert, u32, Aggregation, Option<Bucket>), Vec<usize>> = BTreeMap::new();
         for (place, index) in members.iter().enumerate() {
             let used = &self.used[*index];
             let meter = self.catalogue.meter(used.measured.meter);
@@ -106,11 +106,13 @@ impl UsageStage<'_> {
                 Aggregation::Count => Aggregation::Sum,
                 other => other,
             };
-            let kind = (self.catalogue.sku(used.sku).convert, meter.scale, aggregation);
+            let by_bucket = matches!(aggregation, Aggregation::Maximum | Aggregation::Percentile95);
+            let bucket = Some(meter.bucket).filter(|_| by_bucket);
+            let kind = (self.catalogue.sku(used.sku).convert, meter.scale, aggregation, bucket);
             kinds.entry(kind).or_default().push(place);
         }
         let mut units = vec![0; members.len()];
-        for ((convert, scale, aggregation), places) in &kinds {
+        for ((convert, scale, aggregation, _), places) in &kinds {
             let series: Vec<_> = places.iter().map(|place| &self.used[members[*place]].measured).collect();
             let alone: Vec<i128> = match window {
                 None => series.iter().map(|series| series.value).collect(),

@@ -22,7 +22,7 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
     let contract = input.contract.filter(|contract| contract.is_in_force(cycle));
     let mut counters = input.counters.clone();
     let gathered = gather(input, &mut counters)?;
-    let mut extras = gathered.homes(catalogue);
+    let mut extras = gathered.homes(input);
     extras.extend(contract.map_or_else(Vec::new, |contract| fees::extras(input, contract)));
     extras.extend(year_ends(input));
     let Gathered { used, choosers, unpriced } = gathered.with_extras(&extras, catalogue);

@@ -149,11 +149,14 @@ pub(super) struct Extra<'a> {
 
 impl<'a> Gathered<'a> {
     /// Series of the payers' own that take what is due for pools of zero, where there are none yet.
-    pub fn homes(&self, catalogue: &Catalogue) -> Vec<Extra<'a>> {
+    pub fn homes(&self, input: &FoldInput<'a>) -> Vec<Extra<'a>> {
+        let FoldInput { hierarchy, cycle, catalogue, .. } = *input;
         let mut homes: BTreeMap<(SeriesKey, SkuIndex), Extra<'a>> = BTreeMap::new();
         for used in self.used.iter().filter(|used| used.can_be_zero(catalogue) && used.series.account != *used.payer) {
             let series = SeriesKey { account: used.payer.clone(), dimensions: used.series.dimensions.clone() };
-            let (sku, meter, payer, group) = (used.sku, used.measured.meter, used.payer, used.group);
+            let (sku, meter, payer) = (used.sku, used.measured.meter, used.payer);
+            // What is the payer's is in the payer's group, not in that of whom it is due for.
+            let group = hierarchy.account(payer).and_then(|entry| hierarchy.group_at(entry, cycle));
             homes.entry((series.clone(), sku)).or_insert(Extra {
                 series,
                 sku,

@@ -84,13 +84,7 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
     if let Some(problems) = named.filter(|problems| !problems.is_empty()) {
         return Err(SimulateError::Contract(problems));
     }
-    let mut counting = Counting {
-        catalogue: &catalogue,
-        hierarchy,
-        cycle: simulation.cycle,
-        seen: BTreeMap::new(),
-        counters: BTreeMap::new(),
-    };
+    let mut counting = Counting::new(&catalogue, hierarchy, simulation.cycle);
     let mut simulated = Simulated {
         bodies: Vec::new(),
         pro_forma: Vec::new(),
@@ -107,21 +101,13 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
             Err(refusal) => simulated.refused.push((index, refusal)),
         }
     }
-    let kept: Vec<Vec<Entry>> = counting.counters.values().map(Counted::entries).collect();
-    let counters = counting.counters.iter().zip(&kept).map(|(((series, bucket), counted), kept)| Counter {
-        series,
-        meter: counted.meter,
-        bucket: *bucket,
-        value: counted.value,
-        records: counted.records,
-        kept,
-    });
+    let kept = counting.kept();
     let input = FoldInput {
         hierarchy: &counting.hierarchy,
         cycle: simulation.cycle,
         catalogue: &catalogue,
         contract: contract.as_ref(),
-        counters: counters.collect(),
+        counters: counting.counters(&kept).collect(),
         balances: used(simulation, |cycle| cycle < simulation.cycle).map_err(SimulateError::Fold)?,
         drawn_later: used(simulation, |cycle| cycle > simulation.cycle).map_err(SimulateError::Fold)?,
         interim: simulation.interim,
@@ -148,9 +134,12 @@ fn used(simulation: &Simulation<'_>, wanted: impl Fn(CycleId) -> bool) -> Result
     Ok(used)
 }
 
-enum Row {
+/// What came of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Row {
     Counted,
     Duplicate,
+    /// It is of another cycle; of a level that is carried it may count for what the cycle begins with.
     Elsewhere,
 }
 
@@ -169,7 +158,8 @@ impl Counted {
     }
 }
 
-struct Counting<'a> {
+/// The rows of one cycle on their way to counters.
+pub struct Counting<'a> {
     catalogue: &'a Catalogue,
     hierarchy: Hierarchy,
     cycle: CycleId,
@@ -179,7 +169,29 @@ struct Counting<'a> {
 }
 
 impl<'a> Counting<'a> {
-    fn count(&mut self, record: &'a UsageRecord) -> Result<Row, Refusal> {
+    pub fn new(catalogue: &'a Catalogue, hierarchy: Hierarchy, cycle: CycleId) -> Counting<'a> {
+        Counting { catalogue, hierarchy, cycle, seen: BTreeMap::new(), counters: BTreeMap::new() }
+    }
+
+    /// What the counters keep beside their sums, in their order.
+    pub fn kept(&self) -> Vec<Vec<Entry>> {
+        self.counters.values().map(Counted::entries).collect()
+    }
+
+    /// The counters as a fold takes them, each with what [`Counting::kept`] gave for it.
+    pub fn counters<'b>(&'b self, kept: &'b [Vec<Entry>]) -> impl Iterator<Item = Counter<'b>> {
+        self.counters.iter().zip(kept).map(|(((series, bucket), counted), kept)| Counter {
+            series,
+            meter: counted.meter,
+            bucket: *bucket,
+            value: counted.value,
+            records: counted.records,
+            kept,
+        })
+    }
+
+    /// Counts one row.
+    pub fn count(&mut self, record: &'a UsageRecord) -> Result<Row, Refusal> {
         record.check()?;
         if let Some(first) = self.seen.get(record.id.as_str()).filter(|_| !record.id.is_empty()) {
             if *first == record {

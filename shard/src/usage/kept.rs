@@ -253,7 +253,8 @@ pub fn integral(entries: &[Entry], period: &Period, leveling: &Leveling) -> Resu
             false => entry.at,
         };
         let at = at.max(from);
-        if entry.at >= from && !std::mem::replace(&mut has_begun, true) {
+        // What a change of the first instant lifts was below zero at no time of the period.
+        if entry.at >= from && !std::mem::replace(&mut has_begun, true) && entry.at > from {
             is_good(level)?;
         }
         sum += I256::from(level) * I256::from(at - since);
@@ -320,6 +321,9 @@ mod tests {
         // Below zero before the period is the former one's matter; at its beginning and within it is not.
         check(true, &[(20, -5), (30, 8)], Ok(300));
         check(true, &[(20, -5), (150, 8)], Err(NoLevel::BelowZero));
+        check(true, &[(20, -5), (100, 8)], Ok(300));
+        check(true, &[(20, -5), (101, 8)], Err(NoLevel::BelowZero));
+        check(true, &[(20, 5), (100, -8)], Err(NoLevel::BelowZero));
         check(true, &[(120, 5), (130, -6), (140, 6)], Err(NoLevel::BelowZero));
         check(true, &[(120, 1_000), (130, 1)], Err(NoLevel::TooLarge));
     }

@@ -68,8 +68,14 @@ fn tiers(rng: &mut SmallRng, price: &mut Value, meters: &[Value], wide: bool) {
 struct Behind {
     /// They keep hours or days, so that usage can be put in sequence.
     timed: bool,
+    /// They keep hours or days of what can be told apart by them: sums, counts and peaks.
+    parted: bool,
     /// They keep hours.
     hours: bool,
+    /// They keep each record.
+    records: bool,
+    /// They are levels of one scale.
+    levels: bool,
     /// They keep the attribute `class`.
     class: bool,
 }
@@ -89,7 +95,7 @@ const MODELS: &[&str] = &[
 /// Those of histories, which are about what is counted and when.
 const PLAIN_MODELS: &[&str] = &["per_unit", "package", "volume", "graduated", "graduated"];
 
-fn price(rng: &mut SmallRng, id: &str, behind: Behind, meters: &[Value], wide: bool) -> Value {
+fn price(rng: &mut SmallRng, (id, cycle): (&str, &str), behind: Behind, meters: &[Value], wide: bool) -> Value {
     let mut price = json!({ "id": id });
     let model = *one(rng, if wide { MODELS } else { PLAIN_MODELS });
     price["model"] = json!(model);
@@ -125,7 +131,10 @@ fn price(rng: &mut SmallRng, id: &str, behind: Behind, meters: &[Value], wide: b
     if !wide {
         return price;
     }
-    if behind.timed && chance(rng, 25) {
+    let of_units = ["per_unit", "package", "graduated", "volume", "stairstep"].contains(&model);
+    if behind.timed && of_units && price["reached_by"].is_null() && chance(rng, 35) {
+        changes(rng, &mut price, cycle);
+    } else if behind.parted && chance(rng, 25) {
         let period = if behind.hours && chance(rng, 50) { "hour" } else { "day" };
         price["pool"]["period"] = json!(period);
     }
@@ -144,6 +153,126 @@ fn price(rng: &mut SmallRng, id: &str, behind: Behind, meters: &[Value], wide: b
     price
 }
 
+/// A ladder that levels walk.
+fn walked_by_level(rng: &mut SmallRng, id: &str, behind: Behind) -> Value {
+    let mut price = json!({ "id": id, "model": "graduated", "prorate": "ladder" });
+    let count = rng.random_range(1..=4);
+    let mut tiers: Vec<Value> = (0..count).map(|_| tier(rng, "graduated", false)).collect();
+    for (tier, bound) in tiers.iter_mut().zip(bounds(rng, count - 1)) {
+        tier["up_to"] = json!(bound);
+    }
+    if chance(rng, 30) && !tiers[0]["flat"].is_null() {
+        price["flat_when_zero"] = json!(true);
+    }
+    price["tiers"] = json!(tiers);
+    if chance(rng, 30) {
+        price["bound"] = json!("lower");
+    }
+    if chance(rng, 20) {
+        price["per_record"] = json!(decimal(rng, 2, 12));
+    }
+    if chance(rng, 20) {
+        price["minimum"] = json!(decimal(rng, 40, 12));
+    }
+    if chance(rng, 20) {
+        price["maximum"] = json!((40 + rng.random_range(0..40)).to_string());
+    }
+    if chance(rng, 60) {
+        price["pool"] = json!({ "split_by": split_by(rng, behind.class) });
+    }
+    price
+}
+
+/// Ladders that follow a price's own, each from a day on: before, in and after the cycle.
+fn changes(rng: &mut SmallRng, price: &mut Value, cycle: &str) {
+    let model = price["model"].as_str().expect("a model").to_owned();
+    let (year, month) = cycle.split_once('-').expect("a cycle");
+    let month: u32 = month.parse().expect("digits");
+    let mut days: Vec<(u32, u32)> = (0..rng.random_range(1..=3)).map(|_| (month, rng.random_range(1..=28))).collect();
+    if chance(rng, 20) {
+        days.push((month - 1, 15));
+    }
+    if chance(rng, 20) {
+        days.push((month + 1, 1));
+    }
+    // Days in which much is used.
+    if chance(rng, 60) {
+        days.push((month, 2));
+    }
+    days.sort();
+    days.dedup();
+    let mut changes = Vec::new();
+    for (month, day) in days {
+        let mut change = json!({ "from": format!("{year}-{month:02}-{day:02}") });
+        if price["tiers"].is_array() {
+            let count = rng.random_range(1..=4);
+            let mut tiers: Vec<Value> = (0..count).map(|_| tier(rng, &model, true)).collect();
+            // As often as not the same bounds at other rates.
+            let same = chance(rng, 50) && price["tiers"].as_array().map(Vec::len) == Some(count);
+            let bounds = bounds(rng, count - 1);
+            for (place, (tier, bound)) in tiers.iter_mut().zip(bounds).enumerate() {
+                tier["up_to"] = if same { price["tiers"][place]["up_to"].clone() } else { json!(bound) };
+            }
+            change["tiers"] = json!(tiers);
+        } else {
+            change["rate"] = json!(rate(rng));
+        }
+        changes.push(change);
+    }
+    price["changes"] = json!(changes);
+}
+
+/// Hours of the week, and perhaps all others.
+fn named_hours(rng: &mut SmallRng) -> Vec<Value> {
+    const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let zone = *one(rng, &["Z", "+02:00", "-05:00", "+14:00", "-12:00"]);
+    let spans: Vec<Value> = (0..rng.random_range(1..=2))
+        .map(|_| {
+            let mut days = DAYS.to_vec();
+            days.shuffle(rng);
+            days.truncate(rng.random_range(0..=6));
+            // Never all of the week.
+            let from = rng.random_range(0..20);
+            json!({ "days": days, "from": from, "to": from + rng.random_range(1..=4) })
+        })
+        .collect();
+    let mut hours = vec![json!({ "zone": zone, "at": spans })];
+    if chance(rng, 60) {
+        hours.push(json!({ "zone": zone, "except": spans }));
+    }
+    hours
+}
+
+/// A percentage of each record.
+fn by_record(rng: &mut SmallRng, id: &str, behind: Behind) -> Value {
+    let mut price = json!({ "id": id, "model": "percentage", "percent": percent(rng), "records": {} });
+    if chance(rng, 50) {
+        price["records"]["free"] = json!(rng.random_range(0..=4));
+    }
+    if chance(rng, 50) {
+        price["records"]["free_amount"] = json!(quantity(rng, 2));
+    }
+    if chance(rng, 40) {
+        price["records"]["minimum"] = json!(decimal(rng, 5, 3));
+    }
+    if chance(rng, 40) {
+        price["records"]["maximum"] = json!((5 + rng.random_range(0..20)).to_string());
+    }
+    if chance(rng, 50) {
+        price["per_record"] = json!(decimal(rng, 2, 12));
+    }
+    if chance(rng, 30) {
+        price["minimum"] = json!(decimal(rng, 40, 12));
+    }
+    if chance(rng, 30) {
+        price["maximum"] = json!((40 + rng.random_range(0..40)).to_string());
+    }
+    if chance(rng, 60) {
+        price["pool"] = json!({ "split_by": split_by(rng, behind.class) });
+    }
+    price
+}
+
 fn split_by(rng: &mut SmallRng, class: bool) -> Vec<&'static str> {
     let mut keys = vec!["account", "group", "payer", "root", "region", "service", "sku"];
     if class {
@@ -155,6 +284,7 @@ fn split_by(rng: &mut SmallRng, class: bool) -> Vec<&'static str> {
 }
 
 /// A catalogue of 1 to 5 meters with up to two SKUs each, some unpriced, prices shared or not, and up to two free pools.
+/// Its prices are plain, its meters of all kinds but those that count amounts.
 pub fn catalogue(rng: &mut SmallRng, effective: &str) -> Value {
     draw(rng, effective, false)
 }
@@ -162,6 +292,38 @@ pub fn catalogue(rng: &mut SmallRng, effective: &str) -> Value {
 /// The same with all that prices can say.
 pub fn wide(rng: &mut SmallRng, effective: &str) -> Value {
     draw(rng, effective, true)
+}
+
+/// Makes a meter of sums one of another aggregation, or one that keeps its records.
+fn aggregate(rng: &mut SmallRng, meter: &mut Value, wide: bool) {
+    let aggregation =
+        *one(rng, &["maximum", "maximum", "percentile_95", "latest", "unique", "level", "level", "records"]);
+    let bucket = match aggregation {
+        "maximum" => meter["bucket"].clone(),
+        "percentile_95" => json!(if chance(rng, 90) { "hour" } else { "five_minutes" }),
+        _ => json!("month"),
+    };
+    meter["bucket"] = bucket;
+    match aggregation {
+        "records" => meter["keep_records"] = json!(true),
+        _ => meter["aggregation"] = json!(aggregation),
+    }
+    match aggregation {
+        "unique" => {
+            meter["of"] = json!("quantity");
+            meter.as_object_mut().expect("an object").remove("scale");
+        }
+        "records" if wide && chance(rng, 30) => {
+            meter["of"] = json!("amount");
+            meter.as_object_mut().expect("an object").remove("scale");
+        }
+        "level" => {
+            let records = *one(rng, &["level", "change"]);
+            let weigh = *one(rng, &["time", "day"]);
+            meter["level"] = json!({ "records": records, "weigh": weigh, "carry": chance(rng, 50) });
+        }
+        _ => {}
+    }
 }
 
 fn draw(rng: &mut SmallRng, effective: &str, wide: bool) -> Value {
@@ -174,6 +336,9 @@ fn draw(rng: &mut SmallRng, effective: &str, wide: bool) -> Value {
             meter["aggregation"] = json!("count");
         } else {
             meter["scale"] = json!(*one(rng, &[0, 3, 12]));
+            if chance(rng, 25) {
+                aggregate(rng, &mut meter, wide);
+            }
         }
         if chance(rng, 40) {
             meter["attributes"] = json!(["class"]);
@@ -205,13 +370,18 @@ pub fn reprice(rng: &mut SmallRng, document: &mut Value) {
 fn set_prices(rng: &mut SmallRng, document: &mut Value, wide: bool) {
     let meters: Vec<Value> = document["meters"].as_array().expect("a list").clone();
     let mut skus = Vec::new();
-    let mut prices = Vec::new();
+    let cycle = document["effective"].as_str().expect("a cycle").to_owned();
+    let mut prices: Vec<Value> = Vec::new();
     for meter in &meters {
         if chance(rng, 10) {
             continue;
         }
         let usage_type = meter["usage_type"].as_str().expect("text");
-        let selectors = match rng.random_range(0..3) {
+        let by_hours = is_of(meter, &["sum", "count", "maximum"]) && meter["bucket"] == "hour";
+        let selectors = match rng.random_range(0..4) {
+            3 if wide && by_hours => {
+                named_hours(rng).into_iter().map(|hours| json!({ "usage_type": usage_type, "hours": hours })).collect()
+            }
             0 if !meter["attributes"].is_null() => CLASSES
                 .iter()
                 .map(|class| json!({ "usage_type": usage_type, "attributes": { "class": class } }))
@@ -231,8 +401,15 @@ fn set_prices(rng: &mut SmallRng, document: &mut Value, wide: bool) {
         let count = if chance(rng, 60) { 1 } else { rng.random_range(1..=left.len()) };
         let (together, rest) = left.split_at_mut(count);
         let id = format!("price{}", prices.len());
-        let price = price(rng, &id, behind(&meters, together.iter()), &meters, wide);
-        let convert = chance(rng, 40).then(|| {
+        let behind = behind(&meters, together.iter());
+        let looks_at_records = wide && behind.records && chance(rng, 70);
+        let walked = wide && behind.levels && chance(rng, 50);
+        let price = match (looks_at_records, walked) {
+            (true, _) => by_record(rng, &id, behind),
+            (_, true) => walked_by_level(rng, &id, behind),
+            _ => price(rng, (&id, &cycle), behind, &meters, wide),
+        };
+        let convert = (!looks_at_records && chance(rng, 40)).then(|| {
             json!({ "divide": *one(rng, &["1", "2", "3", "7", "1000", "0.5"]), "by_hours_of_cycle": chance(rng, 20) })
         });
         let own = count == 1 && price["model"] == "per_unit" && chance(rng, 50);
@@ -248,8 +425,12 @@ fn set_prices(rng: &mut SmallRng, document: &mut Value, wide: bool) {
         left = rest;
     }
     let mut pools = Vec::new();
-    for index in 0..if skus.is_empty() { 0 } else { rng.random_range(0..=2) } {
-        let mut members: Vec<&Value> = skus.iter().collect();
+    // Records and levels are charged as they came, without free pools.
+    let is_alone = |own: &Value| own["records"].is_object() || own["prorate"] == "ladder";
+    let alone = |sku: &&Value| prices.iter().any(|own| own["id"] == sku["price"] && is_alone(own));
+    let pooled: Vec<&Value> = skus.iter().filter(|sku| !alone(sku)).collect();
+    for index in 0..if pooled.is_empty() { 0 } else { rng.random_range(0..=2) } {
+        let mut members = pooled.clone();
         members.shuffle(rng);
         members.truncate(rng.random_range(1..=members.len()));
         let ids: Vec<&Value> = members.iter().map(|sku| &sku["id"]).collect();
@@ -272,11 +453,18 @@ fn set_prices(rng: &mut SmallRng, document: &mut Value, wide: bool) {
     document["pools"] = json!(pools);
 }
 
+fn is_of(meter: &Value, aggregations: &[&str]) -> bool {
+    aggregations.contains(&meter["aggregation"].as_str().unwrap_or("sum"))
+}
+
 fn behind<'a>(meters: &[Value], skus: impl Iterator<Item = &'a Value>) -> Behind {
     let of = |sku: &Value| meters.iter().find(|meter| meter["id"] == sku["of"]).expect("a SKU prices a meter");
     let meters: Vec<&Value> = skus.map(of).collect();
     Behind {
-        timed: meters.iter().all(|meter| meter["bucket"] != "month"),
+        timed: meters.iter().all(|meter| is_of(meter, &["sum", "count"]) && meter["bucket"] != "month"),
+        parted: meters.iter().all(|meter| is_of(meter, &["sum", "count", "maximum"]) && meter["bucket"] != "month"),
+        records: meters.iter().all(|meter| meter["keep_records"] == true),
+        levels: meters.iter().all(|meter| is_of(meter, &["level"]) && meter["scale"] == meters[0]["scale"]),
         hours: meters.iter().all(|meter| meter["bucket"] == "hour"),
         class: meters.iter().all(|meter| !meter["attributes"].is_null()),
     }

@@ -6,6 +6,7 @@ pub mod currency;
 pub mod fees;
 pub mod hierarchy;
 pub mod pro_forma;
+pub mod records;
 pub mod refine;
 pub mod scope;
 pub mod terms;

@@ -11,7 +11,7 @@ use super::scope::meter_of;
 use super::words::{chance, decimal, one};
 use crate::model::calendar::{Cycle, cycle_name, months};
 use crate::model::exact::{Exact, exact};
-use crate::model::series::{list, matches, names, text};
+use crate::model::series::{is_summed, list, matches, names, text};
 
 /// Ladders of tiered rates and of volume discounts go on over years that begin in any month, and what earlier cycles
 /// brought is often at a bound.
@@ -95,12 +95,15 @@ pub fn hourly(rng: &mut SmallRng, contract: &mut Value, catalogue: &mut Value) {
     let waives = list(contract, "clauses").iter().any(|clause| clause["mechanism"] == "waiver");
     if waives && chance(rng, 30) {
         let meters = catalogue["meters"].as_array_mut().into_iter().flatten();
-        meters.for_each(|meter| meter["bucket"] = json!("hour"));
+        meters.filter(|meter| is_summed(meter)).for_each(|meter| meter["bucket"] = json!("hour"));
     }
     let catalogue = &*catalogue;
     let by_hour = |scope: &Value| {
         let of = |sku: &&Value| names(&scope["sku"]).iter().any(|own| matches(own, text(&sku["id"], "")));
-        list(catalogue, "skus").iter().filter(of).all(|sku| meter_of(catalogue, sku)["bucket"] == "hour")
+        list(catalogue, "skus").iter().filter(of).all(|sku| {
+            let meter = meter_of(catalogue, sku);
+            meter["bucket"] == "hour" && is_summed(meter)
+        })
     };
     for clause in contract["clauses"].as_array_mut().into_iter().flatten() {
         let can = clause["mechanism"] == "waiver" && by_hour(&clause["source"]) && by_hour(&clause["target"]);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::words::{CLASSES, OPERATIONS, REGIONS, chance, one, quantity};
 use crate::model::calendar::{Cycle, hours_of};
 use crate::model::exact::{Exact, exact, whole};
-use crate::model::series::{Counter, Series, list, text};
+use crate::model::series::{Counter, Series, is_summed, list, text};
 
 /// Every account that a hierarchy's usage can name.
 pub fn accounts(hierarchy: &Value) -> Vec<String> {
@@ -38,7 +38,7 @@ pub fn series(rng: &mut SmallRng, meter: &Value, account: String) -> Series {
 /// Decimals that a meter keeps.
 pub fn scale_of(meter: &Value) -> u32 {
     match text(&meter["aggregation"], "sum") {
-        "count" => 0,
+        "count" | "unique" => 0,
         _ => meter["scale"].as_u64().unwrap_or(12) as u32,
     }
 }
@@ -46,10 +46,11 @@ pub fn scale_of(meter: &Value) -> u32 {
 /// Counters of up to a dozen series; in some cycles corrections took back more than there was, here and there.
 pub fn counters(rng: &mut SmallRng, catalogue: &Value, hierarchy: &Value, cycle: Cycle) -> Vec<Counter> {
     let accounts = accounts(hierarchy);
+    let meters: Vec<&Value> = list(catalogue, "meters").iter().filter(|meter| is_summed(meter)).collect();
     let corrected = chance(rng, 25);
     let mut found: BTreeMap<(Series, i64), (Exact, u64)> = BTreeMap::new();
-    for _ in 0..rng.random_range(1..=12) {
-        let meter = one(rng, list(catalogue, "meters"));
+    for _ in 0..if meters.is_empty() { 0 } else { rng.random_range(1..=12) } {
+        let meter = *one(rng, &meters);
         let account = one(rng, &accounts).clone();
         let series = series(rng, meter, account);
         for _ in 0..rng.random_range(1..=3) {

@@ -7,16 +7,20 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use reckoner_shard::account::document::HierarchyDocument;
 use reckoner_shard::account::tree::{Counted, Hierarchy};
+use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::money::parse_scaled;
+use reckoner_shard::base::time::Timestamp;
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::difference::{further, settled};
 use reckoner_shard::billing::fold::fold;
 use reckoner_shard::billing::input::{Counter as EngineCounter, FoldInput};
 use reckoner_shard::billing::pro_forma::pro_forma;
+use reckoner_shard::billing::simulate::Counting;
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::contract::terms::Contract;
 use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::{Bucket, CatalogueDocument};
+use reckoner_shard::usage::record::UsageRecord;
 use reckoner_shard::usage::series::SeriesKey;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,13 +28,14 @@ use serde_json::Value;
 use crate::compare::{Shown, key_of};
 use crate::draw::terms::balances;
 use crate::draw::words::{chance, one};
-use crate::draw::{catalogue, contract, currency, fees, hierarchy, pro_forma as groups, refine, usage};
+use crate::draw::{catalogue, contract, currency, fees, hierarchy, pro_forma as groups, records, refine, usage};
 use crate::model::bill::{self, Bills};
-use crate::model::calendar::{Cycle, cycle_name, hours_of, months};
+use crate::model::calendar::{Cycle, cycle_name, months};
 use crate::model::exact::{self, Exact};
 use crate::model::ledger::Root;
 use crate::model::pro_forma as beside;
-use crate::model::series::{Counter, Member, list, text};
+use crate::model::record::Record;
+use crate::model::series::{Counter, Member, Series, list, text};
 
 /// Months of 30, 31 and 28 days, the last of a quarter and the first: 2026-09, 2026-10, 2027-02, in months since year 0.
 const CYCLES: &[Cycle] = &[2026 * 12 + 8, 2026 * 12 + 9, 2027 * 12 + 1];
@@ -45,6 +50,8 @@ pub struct Case {
     pub contract: Option<Value>,
     pub hierarchy: Value,
     pub counters: Vec<Counter>,
+    /// Records of meters that make more of them than a sum, in the order in which they came.
+    pub records: Vec<Record>,
     /// What was used of the contract's lasting balances before the cycle.
     pub balances: BTreeMap<String, Exact>,
     /// A later document of the hierarchy, and the cycle that its groups and payers count from.
@@ -65,8 +72,9 @@ impl Case {
         let effective = cycle + 1 - *one(&mut rng, &[0, 1, 1, 1, 1, 1, 1, 2, 3]);
         let contract = agreed.then(|| contract::deal(&mut rng, &hierarchy, effective, &catalogue));
         let counters = usage::counters(&mut rng, &catalogue, &hierarchy, cycle);
+        let records = records::records(&mut rng, &catalogue, &hierarchy, cycle);
         let balances = balances(&mut rng, contract.as_ref(), &hierarchy, cycle);
-        let mut case = Case { cycle, catalogue, contract, hierarchy, counters, balances, amended: None };
+        let mut case = Case { cycle, catalogue, contract, hierarchy, counters, records, balances, amended: None };
         case.add(&mut more);
         case
     }
@@ -155,8 +163,15 @@ impl Case {
             }
             None => None,
         };
+        let rows: Vec<UsageRecord> = self.records.iter().map(row_of).collect();
+        let mut counting =
+            Counting::new(&catalogue, hierarchy.clone(), cycle_name(self.cycle).parse().expect("a cycle"));
+        for row in &rows {
+            counting.count(row).map_err(|refusal| format!("{row:?}: {refusal}"))?;
+        }
+        let kept = counting.kept();
         let keys: Vec<SeriesKey> = self.counters.iter().map(|counter| key_of(&counter.series)).collect();
-        let mut counters = Vec::new();
+        let mut counters: Vec<EngineCounter<'_>> = counting.counters(&kept).collect();
         for (counter, series) in self.counters.iter().zip(&keys) {
             let key = &series.dimensions;
             let meter = catalogue.meter_of(&key.service, &key.usage_type, &key.operation, &key.region, &key.attributes);
@@ -193,17 +208,17 @@ impl Case {
 
     /// The reference model's bills.
     pub fn model(&self) -> Bills {
-        let (time, member) = ((&*cycle_name(self.cycle), hours_of(self.cycle)), self.member());
+        let (cycle, usage) = (cycle_name(self.cycle), (&*self.counters, &*self.records));
         let contract = self.contract.as_ref();
-        bill::fold(&self.catalogue, contract, time, &self.counters, &self.balances, &member)
+        bill::fold(&self.catalogue, contract, &cycle, usage, &self.balances, &self.member())
     }
 
     /// All that the reference model makes of the case.
     pub fn wanted(&self) -> Shown {
         let mut shown = Shown::of_model(&self.model());
         if let Some(contract) = self.contract.as_ref().filter(|own| !list(own, "pro_forma").is_empty()) {
-            let (time, member) = ((&*cycle_name(self.cycle), hours_of(self.cycle)), self.member());
-            let bills = beside::pro_forma(&self.catalogue, contract, time, &self.counters, &member);
+            let (cycle, usage) = (cycle_name(self.cycle), (&*self.counters, &*self.records));
+            let bills = beside::pro_forma(&self.catalogue, contract, &cycle, usage, &self.member());
             shown.pro_forma = bills.iter().map(|(group, bills)| (group.clone(), Shown::of_model(bills))).collect();
         }
         shown
@@ -224,6 +239,25 @@ impl Case {
             Some(why) => Err(why),
             None => Ok(bills),
         }
+    }
+}
+
+/// A record as its sender writes it.
+fn row_of(record: &Record) -> UsageRecord {
+    let Series { account, service, usage_type, operation, region, attributes } = record.series.clone();
+    UsageRecord {
+        id: record.id.clone(),
+        account: AccountId::new(&account).expect("a good name"),
+        service,
+        usage_type,
+        operation,
+        region,
+        quantity: exact::text(&record.quantity).parse().expect("a quantity"),
+        start: Timestamp(record.start),
+        end: Some(Timestamp(record.end)).filter(|_| record.end != record.start),
+        attributes: attributes.into_iter().collect(),
+        amount: record.amount.as_ref().map(|amount| exact::text(amount).parse().expect("an amount")),
+        corrects: record.corrects.then(|| "another".to_owned()),
     }
 }
 

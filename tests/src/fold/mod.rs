@@ -5,5 +5,6 @@ pub mod case;
 pub mod fault;
 pub mod planted;
 pub mod planted_charges;
+pub mod planted_measures;
 pub mod properties;
 pub mod soak;

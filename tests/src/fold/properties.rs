@@ -16,6 +16,8 @@ use crate::model::series::{self, list};
 
 /// One in so many cases is billed in several steps: that folds it several times more.
 const INTERIM_EVERY: u64 = 4;
+/// Bills of such a cycle.
+const STEPS: usize = 3;
 
 /// The first property that does not hold, in words.
 pub fn check(case: &Case, bills: &[BillBody], seed: u64) -> Result<(), String> {
@@ -100,6 +102,8 @@ fn shared_slices(case: &Case, bills: &[BillBody]) -> Result<(), String> {
             part.0 += line.quantity.map_or(whole(0), money);
             part.1 += money(line.amount);
         }
+        // Every payer's bill names all of a pool that several share.
+        let mut own: BTreeMap<(String, u32), (Exact, Exact)> = BTreeMap::new();
         for (place, pool) in bill.pools.iter().enumerate() {
             // Pools of a day or an hour are many of one name.
             let price = list(&case.catalogue, "prices").iter().find(|price| price["id"] == pool.id.as_str());
@@ -107,9 +111,13 @@ fn shared_slices(case: &Case, bills: &[BillBody]) -> Result<(), String> {
                 continue;
             }
             for slice in &pool.slices {
-                slices.insert((name(place), slice.tier.index), (money(slice.quantity), money(slice.amount)));
+                // Ladders that follow each other have slices of their own.
+                let sum = own.entry((name(place), slice.tier.index)).or_insert_with(|| (whole(0), whole(0)));
+                sum.0 += money(slice.quantity);
+                sum.1 += money(slice.amount);
             }
         }
+        slices.extend(own);
     }
     for (which, slice) in slices {
         let part = parts.remove(&which).unwrap_or_else(|| (whole(0), whole(0)));
@@ -128,6 +136,9 @@ fn any_order(case: &Case, bills: &[BillBody]) -> Result<(), String> {
     turned.counters.reverse();
     let middle = turned.counters.len() / 2;
     turned.counters.rotate_left(middle);
+    turned.records.reverse();
+    let middle = turned.records.len() / 2;
+    turned.records.rotate_left(middle);
     if turned.engine()? == bills { Ok(()) } else { Err("another order of the counters gives another bill".to_owned()) }
 }
 
@@ -135,11 +146,11 @@ fn any_order(case: &Case, bills: &[BillBody]) -> Result<(), String> {
 /// that are left with none; and other rates of exchange change nothing for whom has a bill already.
 fn interim(case: &Case, bills: &[BillBody]) -> Result<(), String> {
     let mut booked: Vec<BillBody> = Vec::new();
-    let count = case.counters.len();
-    for until in [count / 3, count * 2 / 3, count] {
+    for step in 1..=STEPS {
         let mut early = case.clone();
-        early.counters.truncate(until);
-        if until == count {
+        early.counters.truncate(case.counters.len() * step / STEPS);
+        early.records.truncate(case.records.len() * step / STEPS);
+        if step == STEPS {
             let has_none = |bill: &&BillBody| !booked.iter().any(|earlier| earlier.payer == bill.payer);
             if !bills.iter().any(|bill| has_none(&bill)) {
                 other_rates(&mut early);
@@ -269,7 +280,9 @@ fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill:
             let own = &list(&price, "tiers").get(tier.index as usize - 1).cloned().unwrap_or_default();
             let parts = ["flat", "block", "cap"].into_iter().filter(|part| own[part].is_string());
             met.extend(parts.map(|part| format!("tier with {part}")));
-            let parts = ["round_units", "reached_by", "records"].into_iter().filter(|part| !price[part].is_null());
+            let parts = ["round_units", "reached_by", "records", "changes", "prorate"]
+                .into_iter()
+                .filter(|part| !price[part].is_null());
             met.extend(parts.map(|part| format!("price with {part}")));
             if let Some(period) = price["pool"]["period"].as_str() {
                 met.push(format!("pool by {period}"));
@@ -280,12 +293,22 @@ fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill:
             let meter = bill.item(line).and_then(|item| item.meter.as_ref());
             let meter = meter.map(|meter| find(&case.catalogue, "meters", meter.as_str())).unwrap_or_default();
             met.push(format!("aggregation {}", series::text(&meter["aggregation"], "sum")));
+            if meter["level"].is_object() {
+                let word = |field: &str, default: &str| series::text(&meter["level"][field], default).to_owned();
+                met.push(format!("level by {} and {}", word("records", "level"), word("weigh", "time")));
+            }
+            let sku = bill.item(line).map(|item| find(&case.catalogue, "skus", item.sku.as_str())).unwrap_or_default();
+            if let Some(hours) = sku["match"]["hours"].as_object() {
+                let how = if hours.contains_key("except") { "except" } else { "at" };
+                met.push(format!("named hours, {how}"));
+            }
         }
         Source::Clause { clause, .. } => {
             let own = case.contract.as_ref().map(|contract| find(contract, "clauses", clause.as_str()));
             let own = own.unwrap_or_default();
             let mut name = series::text(&own["mechanism"], "").to_owned();
-            let words = ["stage", "model", "measure", "base"].into_iter().filter_map(|field| own[field].as_str());
+            let words =
+                ["stage", "model", "measure", "base", "period"].into_iter().filter_map(|field| own[field].as_str());
             words.for_each(|word| name = format!("{name} {word}"));
             let flags = ["lasting", "itemised", "once", "may_raise"].into_iter().filter(|flag| own[flag] == true);
             flags.for_each(|flag| name = format!("{name} {flag}"));

@@ -9,11 +9,14 @@ use serde_json::Value;
 use super::contract;
 use super::currency::{Exchange, exchange_of};
 use super::draft::{Draft, Item, in_force};
-use super::exact::{Exact, whole};
+use super::exact::{Exact, rounded, whole};
+use super::hours::divided;
 use super::line::Line;
+use super::measure::{Measure, Span, aggregation, carries, divisor, measure, scale_of};
 use super::pool::{Used, netted};
+use super::record::Record;
 use super::rounding::payable_of;
-use super::series::{Counter, Member, Series, list, selects, text};
+use super::series::{Counter, Member, Series, list, selects, text, without_attributes};
 use super::subscriptions::{add_subscribed, fees};
 use super::usage::usage_lines;
 
@@ -30,12 +33,12 @@ pub struct Bills {
     pub unpriced: Vec<(Series, &'static str, Exact)>,
 }
 
-/// Folds the counters of one cycle.
+/// Folds what one cycle counted: the counters of meters of sums and counts, and all records of the others.
 pub fn fold(
     catalogue: &Value,
     contract: Option<&Value>,
-    (cycle, hours): (&str, i64),
-    counters: &[Counter],
+    cycle: &str,
+    (counters, records): (&[Counter], &[Record]),
     balances: &BTreeMap<String, Exact>,
     member: &dyn Fn(&str) -> Member,
 ) -> Bills {
@@ -44,8 +47,23 @@ pub fn fold(
     for counter in counters {
         by_series.entry(&counter.series).or_default().push(counter);
     }
+    let span = Span::of(cycle);
+    let mut kept: BTreeMap<&Series, Vec<Record>> = BTreeMap::new();
+    for record in records {
+        kept.entry(&record.series).or_default().push(record.clone());
+    }
+    for series in kept.keys() {
+        by_series.entry(series).or_default();
+    }
     let mut measured = Vec::new();
     for (series, counters) in by_series {
+        let meter = list(catalogue, "meters").iter().find(|meter| selects(meter, &without_attributes(series)));
+        let meter = meter.expect("what is counted has a meter").clone();
+        if let Some(records) = kept.get(series) {
+            let own = (member(&series.account), list(catalogue, "skus"));
+            measured.extend(of_records(&mut bills, own, meter, series, records, span));
+            continue;
+        }
         let counted: Exact = counters.iter().map(|counter| &counter.value).sum();
         let sku = list(catalogue, "skus").iter().find(|sku| selects(&sku["match"], series));
         if sku.is_none() && counted.is_zero() {
@@ -61,12 +79,17 @@ pub fn fold(
             bills.payers.entry(own.payer.clone()).or_default();
         }
         let lots = netted(counters.iter().map(|counter| (counter.bucket, counter.value.clone())).collect());
-        let counters = lots.clone();
+        let counters = lots.iter().map(|(hour, value)| (hour * 60, value.clone())).collect();
+        let (sum, measure, kept) = (counted.clone(), Measure::default(), Vec::new());
         let (series, sku) = (series.clone(), price.cloned().unwrap_or_default());
         measured.push(Used {
             series,
             member: own,
             sku,
+            meter,
+            measure,
+            kept,
+            sum,
             group: None,
             subscribed: false,
             counted,
@@ -79,7 +102,23 @@ pub fn fold(
             records,
         });
     }
-    let mut used: Vec<Used> = measured.iter().filter(|used| !used.sku.is_null()).cloned().collect();
+    let mut used = Vec::new();
+    for own in measured.iter().filter(|used| !used.sku.is_null()) {
+        let skus = list(catalogue, "skus").iter().filter(|sku| selects(&sku["match"], &own.series));
+        let skus: Vec<&Value> = skus.collect();
+        if skus.iter().all(|sku| sku["match"]["hours"].is_null()) {
+            used.push(own.clone());
+            continue;
+        }
+        for part in divided(own, &skus, span) {
+            if !part.sku.is_null() {
+                used.push(part);
+            } else if !part.counted.is_zero() {
+                bills.unpriced.push((part.series, "no_sku", part.counted));
+                bills.payers.entry(part.member.payer).or_default();
+            }
+        }
+    }
     let agreed = contract.filter(|contract| in_force(contract, cycle));
     if let Some(contract) = agreed {
         add_subscribed(catalogue, contract, cycle, member, &mut used);
@@ -88,7 +127,7 @@ pub fn fold(
         let sku = text(&used.sku["id"], "").to_owned();
         (used.series.account.clone(), sku, used.series.clone(), used.member.group.clone())
     });
-    bills.lines = usage_lines(catalogue, &mut used, &measured, hours);
+    bills.lines = usage_lines(catalogue, &mut used, &measured, span);
     if let Some(contract) = agreed {
         bills.lines.extend(fees(catalogue, contract, cycle, member));
     }
@@ -126,7 +165,7 @@ pub fn fold(
         (bills.lines, bills.postings) = (draft.lines, draft.postings);
         bills.postings.retain(|_, amount| !amount.is_zero());
     }
-    let with_usage = used.iter().filter(|used| !used.counted.is_zero());
+    let with_usage = used.iter().filter(|used| !used.sum.is_zero());
     for payer in with_usage.map(|used| &used.member.payer).chain(bills.lines.iter().map(|line| &line.payer)) {
         bills.payers.entry(payer.clone()).or_default();
     }
@@ -139,4 +178,69 @@ pub fn fold(
         }
     }
     bills
+}
+
+/// A series of a meter that makes more of its records than a sum; nothing where it has none in the cycle, or where it
+/// cannot be charged, which the bills then say.
+fn of_records(
+    bills: &mut Bills,
+    (member, skus): (Member, &[Value]),
+    meter: Value,
+    series: &Series,
+    records: &[Record],
+    span: Span,
+) -> Option<Used> {
+    let kept: Vec<Record> = records.iter().filter(|record| span.holds(record)).cloned().collect();
+    if kept.is_empty() && !carries(&meter) {
+        return None;
+    }
+    let sku = skus.iter().find(|sku| selects(&sku["match"], series));
+    let mut refuse = |why: &'static str, counted: Exact| {
+        bills.unpriced.push((series.clone(), why, counted));
+        bills.payers.entry(member.payer.clone()).or_default();
+    };
+    let measure = match measure(&meter, records, span) {
+        Ok(measure) => measure,
+        Err((why, counted)) => {
+            refuse(if sku.is_none() { "no_sku" } else { why }, counted);
+            return None;
+        }
+    };
+    let counted = &measure.alone / divisor(&meter, span);
+    let shown = rounded(&counted, scale_of(&meter));
+    if sku.is_none() && !shown.is_zero() {
+        refuse("no_sku", shown);
+    }
+    let of_hour = |(minute, value): &(i64, Exact)| (minute / 60, value.clone());
+    let mut records: BTreeMap<i64, u64> = BTreeMap::new();
+    for record in &kept {
+        let minute = super::measure::bucket_of(&meter, record.start - span.start);
+        *records.entry(minute / 60).or_default() += 1;
+    }
+    // Waivers ask when it was used; pools only where hours can be told apart.
+    let buckets = &measure.buckets;
+    let (lots, counters) = match aggregation(&meter) {
+        "maximum" => (buckets.iter().map(of_hour).collect(), buckets.clone()),
+        "percentile_95" => (vec![(0, measure.sum.clone())], netted(buckets.clone())),
+        _ => (vec![(0, measure.sum.clone())], vec![(0, measure.sum.clone())]),
+    };
+    Some(Used {
+        series: series.clone(),
+        member,
+        group: None,
+        subscribed: false,
+        sku: sku.cloned().unwrap_or_default(),
+        meter,
+        kept,
+        sum: measure.sum.clone(),
+        measure,
+        counted,
+        quantity: whole(0),
+        units: whole(0),
+        lots,
+        counters,
+        converted: Vec::new(),
+        bought: Vec::new(),
+        records: records.into_iter().collect(),
+    })
 }

@@ -21,7 +21,7 @@ pub struct Item {
     pub group: Option<String>,
     /// In the priced unit; zero for what a clause charges.
     pub quantity: Exact,
-    /// The same by time: (hour of the cycle, units).
+    /// What was counted of it by time: (minute of the cycle in which a bucket begins, quantity).
     pub lots: Vec<(i64, Exact)>,
     /// Usage, not what a clause charges.
     pub is_usage: bool,

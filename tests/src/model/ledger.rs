@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::bill::{Bills, fold};
-use super::calendar::{Cycle, cycle_name, cycle_of, hours_of, start_of, time_of};
+use super::calendar::{Cycle, cycle_name, cycle_of, start_of, time_of};
 use super::exact::{Exact, exact, whole};
 use super::homes::Homes;
 use super::ids::{Ids, Name};
-use super::record::Row;
-use super::series::{Counter, Member, Series, list, selects, text, without_attributes};
+use super::record::{Record, Row};
+use super::series::{Counter, Member, Series, is_summed, list, selects, text, without_attributes};
 
 /// What one record is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,11 @@ pub enum Verdict {
 struct Counted {
     cycle: Cycle,
     late: bool,
+    /// The oldest cycle that was not cut when it came.
+    open: Cycle,
     meter: Value,
+    /// What its sender calls it.
+    name: String,
     row: Row,
 }
 
@@ -109,7 +113,7 @@ impl Root {
     }
 
     /// Whether an account belongs to the hierarchy at an instant: root and payers always, others by their rows.
-    fn has_member(&self, account: &str, at: i64) -> bool {
+    pub fn has_member(&self, account: &str, at: i64) -> bool {
         let named = |value: &Value| value.as_str() == Some(account);
         let inside = |row: &Value| {
             let bound = |field: &str| row[field].as_str().map(time_of);
@@ -155,13 +159,14 @@ impl Root {
     }
 
     /// Counts a record or says why not.
-    fn count(&mut self, row: &Row) -> Verdict {
+    fn count(&mut self, row: &Row, name: &str) -> Verdict {
         let cycle = cycle_of(row.start);
         let meter = match self.meter_of(&row.series) {
             Ok(meter) => meter.clone(),
             Err(reason) => return Verdict::Refused(reason),
         };
-        if row.quantity.starts_with('-') && row.corrects.is_none() {
+        let changes = meter["level"]["records"] == "change";
+        if row.quantity.starts_with('-') && row.corrects.is_none() && !changes {
             return Verdict::Refused("NEGATIVE_QUANTITY");
         }
         if cycle < self.first {
@@ -171,14 +176,35 @@ impl Root {
             return Verdict::Refused("TOO_FAR_AHEAD");
         }
         let late = cycle < self.open;
-        self.counted.push(Counted { cycle, late, meter, row: row.clone() });
+        let (open, name) = (self.open, name.to_owned());
+        self.counted.push(Counted { cycle, late, open, meter, name, row: row.clone() });
         Verdict::Accepted { late }
     }
 
-    /// The counters of a cycle: in time and late apart.
+    /// The records of meters that make more of them than a sum, of a cycle and in time or late; with them those that left a
+    /// level for it: what came too late for the cycle is known to the next that is not cut.
+    fn records(&self, cycle: Cycle, late: bool) -> Vec<Record> {
+        let counts = |counted: &&Counted| match counted.cycle == cycle {
+            true => counted.late == late,
+            false => counted.cycle < cycle && counted.open <= cycle,
+        };
+        let record = |counted: &Counted| Record {
+            series: counted.row.series.clone(),
+            id: counted.name.clone(),
+            quantity: exact(&counted.row.quantity),
+            amount: None,
+            start: counted.row.start,
+            end: counted.row.end,
+            corrects: counted.row.corrects.is_some(),
+        };
+        self.counted.iter().filter(|counted| !is_summed(&counted.meter)).filter(counts).map(record).collect()
+    }
+
+    /// The counters of a cycle of meters of sums and counts: in time and late apart.
     pub fn counters(&self, cycle: Cycle, late: bool) -> Vec<Counter> {
         let mut found: BTreeMap<(Series, i64), (Exact, u64)> = BTreeMap::new();
-        for counted in self.counted.iter().filter(|counted| (counted.cycle, counted.late) == (cycle, late)) {
+        let of_cycle = |counted: &&Counted| (counted.cycle, counted.late) == (cycle, late);
+        for counted in self.counted.iter().filter(of_cycle).filter(|counted| is_summed(&counted.meter)) {
             let hour = (counted.row.start - start_of(cycle)) / 3_600_000_000_000;
             let bucket = match text(&counted.meter["bucket"], "month") {
                 "hour" => hour,
@@ -205,9 +231,9 @@ impl Root {
         let catalogue = Root::governing(&self.catalogues, cycle).expect("a cycle that counts has a catalogue");
         let name = cycle_name(cycle);
         let contract = Root::governing(&self.contracts, cycle);
-        let counters = self.counters(cycle, false);
+        let (counters, records) = (self.counters(cycle, false), self.records(cycle, false));
         let balances = BTreeMap::new();
-        fold(catalogue, contract, (&name, hours_of(cycle)), &counters, &balances, &|account| self.member(account))
+        fold(catalogue, contract, &name, (&counters, &records), &balances, &|account| self.member(account))
     }
 
     /// The bills of a cycle over everything that was counted, late or not.
@@ -270,11 +296,12 @@ impl Ledger {
                 }
                 *latest = epoch;
                 for Sent { number, row, .. } in records {
+                    let name = format!("{producer}/{number:020}");
                     verdicts.push(if mark.is_some_and(|mark| *number <= mark) {
                         refused.get(number).map_or(Verdict::Duplicate, |reason| Verdict::Refused(reason))
                     } else {
                         *mark = Some(*number);
-                        let verdict = count(&mut self.roots, slot, row);
+                        let verdict = count(&mut self.roots, slot, row, &name);
                         if let Verdict::Refused(reason) = verdict {
                             refused.insert(*number, reason);
                         }
@@ -294,7 +321,8 @@ impl Ledger {
         if by_name {
             for Sent { number, id, row } in records {
                 let own = if sending == Sending::ById { format!("id {id}") } else { format!("number {number}") };
-                verdicts.push(self.by_name(slot, (slot, producer.to_owned(), own), row));
+                let shown = if sending == Sending::ById { id.clone() } else { format!("{producer}/{number:020}") };
+                verdicts.push(self.by_name(slot, (slot, producer.to_owned(), own), &shown, row));
             }
             self.ids.trim();
         }
@@ -302,7 +330,7 @@ impl Ledger {
     }
 
     /// One record by id, or a stray.
-    fn by_name(&mut self, slot: u16, name: Name, row: &Row) -> Verdict {
+    fn by_name(&mut self, slot: u16, name: Name, shown: &str, row: &Row) -> Verdict {
         // What names no series at all is refused for that, however old it is.
         let account = &row.series.account;
         let Some(root) = self.roots.values().find(|root| root.slot == slot && root.names(account)) else {
@@ -318,7 +346,7 @@ impl Ledger {
             Some(first) if first == row => Verdict::Duplicate,
             Some(_) => Verdict::Refused("ID_REUSED"),
             None => {
-                let verdict = count(&mut self.roots, slot, row);
+                let verdict = count(&mut self.roots, slot, row, shown);
                 if matches!(verdict, Verdict::Accepted { .. }) {
                     self.ids.remember(name, row.clone());
                 }
@@ -328,7 +356,7 @@ impl Ledger {
     }
 }
 
-fn count(roots: &mut BTreeMap<String, Root>, slot: u16, row: &Row) -> Verdict {
+fn count(roots: &mut BTreeMap<String, Root>, slot: u16, row: &Row, name: &str) -> Verdict {
     let owner = |root: &&mut Root| root.slot == slot && root.has_member(&row.series.account, row.start);
-    roots.values_mut().find(owner).map_or(Verdict::Refused("UNKNOWN_ACCOUNT"), |root| root.count(row))
+    roots.values_mut().find(owner).map_or(Verdict::Refused("UNKNOWN_ACCOUNT"), |root| root.count(row, name))
 }

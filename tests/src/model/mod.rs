@@ -3,16 +3,19 @@
 
 pub mod bill;
 pub mod calendar;
+pub mod charge;
 pub mod clauses;
 pub mod contract;
 pub mod currency;
 pub mod draft;
 pub mod exact;
 pub mod homes;
+pub mod hours;
 pub mod ids;
 pub mod ladder;
 pub mod ledger;
 pub mod line;
+pub mod measure;
 pub mod pool;
 pub mod pro_forma;
 pub mod record;

@@ -7,26 +7,28 @@ use serde_json::{Value, json};
 
 use super::bill::{Bills, fold};
 use super::draft::in_force;
+use super::record::Record;
 use super::series::{Counter, Member, list, text};
 
 /// The bills of all groups that the contract prices, by group; of a group without usage and lines there is none.
 pub fn pro_forma(
     catalogue: &Value,
     contract: &Value,
-    time: (&str, i64),
-    counters: &[Counter],
+    cycle: &str,
+    (counters, records): (&[Counter], &[Record]),
     member: &dyn Fn(&str) -> Member,
 ) -> BTreeMap<String, Bills> {
     let mut bills = BTreeMap::new();
-    for own in list(contract, "pro_forma").iter().filter(|_| in_force(contract, time.0)) {
+    for own in list(contract, "pro_forma").iter().filter(|_| in_force(contract, cycle)) {
         let (group, payer) = (text(&own["group"], ""), text(&own["account"], ""));
         let in_group = |account: &str| member(account).group == group;
         let counters: Vec<Counter> =
             counters.iter().filter(|counter| in_group(&counter.series.account)).cloned().collect();
+        let records: Vec<Record> = records.iter().filter(|record| in_group(&record.series.account)).cloned().collect();
         let group_of = |account: &str| if in_group(account) { group.to_owned() } else { String::new() };
         let member = |account: &str| Member { payer: payer.to_owned(), group: group_of(account) };
         let terms = terms(contract, own);
-        let folded = fold(catalogue, Some(&terms), time, &counters, &BTreeMap::new(), &member);
+        let folded = fold(catalogue, Some(&terms), cycle, (&counters, &records), &BTreeMap::new(), &member);
         if !folded.payers.is_empty() {
             bills.insert(group.to_owned(), folded);
         }

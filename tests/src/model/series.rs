@@ -49,6 +49,11 @@ pub fn without_attributes(series: &Series) -> Series {
     Series { attributes: Vec::new(), ..series.clone() }
 }
 
+/// Whether what was counted in a bucket is all that a meter knows of it.
+pub fn is_summed(meter: &Value) -> bool {
+    ["sum", "count"].contains(&text(&meter["aggregation"], "sum")) && meter["keep_records"] != true
+}
+
 /// `*` stands for any run of characters.
 pub fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::calendar::{DAY, months, periods, start_of, time_of};
 use super::exact::{Exact, rounded, whole};
 use super::line::Line;
+use super::measure::Measure;
 use super::pool::Used;
 use super::rounding::{SCALE, is_by_line, payable_of};
 use super::series::{Member, Series, list, number, text};
@@ -70,6 +71,10 @@ pub fn add_subscribed(
             sku: sku.clone(),
             group,
             subscribed: true,
+            meter: meter.clone(),
+            measure: Measure::default(),
+            kept: Vec::new(),
+            sum: whole(0),
             counted: whole(0),
             quantity: whole(0),
             units: whole(0),

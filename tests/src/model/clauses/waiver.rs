@@ -15,7 +15,8 @@ struct Lot {
     account: String,
     item: usize,
     slice: usize,
-    hour: i64,
+    /// Of the cycle, in which the bucket begins.
+    minute: i64,
     /// What is left to be waived.
     units: Exact,
     /// What the bucket held of the slice.
@@ -28,16 +29,15 @@ pub fn apply(draft: &mut Draft<'_>, clause: &Value) {
     for payer in draft.together(clause, "payer") {
         let of_payer = |item: &usize| payer.as_ref().is_none_or(|payer| draft.items[*item].member.payer == *payer);
         let items: Vec<usize> = (0..draft.items.len()).filter(of_payer).collect();
+        // By hour, where each hour's source meets the same hour's target, else all together.
         let hourly = clause["period"] == "hour";
-        // What entitles, by period and account: the whole cycle is one period, or each of its hours.
-        let mut entitled: BTreeMap<i64, BTreeMap<String, Exact>> = BTreeMap::new();
+        let mut periods: BTreeMap<i64, BTreeMap<String, Exact>> = BTreeMap::new();
         for item in items.iter().map(|item| &draft.items[*item]).filter(|item| in_scope(&clause["source"], item)) {
             let sizes: Vec<Exact> = item.lots.iter().map(|(_, size)| size.clone()).collect();
-            let by_hour = item.lots.iter().map(|(hour, _)| *hour).zip(parts(&item.quantity, &sizes));
-            let by_period = if hourly { by_hour.collect() } else { vec![(0, item.quantity.clone())] };
-            for (hour, units) in by_period {
-                let of_period = entitled.entry(hour).or_default();
-                *of_period.entry(item.series.account.clone()).or_insert_with(|| whole(0)) += units;
+            let by_hour = item.lots.iter().map(|(minute, _)| minute / 60).zip(parts(&item.quantity, &sizes)).collect();
+            for (hour, units) in if hourly { by_hour } else { vec![(0, item.quantity.clone())] } {
+                let of_hour = periods.entry(hour).or_default();
+                *of_hour.entry(item.series.account.clone()).or_insert_with(|| whole(0)) += units;
             }
         }
         let mut lots = Vec::new();
@@ -52,20 +52,20 @@ pub fn apply(draft: &mut Draft<'_>, clause: &Value) {
             *taken.entry((lot.item, lot.slice)).or_insert_with(|| whole(0)) += part;
         };
         let order =
-            |lot: &Lot| (-lot.price.clone(), lot.hour, -lot.size.clone(), lot.account.clone(), lot.item, lot.slice);
-        for (hour, entitled) in entitled {
-            let in_period = |lot: &&mut Lot| !hourly || lot.hour == hour;
+            |lot: &Lot| (-lot.price.clone(), lot.minute, -lot.size.clone(), lot.account.clone(), lot.item, lot.slice);
+        for (hour, entitled) in periods {
+            let of_period = |lot: &&mut Lot| !hourly || lot.minute / 60 == hour;
             lots.sort_by_key(order);
             let mut rest = whole(0);
             for (account, source) in entitled {
                 let units = source * number(&clause["target_units"], "1") / number(&clause["source_units"], "1");
                 let mut open = rounded(&units, SCALE);
-                let own = lots.iter_mut().filter(in_period).filter(|lot| lot.account == account);
+                let own = lots.iter_mut().filter(of_period).filter(|lot| lot.account == account);
                 own.for_each(|lot| give(lot, &mut open));
                 rest += open;
             }
             lots.sort_by_key(|lot| (-lot.price.clone(), lot.account.clone(), order(lot)));
-            lots.iter_mut().filter(in_period).for_each(|lot| give(lot, &mut rest));
+            lots.iter_mut().filter(of_period).for_each(|lot| give(lot, &mut rest));
         }
         for ((item, slice), units) in taken {
             let share = number(&clause["percent"], "100") / whole(100);
@@ -91,9 +91,9 @@ fn lots_of(draft: &Draft<'_>, item: usize) -> Vec<Lot> {
         }
         let price = draft.left_of(slice) / &line.quantity;
         let sizes: Vec<Exact> = own.lots.iter().map(|(_, size)| size.clone()).collect();
-        for ((hour, _), units) in own.lots.iter().zip(parts(&units, &sizes)) {
+        for ((minute, _), units) in own.lots.iter().zip(parts(&units, &sizes)) {
             let (account, size, price) = (own.series.account.clone(), units.clone(), price.clone());
-            lots.push(Lot { account, item, slice, hour: *hour, units, size, price });
+            lots.push(Lot { account, item, slice, minute: *minute, units, size, price });
         }
     }
     lots

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use reckoner_bench::scenario::{ingest, read};
+use reckoner_bench::scenario::{failover, ingest, read};
 use reckoner_bench::workload::Shape;
 use reckoner_bench::{report, server};
 
@@ -68,6 +68,27 @@ enum Scenario {
         #[arg(short = 'o', long, value_enum, default_value = "table")]
         output: Form,
     },
+    /// How long nothing is acknowledged after a leader was killed, or stopped in order
+    Failover {
+        /// Leaders to kill, one after the other
+        #[arg(long, default_value_t = 30)]
+        kills: u32,
+        /// Leaders to stop in order, after that
+        #[arg(long, default_value_t = 30)]
+        stops: u32,
+        #[arg(short = 'o', long, value_enum, default_value = "table")]
+        output: Form,
+    },
+    /// A node of the failover scenario; started by the bench itself
+    #[command(name = failover::NODE, hide = true)]
+    Node {
+        #[arg(long)]
+        folder: PathBuf,
+        #[arg(long)]
+        listen: String,
+        #[arg(long, value_delimiter = ',')]
+        join: Vec<String>,
+    },
     /// The measured server; started by the bench itself
     #[command(name = server::SERVER, hide = true)]
     Server {
@@ -84,6 +105,15 @@ enum Scenario {
 async fn main() -> Result<()> {
     match Arguments::parse().scenario {
         Scenario::Server { nodes, shards, folder } => server::serve(nodes, shards, &folder).await,
+        Scenario::Node { folder, listen, join } => failover::serve(&folder, &listen, join).await,
+        Scenario::Failover { kills, stops, output } => {
+            let run = failover::run(&failover::Options { kills, stops }).await?;
+            match output {
+                Form::Table => report::failover_table(&run),
+                Form::Json => println!("{}", serde_json::to_string(&run)?),
+            }
+            Ok(())
+        }
         Scenario::Read { nodes, accounts, seconds, output } => {
             let mut runs = Vec::new();
             for nodes in nodes {

@@ -59,6 +59,45 @@ pub struct ReadRun {
     pub commit: String,
 }
 
+/// One run of the failover scenario.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailoverRun {
+    pub scenario: String,
+    /// Processes, each with a replica of everything.
+    pub nodes: u32,
+    /// Leaders that were killed.
+    pub kills: u32,
+    /// From the kill to the first verdict for a record pushed afterwards.
+    pub kill_p50_ms: f64,
+    pub kill_p99_ms: f64,
+    pub kill_max_ms: f64,
+    /// Leaders that were stopped by a signal, which hand over first.
+    pub stops: u32,
+    pub stop_p50_ms: f64,
+    pub stop_max_ms: f64,
+    /// Records pushed meanwhile.
+    pub records: u64,
+    /// Whether each of them has a verdict and was found counted exactly once.
+    pub counted_once: bool,
+    /// Share of the machine's CPU time that was used at all.
+    pub machine_busy_share: f64,
+    pub machine: String,
+    pub commit: String,
+}
+
+/// Prints a run of the failover scenario on standard output.
+pub fn failover_table(run: &FailoverRun) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["leader", "turns", "p50 ms", "p99 ms", "max ms"]);
+    let ms = |value: f64| format!("{value:.0}");
+    table.add_row(["killed", &run.kills.to_string(), &ms(run.kill_p50_ms), &ms(run.kill_p99_ms), &ms(run.kill_max_ms)]);
+    table.add_row(["stopped", &run.stops.to_string(), &ms(run.stop_p50_ms), "", &ms(run.stop_max_ms)]);
+    println!("{table}");
+    let once = if run.counted_once { "each counted once" } else { "NOT each counted once" };
+    let busy = run.machine_busy_share * 100.0;
+    println!("{} records, {once} · machine {busy:.0} % busy · {} · commit {}", run.records, run.machine, run.commit);
+}
+
 /// Prints runs of the read scenario as a table on standard output.
 pub fn read_table(runs: &[ReadRun]) {
     let mut table = Table::new();

@@ -253,6 +253,12 @@ impl Client {
         self.ask(at(root), request, |channel, request| async move { bills(channel).issue(request).await }).await
     }
 
+    /// Pays back of a bill, cut to what it leaves, and waits for the document up to the deadline; without one in the answer
+    /// nothing is left. Safe to repeat by the reference.
+    pub async fn refund(&self, root: &AccountId, request: proto::RefundRequest) -> Result<proto::CloseReply, Error> {
+        self.ask(at(root), request, |channel, request| async move { bills(channel).refund(request).await }).await
+    }
+
     /// Closes a cycle of all hierarchies; progress arrives until a message says `done`. Safe to repeat.
     pub async fn close_all(&self, cycle: CycleId) -> Result<Streaming<proto::CloseProgress>, Error> {
         let request = proto::CloseAllRequest { cycle: cycle.to_string() };

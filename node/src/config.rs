@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
+use config::Source as _;
 use serde::{Deserialize, Serialize};
 
 use crate::data::admission;
@@ -30,7 +31,7 @@ pub struct Member {
 }
 
 /// All settings of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where everything durable lives.
@@ -105,6 +106,31 @@ pub struct BadSetting {
     pub message: String,
 }
 
+/// A setting as the node would use it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Setting {
+    pub name: String,
+    pub value: serde_json::Value,
+    /// flag, environment, file or default: the first of them that has it.
+    pub origin: &'static str,
+}
+
+fn file_source(file: &Path) -> config::File<config::FileSourceFile, config::FileFormat> {
+    config::File::from(file).format(config::FileFormat::Toml)
+}
+
+fn environment() -> config::Environment {
+    // A list is written with commas: RECKONER_NODE_JOIN=a:7400,b:7400.
+    config::Environment::with_prefix(ENVIRONMENT_PREFIX)
+        .try_parsing(true)
+        .list_separator(",")
+        .with_list_parse_key("join")
+}
+
+fn unreadable(error: config::ConfigError) -> BadSetting {
+    bad("--config", format!("{error}; see the settings in README.md"))
+}
+
 fn bad(setting: &'static str, message: impl Into<String>) -> BadSetting {
     BadSetting { setting, message: message.into() }
 }
@@ -114,11 +140,10 @@ impl Config {
     pub fn load(file: Option<&Path>, flags: Flags) -> Result<Config, BadSetting> {
         let mut sources = config::Config::builder();
         if let Some(file) = file {
-            sources = sources.add_source(config::File::from(file).format(config::FileFormat::Toml));
+            sources = sources.add_source(file_source(file));
         }
-        let environment = config::Environment::with_prefix(ENVIRONMENT_PREFIX).try_parsing(true);
-        let read = sources.add_source(environment).build().and_then(|read| read.try_deserialize::<Config>());
-        let mut config = read.map_err(|error| bad("--config", format!("{error}; see the settings in README.md")))?;
+        let read = sources.add_source(environment()).build().and_then(|read| read.try_deserialize::<Config>());
+        let mut config = read.map_err(unreadable)?;
         config.data_dir = flags.data_dir.unwrap_or(config.data_dir);
         config.listen = flags.listen.unwrap_or(config.listen);
         config.advertise = flags.advertise.or(config.advertise);
@@ -129,6 +154,35 @@ impl Config {
         }
         config.check()?;
         Ok(config)
+    }
+
+    /// Every setting with where its value comes from, by name.
+    pub fn origins(file: Option<&Path>, flags: &Flags) -> Result<Vec<Setting>, BadSetting> {
+        let config = Config::load(file, flags.clone())?;
+        let in_file = file.map(|file| file_source(file).collect()).transpose().map_err(unreadable)?.unwrap_or_default();
+        let in_environment = environment().collect().map_err(unreadable)?;
+        let by_flag = [
+            ("data_dir", flags.data_dir.is_some()),
+            ("listen", flags.listen.is_some()),
+            ("advertise", flags.advertise.is_some()),
+            ("shards", flags.shards.is_some()),
+            ("insecure", flags.insecure),
+            ("join", !flags.join.is_empty()),
+        ];
+        let values = serde_json::to_value(&config).map_err(|error| bad("--config", error.to_string()))?;
+        let settings = values.as_object().into_iter().flatten().map(|(name, value)| {
+            let origin = if by_flag.contains(&(name.as_str(), true)) {
+                "flag"
+            } else if in_environment.contains_key(name) {
+                "environment"
+            } else if in_file.contains_key(name) {
+                "file"
+            } else {
+                "default"
+            };
+            Setting { name: name.clone(), value: value.clone(), origin }
+        });
+        Ok(settings.collect())
     }
 
     /// Checks every setting by itself and against the others.
@@ -337,6 +391,14 @@ mod tests {
         let config = Config::load(Some(&file), flags).unwrap();
         assert_eq!((config.listen.as_str(), config.shards), ("127.0.0.1:7500", Some(2)));
         assert_eq!(config.members, vec![member(2, "h:1")]);
+        let origins = Config::origins(Some(&file), &Flags { shards: Some(2), ..Flags::default() }).unwrap();
+        let origin = |name: &str| {
+            let setting = origins.iter().find(|setting| setting.name == name).unwrap();
+            (setting.value.to_string(), setting.origin)
+        };
+        assert_eq!(origin("shards"), ("2".to_owned(), "flag"));
+        assert_eq!(origin("listen"), ("\"127.0.0.1:7500\"".to_owned(), "file"));
+        assert_eq!(origin("stop_timeout_ms"), ("10000".to_owned(), "default"));
         std::fs::write(&file, "listne = \"127.0.0.1:7500\"\n").unwrap();
         let error = Config::load(Some(&file), Flags::default()).unwrap_err();
         assert!(error.to_string().contains("listne"), "{error}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rand::rngs::SmallRng;
@@ -41,6 +41,7 @@ pub struct Context {
     /// The client library of this node: routes rows of simple callers, and holds the channels to other nodes.
     pub client: Client,
     pub admission: Admission,
+    pub counts: Counts,
     pub blobs: Arc<dyn BlobStore>,
     pub bills: Arc<dyn BillStore>,
     pub catalogues: Arc<Catalogues>,
@@ -74,6 +75,17 @@ impl Context {
         }
         None
     }
+}
+
+/// What a node did since it started, for its metrics.
+#[derive(Default)]
+pub struct Counts {
+    /// Batches that were answered with verdicts.
+    pub batches: AtomicU64,
+    /// Records in them, whatever their verdicts.
+    pub records: AtomicU64,
+    /// Batches that found no room.
+    pub full: AtomicU64,
 }
 
 /// The shards that are open here.

@@ -15,6 +15,7 @@ pub mod joining;
 pub mod keeper;
 pub mod local;
 pub mod meta;
+pub mod metrics;
 pub mod net;
 pub mod node;
 #[cfg(test)]

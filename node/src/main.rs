@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use reckoner_client::cli::output::Out;
 use reckoner_client::cli::{self, Globals};
 use reckoner_node::config::{Config, Flags};
 use reckoner_node::node::Node;
@@ -35,8 +36,23 @@ enum Verb {
     Demo,
     /// Run a node.
     Serve(Serve),
+    /// The settings of a node.
+    #[command(subcommand)]
+    Config(ConfigVerb),
     #[command(flatten)]
     Client(cli::Command),
+}
+
+#[derive(Subcommand)]
+enum ConfigVerb {
+    /// Every setting as `serve` would use it, given the same flags, file and environment
+    Show {
+        #[command(flatten)]
+        serve: Serve,
+        /// Say where each value comes from: flag, environment (RECKONER_NODE_...), file or default
+        #[arg(long)]
+        origin: bool,
+    },
 }
 
 #[derive(Args)]
@@ -64,6 +80,14 @@ struct Serve {
     insecure: bool,
 }
 
+impl Serve {
+    /// The file, and what the command line says beside it.
+    fn parts(self) -> (Option<PathBuf>, Flags) {
+        let Serve { data_dir, listen, advertise, shards, config, join, insecure } = self;
+        (config, Flags { data_dir, listen, advertise, shards, insecure, join })
+    }
+}
+
 fn main() -> ExitCode {
     let arguments: Arguments = match cli::parse() {
         Ok(arguments) => arguments,
@@ -79,6 +103,7 @@ fn main() -> ExitCode {
     let code = match arguments.verb {
         Verb::Demo => runtime.block_on(demo()),
         Verb::Serve(flags) => runtime.block_on(serve(flags)),
+        Verb::Config(ConfigVerb::Show { serve, origin }) => show_config(serve, origin, &arguments.globals),
         Verb::Client(command) => runtime.block_on(cli::run(command, &arguments.globals)).into(),
     };
     runtime.shutdown_timeout(Duration::from_millis(500));
@@ -106,21 +131,38 @@ async fn serve(flags: Serve) -> ExitCode {
     // Told on standard error, which may be gone too: that must not end the process either.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.log_internal_errors(false).init();
-    let stated = Flags {
-        data_dir: flags.data_dir,
-        listen: flags.listen,
-        advertise: flags.advertise,
-        shards: flags.shards,
-        insecure: flags.insecure,
-        join: flags.join,
-    };
-    match run(flags.config, stated).await {
+    let (file, stated) = flags.parts();
+    match run(file, stated).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("reckoner: {error}");
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+fn show_config(serve: Serve, origin: bool, globals: &Globals) -> ExitCode {
+    let (file, flags) = serve.parts();
+    let out = Out::new(globals.output);
+    let settings = match Config::origins(file.as_deref(), &flags) {
+        Ok(settings) => settings,
+        Err(error) => {
+            out.error(&error);
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    if out.is_json() {
+        out.json(&settings);
+    } else {
+        let rows = settings.into_iter().map(|setting| {
+            let mut row = vec![setting.name, setting.value.to_string()];
+            row.extend(origin.then(|| setting.origin.to_owned()));
+            row
+        });
+        let header = if origin { &["setting", "value", "origin"][..] } else { &["setting", "value"][..] };
+        out.table(header, &[], rows.collect());
+    }
+    ExitCode::SUCCESS
 }
 
 async fn run(file: Option<PathBuf>, flags: Flags) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::server::{self, Server};
 use crate::clock::Clock;
 use crate::config::{BadSetting, Config, SHARDS};
-use crate::context::{Context, Draws, Shards};
+use crate::context::{Context, Counts, Draws, Shards};
 use crate::data::admission::Admission;
 use crate::datadir::{DataDir, DataDirError, Identity};
 use crate::joining::{self, JoinError};
@@ -290,6 +290,7 @@ fn share(
         cluster,
         shards_founded: identity.shards,
         members: identity.members,
+        counts: Counts::default(),
         admission: Admission::new(config.records_in_flight_max, config.bytes_in_flight_max),
         config,
         address,

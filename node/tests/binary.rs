@@ -1,7 +1,7 @@
 //! The binary `reckoner` as a user meets it: its exit codes, its words, a whole cycle by the quickstart's files, and an
 //! orderly stop by a signal.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,6 +67,16 @@ impl Server {
         }
     }
 
+    /// What a page answers over plain HTTP, headers included.
+    fn page(&self, path: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(&self.address).expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers with text");
+        answer
+    }
+
     /// The output of a verb that has to succeed.
     fn good(&self, arguments: &[&str]) -> String {
         let Came { code, stdout, stderr } = self.ask(arguments);
@@ -122,6 +132,9 @@ fn the_quickstart_by_hand_and_an_orderly_stop() {
     let usage = documents.join("usage.jsonl").to_string_lossy().into_owned();
     let documents = documents.to_string_lossy().into_owned();
     server.good(&["validate", "-f", &documents]);
+    server.good(&["cluster", "status"]);
+    assert!(server.page("/healthz").starts_with("HTTP/1.1 200"), "{}", server.page("/healthz"));
+    assert!(server.page("/readyz").ends_with("ready\n"), "{}", server.page("/readyz"));
     server.good(&["apply", "-f", &documents]);
     let push = [&["usage", "push", "-f", &usage], JSON].concat();
     let of = |text: &str, field: &str| {
@@ -130,6 +143,10 @@ fn the_quickstart_by_hand_and_an_orderly_stop() {
     };
     assert_eq!(of(&server.good(&push), "accepted"), Some(8));
     assert_eq!(of(&server.good(&push), "duplicate"), Some(8));
+    let metrics = server.page("/metrics");
+    for line in ["reckoner_ready 1", "reckoner_usage_records_total ", "reckoner_group_leads{shard=\"1\"} 1"] {
+        assert!(metrics.contains(line), "'{line}' in {metrics}");
+    }
     // 26.64 is computed by hand in the example's README.
     let estimate = server.good(&[&["bills", "estimate"], CYCLE, JSON].concat());
     assert!(estimate.contains("\"26.64\""), "{estimate}");

@@ -101,7 +101,7 @@ fn lines_of(bills: &[BillBody]) -> BTreeMap<Key, Value> {
                 Origin::PricePart { part, .. } => (part.name().to_owned(), true),
                 Origin::Fee { subscription, .. } => (subscription.to_string(), true),
                 Origin::Clause { clause, .. } => (clause.to_string(), false),
-                Origin::Rounding => continue,
+                Origin::Rounding | Origin::Refund { .. } => continue,
             };
             let key = (bill.payer.to_string(), item.series.account.to_string(), item.sku.to_string(), tier);
             let rate = line.rate.filter(|_| is_usage).map_or(String::new(), |rate| rate.to_string());

@@ -5,29 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
-use reckoner_client::cli::{Command, Exit, Globals, parse_from, run};
+use reckoner_client::cli::Exit;
 use reckoner_client::files::bundle::Bundle;
 use reckoner_node::clock::ManualClock;
 use reckoner_node::local::{LocalCluster, LocalConfig};
 use reckoner_shard::base::money::Money;
-
-#[derive(Parser, Debug)]
-#[command(name = "reckoner")]
-struct Cli {
-    #[command(flatten)]
-    globals: Globals,
-    #[command(subcommand)]
-    command: Command,
-}
-
-async fn reckoner(endpoint: &str, line: &str) -> Exit {
-    let words = ["reckoner", "--endpoint", endpoint].into_iter().chain(line.split_whitespace());
-    match parse_from::<Cli, &str>(words) {
-        Ok(cli) => run(cli.command, &cli.globals).await,
-        Err(exit) => exit,
-    }
-}
+use reckoner_tests::cli::reckoner;
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)

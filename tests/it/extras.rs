@@ -1,11 +1,10 @@
-//! Bills outside a close, on three nodes: interim bills and corrections come to the one bill that would have been made at
-//! once, through restarts of everything; each has its number, and the cycle is exported and computed again as a whole.
+//! Bills outside a close, on three nodes: all kinds but refunds come to the one bill that would have been made at once,
+//! through restarts of everything; each has its number, and the cycle is exported and computed again as a whole.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
-use reckoner_client::cli::{Command, Exit, Globals, parse_from, run};
+use reckoner_client::cli::Exit;
 use reckoner_client::client::Client;
 use reckoner_client::files::bundle::Bundle;
 use reckoner_client::proto;
@@ -13,27 +12,15 @@ use reckoner_node::clock::ManualClock;
 use reckoner_node::local::{LocalCluster, LocalConfig};
 use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::money::Money;
-use reckoner_tests::push::{CYCLE, Producer, ROOT, set_up, units_through};
+use reckoner_tests::cli;
+use reckoner_tests::push::{CYCLE, Producer, ROOT, document, set_up, units_through};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[derive(Parser, Debug)]
-#[command(name = "reckoner")]
-struct Cli {
-    #[command(flatten)]
-    globals: Globals,
-    #[command(subcommand)]
-    command: Command,
-}
-
 async fn reckoner(cluster: &LocalCluster, line: &str) -> Exit {
-    let endpoint = cluster.endpoints().join(",");
-    let words = ["reckoner", "--endpoint", &endpoint].into_iter().chain(line.split_whitespace());
-    match parse_from::<Cli, &str>(words) {
-        Ok(cli) => run(cli.command, &cli.globals).await,
-        Err(exit) => exit,
-    }
+    cli::reckoner(&cluster.endpoints().join(","), line).await
 }
 
 /// Pushes the records up to a number; what was pushed before is recognised.
@@ -52,6 +39,19 @@ async fn bills(client: &Client) -> anyhow::Result<Vec<(String, String, Money)>> 
         Ok((bill.number.clone(), bill.kind.clone(), payable))
     };
     reply.bills.iter().map(row).collect()
+}
+
+/// The bills of the cycle once there are so many.
+async fn bills_once(client: &Client, count: usize) -> anyhow::Result<Vec<(String, String, Money)>> {
+    let begun = Instant::now();
+    loop {
+        let all = bills(client).await?;
+        if all.len() >= count {
+            return Ok(all);
+        }
+        assert!(begun.elapsed() < PATIENCE, "not {count} bills: {all:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Half a dollar a unit.
@@ -96,15 +96,7 @@ async fn bills_outside_the_close_come_to_the_one_bill() -> anyhow::Result<()> {
     push(&client, 500).await?;
     clock.set("2024-11-02T00:00:00Z".parse()?);
     assert_eq!(reckoner(&cluster, &format!("bills close --root {ROOT} --cycle 2024-10")).await, Exit::Ok);
-    let begun = Instant::now();
-    let all = loop {
-        let all = bills(&client).await?;
-        if all.len() == 5 {
-            break all;
-        }
-        assert!(begun.elapsed() < PATIENCE, "no correction: {all:?}");
-        sleep(Duration::from_millis(50)).await;
-    };
+    let all = bills_once(&client, 5).await?;
     let of = |place: u64, kind: &str, from, until| (format!("{ROOT}-000{place}"), kind.to_owned(), price(from, until));
     let expected = [
         of(1, "interim", 0, 100),
@@ -131,6 +123,93 @@ async fn bills_outside_the_close_come_to_the_one_bill() -> anyhow::Result<()> {
     }
     let none = format!("bills explain --root {ROOT} --cycle {CYCLE} --number {ROOT}-0009");
     assert_eq!(reckoner(&cluster, &none).await, Exit::Failed);
+    cluster.stop().await;
+    Ok(())
+}
+
+/// A bill of the payer by its count, its kind, and what is to be paid.
+fn row(place: u64, kind: &str, payable: &str) -> (String, String, Money) {
+    (format!("{ROOT}-000{place}"), kind.to_owned(), payable.parse().expect("an amount"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bills_come_by_themselves_and_are_paid_back() -> anyhow::Result<()> {
+    let clock = Arc::new(ManualClock::at("2024-09-11T00:00:00Z".parse()?));
+    let config = LocalConfig { nodes: 3, shards: 2, clock: Some(clock.clone()), ..LocalConfig::default() };
+    let mut cluster = LocalCluster::start(config).await?;
+    let client = cluster.client();
+    set_up(&client).await?;
+    let cycles = json!({ "first": CYCLE, "close": "manual", "interim": { "days": [12, 20], "spend": "2000" } });
+    let hierarchy = json!({ "kind": "Hierarchy", "root": ROOT, "catalogue": "units", "cycles": cycles });
+    let clauses = json!([
+        { "id": "advance", "mechanism": "prepayment", "amount": "90", "percent": "10", "purchase": true },
+        { "id": "edp", "mechanism": "commitment", "years": ["12000"], "until": "2024-10", "own_bill": true },
+    ]);
+    let contract = json!({ "kind": "Contract", "root": ROOT, "effective": CYCLE, "clauses": clauses });
+    client.apply("interim", vec![document("Hierarchy", hierarchy), document("Contract", contract)]).await?;
+    assert_eq!(client.job("interim", PATIENCE).await?.state, "done");
+    // The prepayment of 90 is bought at once.
+    let mut expected = vec![row(1, "purchase", "90")];
+    assert_eq!(bills_once(&client, 1).await?, expected);
+    // Records 1 to 10 are 65 units, 32.50, of which 29.25 are drawn and the rest is the discount: nothing is to be paid.
+    push(&client, 10).await?;
+    clock.set("2024-09-12T00:00:00Z".parse()?);
+    expected.push(row(2, "interim", "0"));
+    assert_eq!(bills_once(&client, 2).await?, expected);
+    // 97 records are 4,753 units, 2,376.50, less 100 that the prepayment settles. A look may see the first of them alone.
+    push(&client, 97).await?;
+    clock.set("2024-09-13T00:00:00Z".parse()?);
+    let all = bills_once(&client, 3).await?;
+    let spent = all[2].2;
+    assert!((2_000 * Money::ONE.0..=2_276 * Money::ONE.0 + Money::ONE.0 / 2).contains(&spent.0), "{spent}");
+    expected.push((format!("{ROOT}-0003"), "interim".to_owned(), spent));
+    assert_eq!(all, expected);
+    // Restarted nodes, another leader: nothing is made twice, and what is under the threshold waits.
+    push(&client, 100).await?;
+    for node in 1..=3 {
+        cluster.kill(node).await;
+    }
+    for node in 1..=3 {
+        cluster.restart(node).await?;
+    }
+    cluster.ready(PATIENCE).await?;
+    let refund = |amount: &str, reason: &str| {
+        format!("bills refund --root {ROOT} --bill {ROOT}-0003 --amount {amount} --reason {reason}")
+    };
+    assert_eq!(reckoner(&cluster, &refund("100", "outage")).await, Exit::Ok);
+    assert_eq!(reckoner(&cluster, &refund("100", "outage")).await, Exit::Ok, "the same again pays nothing");
+    assert_eq!(reckoner(&cluster, &refund("50", "outage")).await, Exit::Failed, "its name is taken");
+    clock.set("2024-10-02T00:00:00Z".parse()?);
+    assert_eq!(reckoner(&cluster, &format!("bills close --root {ROOT} --cycle {CYCLE}")).await, Exit::Ok);
+    assert_eq!(reckoner(&cluster, &refund("1000000", "gesture")).await, Exit::Ok, "it is cut");
+    assert_eq!(reckoner(&cluster, &refund("1", "more")).await, Exit::Failed, "nothing is left");
+    let all = bills_once(&client, 7).await?;
+    let rest = Money(price(0, 100).0 - 100 * Money::ONE.0 - spent.0);
+    expected.push((format!("{ROOT}-0005"), "anniversary".to_owned(), rest));
+    // Retired are the lines of usage; the prepayment's own charge does not count.
+    let short = Money(12_000 * Money::ONE.0 - price(0, 100).0);
+    expected.push((format!("{ROOT}-0006"), "shortfall".to_owned(), short));
+    expected.push(row(4, "refund", "-100"));
+    expected.push((format!("{ROOT}-0007"), "refund".to_owned(), Money(100 * Money::ONE.0 - spent.0)));
+    assert_eq!(all, expected);
+
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("cycle.json").display().to_string();
+    let export = format!("bills export --root {ROOT} --cycle {CYCLE} --out {file}");
+    assert_eq!(reckoner(&cluster, &export).await, Exit::Ok);
+    assert_eq!(reckoner(&cluster, &format!("bills verify {file}")).await, Exit::Ok);
+    let mut bundle = Bundle::read(file.as_ref())?;
+    assert_eq!(bundle.bills.len(), 7);
+    // A refund without the one before it does not follow.
+    bundle.bills.remove(5);
+    let wrong: Vec<String> =
+        bundle.verify()?.into_iter().filter(|verdict| !verdict.equal).map(|verdict| verdict.number).collect();
+    assert_eq!(wrong, [format!("{ROOT}-0007")]);
+    for number in [1, 4, 6] {
+        let explain = format!("bills explain --root {ROOT} --cycle {CYCLE} --number {ROOT}-000{number} --line 1");
+        assert_eq!(reckoner(&cluster, &explain).await, Exit::Ok);
+    }
+    assert_eq!(reckoner(&cluster, &format!("bills list --root {ROOT}")).await, Exit::Ok);
     cluster.stop().await;
     Ok(())
 }

@@ -11,6 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
+use reckoner_shard::base::money::Money;
+use reckoner_shard::billing::kind::Cause;
 use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::CatalogueDocument;
 use reckoner_tests::draw::words::{chance, one, quantity};
@@ -50,6 +52,13 @@ const MEETS: &[&str] = &[
     "PRODUCER_KIND",
     "close",
     "interim",
+    "day",
+    "no day",
+    "reached",
+    "not reached",
+    "refund",
+    "refund cut",
+    "nothing to refund",
     "late billed",
     "nothing late",
     "stray",
@@ -129,8 +138,9 @@ impl History {
                 74..77 => self.reopen(),
                 77..78 => self.mistake(),
                 78..86 => self.close(),
-                86..88 => self.issue(),
-                88..91 => self.amend(),
+                86..89 => self.issue(),
+                89..90 => self.pay_back(),
+                90..91 => self.amend(),
                 91..93 => self.reprice(),
                 93..94 => self.agree(),
                 94..98 => self.pair.machine.restore(),
@@ -348,11 +358,34 @@ impl History {
         let root = one(&mut self.rng, &self.roots).clone();
         let cycle = self.rng.random_range(FIRST..=self.pair.ledger.roots[&root].open);
         let restores = chance(&mut self.rng, 30);
-        self.pair.issue(&root, cycle, |pair| {
+        let cause = match self.rng.random_range(0..4) {
+            // Days and thresholds are of the open cycle.
+            0 if cycle == self.pair.ledger.roots[&root].open => Cause::Day(self.rng.random_range(2..=28)),
+            1 if cycle == self.pair.ledger.roots[&root].open => {
+                Cause::Spend(Money(Money::ONE.0 * self.rng.random_range(1..200)))
+            }
+            _ => Cause::Asked,
+        };
+        self.pair.issue(&root, cycle, cause, |pair| {
             if restores {
                 pair.machine.restore();
             }
         });
+    }
+
+    /// Pays back of a bill, sometimes of nothing or more than there is.
+    fn pay_back(&mut self) {
+        let root = one(&mut self.rng, &self.roots).clone();
+        let restores = chance(&mut self.rng, 30);
+        for cycle in FIRST..=self.pair.ledger.roots[&root].open {
+            let pick = self.rng.random_range(0..100);
+            let cents = self.rng.random_range(1..10_000);
+            self.pair.pay_back(&root, cycle, pick, cents, |pair| {
+                if restores {
+                    pair.machine.restore();
+                }
+            });
+        }
     }
 
     /// Adds an account to a hierarchy, or puts the same document once more.

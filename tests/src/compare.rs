@@ -78,6 +78,7 @@ fn origin_of(bill: &BillBody, line: &EngineLine) -> String {
             _ => format!("clause:{clause}"),
         },
         Source::Rounding => "rounding".to_owned(),
+        Source::Refund { .. } => "refund".to_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The harness: a slow twin of the product, random documents and usage, whole nodes under faults in virtual time. The
 //! stories that use it are in `it/`.
 
+pub mod cli;
 pub mod cluster;
 pub mod compare;
 pub mod draw;
@@ -10,6 +11,7 @@ pub mod groups;
 pub mod machine;
 pub mod model;
 pub mod oracle;
+pub mod outside;
 pub mod pair;
 pub mod push;
 pub mod replicas;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use num_traits::Zero;
 use reckoner_shard::account::document::HierarchyDocument;
+use reckoner_shard::base::hash::Hash;
 use reckoner_shard::base::id::{AccountId, Slot};
 use reckoner_shard::base::money::{parse_scaled, print_scaled};
 use reckoner_shard::base::refusal::Reason;
@@ -27,7 +27,7 @@ use serde_json::Value;
 use crate::compare::{compare, key_of, series_of};
 use crate::machine::Machine;
 use crate::model::calendar::{Cycle, cycle_name, start_of};
-use crate::model::exact::{Exact, exact, text};
+use crate::model::exact::{Exact, text};
 use crate::model::homes::Progress;
 use crate::model::ledger::{self, Ledger, Root, Sending, Sent};
 use crate::model::record::Row;
@@ -57,8 +57,11 @@ pub struct Pair {
     pub ledger: Ledger,
     numbers: BTreeMap<u16, Numbers>,
     /// Issued bills and archives by root and cycle, as a node keeps them.
-    issued: BTreeMap<(String, Cycle), Vec<BillBody>>,
-    archives: BTreeMap<(String, Cycle), Vec<u8>>,
+    pub(crate) issued: BTreeMap<(String, Cycle), Vec<BillBody>>,
+    pub(crate) archives: BTreeMap<(String, Cycle), Vec<u8>>,
+    /// Refunds by the hash of their body, and what was paid back by payer and number of the bill.
+    pub(crate) refunds: BTreeMap<Hash, BillBody>,
+    pub(crate) refunded: BTreeMap<(String, u64), Exact>,
     /// How often each verdict was given: what a history never meets, it does not test.
     pub met: BTreeMap<String, u64>,
 }
@@ -78,7 +81,8 @@ impl Pair {
         let machine = Machine::with_ids(Timestamp(stamp), ids as u64 * ID_BYTES);
         let ledger = Ledger::new(ids);
         let (issued, archives) = (BTreeMap::new(), BTreeMap::new());
-        Pair { machine, ledger, numbers: BTreeMap::new(), issued, archives, met: BTreeMap::new() }
+        let (refunds, refunded, numbers, met) = Default::default();
+        Pair { machine, ledger, numbers, issued, archives, refunds, refunded, met }
     }
 
     /// A new catalogue version, effective from a cycle on.
@@ -149,51 +153,20 @@ impl Pair {
     }
 
     /// Bills what is cut or claimed, twice, since it is safe to repeat.
-    fn bill(&mut self, root: &str, cycle: Cycle, what: Known<'_>) {
+    pub(crate) fn bill(&mut self, root: &str, cycle: Cycle, what: Known<'_>) {
         let (id, name) = (AccountId::new(root).expect("a root"), cycle_id(cycle));
         let view = self.machine.state.view();
         let source = view.known_source(&id, name, &self.machine.store, what).expect("a cycle that is billed");
         let issued = self.issued.entry((root.to_owned(), cycle)).or_default();
         let bodies = source.bills(issued).expect("nothing here overflows");
         let bills: Vec<BillHash> = bodies.iter().map(hash_of).collect();
-        let claim = source.claim.map(|(index, archive)| Claimed { index, archive: *blake3::hash(&archive).as_bytes() });
+        let claim =
+            source.claim.map(|(index, archive)| Claimed { index, archive: Some(*blake3::hash(&archive).as_bytes()) });
         let billed = BilledRoot { root: id, cycle: name, bills, postings: postings(&bodies), claim };
         issued.extend(bodies);
         let billed = Command::Billed { slot: slot_of(root), roots: vec![billed] };
         assert_eq!(self.machine.done(billed.clone()), Done::Changed);
         assert_eq!(self.machine.done(billed), Done::Unchanged);
-    }
-
-    /// Bills what of a cycle has no bill yet, while `meanwhile` happens. All bills of the cycle then come to the model's
-    /// one bill over everything that was known at the claim.
-    pub fn issue(&mut self, root: &str, cycle: Cycle, meanwhile: impl FnOnce(&mut Pair)) {
-        let known = &self.ledger.roots[root];
-        let (is_open, expected) = (cycle == known.open, known.whole_bills(cycle));
-        let claim =
-            Command::Claim { root: AccountId::new(root).expect("a root"), cycle: cycle_id(cycle), manual: true };
-        let claimed = match self.machine.command(claim.clone()) {
-            CommandOutcome::Done(done) => done,
-            CommandOutcome::Refused(refusal) => {
-                assert!(!is_open && refusal.reason == Reason::CycleClosed, "{refusal}");
-                self.meet("nothing late");
-                return;
-            }
-        };
-        assert_eq!(self.machine.done(claim), claimed, "a claim repeats itself");
-        self.meet(if is_open { "interim" } else { "late billed" });
-        meanwhile(self);
-        let archive = self.archives.get(&(root.to_owned(), cycle)).cloned();
-        self.bill(root, cycle, Known::Claimed(archive.as_deref()));
-        let mut payables: BTreeMap<String, Exact> = BTreeMap::new();
-        for body in &self.issued[&(root.to_owned(), cycle)] {
-            *payables.entry(body.payer.to_string()).or_default() += exact(&body.payable.to_string());
-        }
-        let mut expected: BTreeMap<String, Exact> =
-            expected.payers.into_iter().map(|(payer, (_, payable))| (payer, payable)).collect();
-        // Nothing to pay may be a bill or none.
-        payables.retain(|_, payable| !payable.is_zero());
-        expected.retain(|_, payable| !payable.is_zero());
-        assert_eq!(payables, expected, "bills of {root} for {}", cycle_name(cycle));
     }
 
     /// Bills or estimates on both sides, to the last digit.
@@ -323,7 +296,7 @@ impl Pair {
         self.meet("STALE_SERIES");
     }
 
-    fn meet(&mut self, what: &str) {
+    pub(crate) fn meet(&mut self, what: &str) {
         *self.met.entry(what.to_owned()).or_default() += 1;
     }
 
@@ -414,7 +387,7 @@ impl Pair {
     }
 }
 
-fn hash_of(bill: &BillBody) -> BillHash {
+pub(crate) fn hash_of(bill: &BillBody) -> BillHash {
     let body_hash = body_hash(&encode(bill));
     BillHash { payer: bill.payer.clone(), currency: bill.currency, body_hash }
 }

@@ -29,13 +29,13 @@ const START: &str = "2024-09-10T00:00:00Z";
 /// Without any answer for so long, a push fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A document as it is applied.
+pub fn document(kind: &str, json: serde_json::Value) -> proto::Document {
+    proto::Document { kind: kind.to_owned(), json: json.to_string().into(), source: String::new() }
+}
+
 /// Applies a catalogue with one meter at 0.50 a unit and a hierarchy of one account.
 pub async fn set_up(client: &Client) -> anyhow::Result<()> {
-    let document = |kind: &str, json: serde_json::Value| proto::Document {
-        kind: kind.to_owned(),
-        json: json.to_string().into(),
-        source: String::new(),
-    };
     let catalogue = json!({
         "kind": "Catalogue", "name": "units", "currency": "USD", "effective": CYCLE,
         "meters": [{ "id": "unit", "service": "units", "usage_type": "unit", "scale": 0 }],

@@ -1,4 +1,5 @@
 //! One scenario a file; the claim that it measures stands on top.
 
+pub mod failover;
 pub mod ingest;
 pub mod read;

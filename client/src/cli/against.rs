@@ -171,6 +171,7 @@ fn maker(line: &Line) -> String {
         Source::Fee { subscription, .. } => format!("subscription {subscription}"),
         Source::Clause { clause, .. } => format!("clause {clause}"),
         Source::Rounding => "rounding".to_owned(),
+        Source::Refund { number } => format!("refund of {number}"),
     }
 }
 

@@ -27,6 +27,8 @@ pub enum BillsCommand {
     Close(close::CloseArguments),
     /// Bill now what has no bill yet: an interim bill of an open cycle, a correction of late usage
     Issue(close::IssueArguments),
+    /// Pay back of a bill: a document of its own, cut to what the bill leaves
+    Refund(close::RefundArguments),
     /// Show issued bills with their lines
     Show(Which),
     /// List bills
@@ -101,6 +103,7 @@ pub async fn run(command: BillsCommand, globals: &Globals, out: &Out) -> Result<
             None => close::close_all(arguments.cycle, &client().await?, out).await,
         },
         BillsCommand::Issue(arguments) => close::issue(&arguments, &client().await?, out).await,
+        BillsCommand::Refund(arguments) => close::refund(&arguments, &client().await?, out).await,
         BillsCommand::Show(which) => show(&which, &client().await?, out).await,
         BillsCommand::List(arguments) => list(&arguments, &client().await?, out).await,
         BillsCommand::Explain(arguments) => explain_bill(&arguments, &client().await?, out).await,
@@ -117,7 +120,7 @@ pub struct Envelope {
     pub number: String,
     /// estimate, closed, issued or simulated.
     pub status: String,
-    /// Of an issued bill: anniversary, interim or correction.
+    /// Of an issued bill: anniversary, interim, correction, purchase, shortfall or refund; of an estimate only shortfall.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -241,6 +244,12 @@ fn headline(body: &BillBody, envelope: &Envelope) -> String {
         ("" | "anniversary", number) => format!(" {number}"),
         (kind, number) => format!(" {kind} {number}"),
     };
+    if let Some(refund) = &body.refund {
+        return format!(
+            "{}{number}: {} {} are paid back to {} of its bill {} for {} ({})",
+            envelope.status, -body.payable, body.currency, body.payer, refund.number, body.cycle, refund.reason
+        );
+    }
     let issued = envelope.issued_at.as_ref().map(|at| format!(", issued {at}")).unwrap_or_default();
     let (status, payer, payable, currency) = (&envelope.status, &body.payer, body.payable, body.currency);
     format!("{status}{number}: {payer} owes {payable} {currency} for {} (root {}){issued}", body.cycle, body.root)
@@ -322,6 +331,7 @@ fn made_by(line: &LineView) -> String {
             _ => text.clone(),
         },
         MadeBy::Rounding => "rounding".to_owned(),
+        MadeBy::Refund { number } => format!("refund of {number}"),
     }
 }
 

@@ -1,7 +1,8 @@
-//! `bills close` and `bills issue`: what makes bills, and what came of it.
+//! `bills close`, `bills issue` and `bills refund`: what makes bills, and what came of it.
 
 use clap::{ArgGroup, Args};
 use reckoner_shard::base::id::AccountId;
+use reckoner_shard::base::money::Money;
 use reckoner_shard::base::time::{CycleId, Timestamp};
 use serde::Serialize;
 
@@ -36,6 +37,35 @@ pub struct IssueArguments {
     /// Cycle, like 2024-09: the one that is open, or a closed one with late usage
     #[arg(long)]
     pub cycle: CycleId,
+}
+
+/// Arguments of `bills refund`.
+#[derive(Args, Clone, Debug)]
+pub struct RefundArguments {
+    /// Root of the hierarchy
+    #[arg(long, value_name = "ACCOUNT")]
+    pub root: AccountId,
+    /// Number of the bill, like acme-0001
+    #[arg(long, value_name = "NUMBER")]
+    pub bill: String,
+    /// What to pay back, in the bill's currency; what the bill does not leave is not paid back
+    #[arg(long, value_name = "DECIMAL")]
+    pub amount: Money,
+    /// Why, for people
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Names the refund: the same again pays nothing twice; default: the reason
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub reference: String,
+}
+
+#[derive(Serialize)]
+struct Refunded {
+    root: String,
+    bill: String,
+    state: String,
+    /// The document; none where nothing of the bill is left.
+    bills: Vec<SummaryRow>,
 }
 
 #[derive(Serialize)]
@@ -94,6 +124,40 @@ pub async fn issue(arguments: &IssueArguments, client: &Client, out: &Out) -> Re
         (state, _) => {
             out.say(&format!("the bills are {state}: they are being computed"));
             out.next("give the same command again; it goes on and bills nothing twice");
+            Ok(Exit::Unavailable)
+        }
+    }
+}
+
+pub async fn refund(arguments: &RefundArguments, client: &Client, out: &Out) -> Result<Exit, Error> {
+    let RefundArguments { root, bill, amount, reason, reference } = arguments;
+    let request = proto::RefundRequest {
+        root: root.to_string(),
+        number: bill.clone(),
+        amount: amount.to_string(),
+        reason: reason.clone(),
+        reference: reference.clone(),
+    };
+    let reply = client.refund(root, request).await?;
+    if out.is_json() {
+        let bills = reply.bills.iter().map(summary).collect();
+        out.json(&Refunded { root: root.to_string(), bill: bill.clone(), state: reply.state.clone(), bills });
+    } else if !reply.bills.is_empty() {
+        show_summaries(&reply.bills, out);
+    }
+    match (reply.state.as_str(), reply.bills.first()) {
+        ("issued", Some(made)) => {
+            let (cycle, number) = (&made.cycle, &made.number);
+            out.next(&format!("reckoner bills explain --root {root} --cycle {cycle} --number {number}"));
+            Ok(Exit::Ok)
+        }
+        ("issued", None) => {
+            out.say(&format!("nothing of {bill} is left to be paid back"));
+            Ok(Exit::Failed)
+        }
+        _ => {
+            out.say("the refund is being made");
+            out.next("give the same command again; it goes on and pays nothing twice");
             Ok(Exit::Unavailable)
         }
     }

@@ -42,7 +42,7 @@ pub mod documents;
 pub mod export;
 pub mod import;
 pub mod nodes;
-mod output;
+pub mod output;
 pub mod printed;
 pub mod push;
 pub mod schema;

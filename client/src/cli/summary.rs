@@ -14,7 +14,7 @@ pub(super) struct SummaryRow {
     payer: String,
     currency: String,
     cycle: String,
-    /// anniversary, interim or correction.
+    /// anniversary, interim, correction, purchase, shortfall or refund.
     kind: String,
     status: String,
     payable: String,

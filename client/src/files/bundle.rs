@@ -1,7 +1,7 @@
 //! A cycle in one file: its bills, and everything that they follow from, so that anyone can compute them again without a
 //! server. The computing is the domain's own fold; fetching what goes into the file is the client's matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,9 +10,11 @@ use reckoner_shard::account::tree::Hierarchy;
 use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::money::{Money, print_scaled};
 use reckoner_shard::base::problem::Problem;
-use reckoner_shard::base::time::CycleId;
-use reckoner_shard::billing::bill::BillBody;
+use reckoner_shard::base::time::{CycleId, Timestamp};
+use reckoner_shard::billing::bill::{BillBody, Refunded, Source};
 use reckoner_shard::billing::codec;
+use reckoner_shard::billing::kind::{Kind, Refund};
+use reckoner_shard::billing::refund::refund;
 use reckoner_shard::billing::view::BillView;
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::contract::terms::Contract;
@@ -69,7 +71,7 @@ pub struct BundledBill {
     pub number: String,
     /// issued or estimate.
     pub status: String,
-    /// anniversary, interim or correction; empty before it is issued.
+    /// anniversary, interim, correction, purchase, shortfall or refund; before it is issued empty, or shortfall.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kind: String,
     /// BLAKE3 of the body, in hexadecimal digits.
@@ -162,11 +164,17 @@ impl Bundle {
 
     /// The bills that the counters make at once under given documents, by payer.
     pub fn fold(&self, documents: Documents<'_>) -> Result<Vec<BillBody>, Error> {
-        self.bills(documents, &[], false)
+        self.bills(documents, &[], Kind::Correction, Timestamp(i64::MAX))
     }
 
     /// The bills that the counters make beside earlier ones of the cycle.
-    fn bills(&self, documents: Documents<'_>, earlier: &[BillBody], interim: bool) -> Result<Vec<BillBody>, Error> {
+    fn bills(
+        &self,
+        documents: Documents<'_>,
+        earlier: &[BillBody],
+        kind: Kind,
+        until: Timestamp,
+    ) -> Result<Vec<BillBody>, Error> {
         let catalogue = Catalogue::compile(documents.catalogue).map_err(|problems| said("catalogue", &problems))?;
         // A clause may name what a later catalogue has dropped; it then finds nothing, as in the cluster.
         let contract = documents.contract.map(|document| {
@@ -190,7 +198,9 @@ impl Bundle {
             balances: self.balances.clone(),
             drawn_later: self.drawn_later.clone(),
             earlier: Vec::new(),
-            interim,
+            kind,
+            until,
+            least: None,
             claim: None,
         };
         source.bills(earlier).map_err(|error| Error::invalid(error.to_string()))
@@ -221,7 +231,8 @@ impl Bundle {
 
     /// Computes the bills again and compares. Where a payer has several of the cycle, the last is the difference of what
     /// the counters make to those before it, which it names by their hashes: if it is equal, all of them together are.
-    /// Bills that should be there and are not, or the other way round, differ.
+    /// A refund is computed from the bill that it names and the refunds before it. Bills that should be there and are not,
+    /// or the other way round, differ; before the close not every payer needs to have one.
     pub fn verify(&self) -> Result<Vec<Verdict>, Error> {
         if self.readable()? != self.counters {
             return Err(Error::invalid(
@@ -229,35 +240,34 @@ impl Bundle {
             ));
         }
         let bodies = self.bills.iter().map(BundledBill::body).collect::<Result<Vec<_>, _>>()?;
-        let last: BTreeMap<&AccountId, usize> =
-            bodies.iter().enumerate().map(|(place, body)| (&body.payer, place)).collect();
+        let is_refund = |place: usize| bodies[place].refund.is_some();
+        let bills: Vec<usize> = (0..bodies.len()).filter(|place| !is_refund(*place)).collect();
+        let last: BTreeMap<&AccountId, usize> = bills.iter().map(|place| (&bodies[*place].payer, *place)).collect();
         let is_last = |place: usize| last[&bodies[place].payer] == place;
         let earlier: Vec<BillBody> =
-            bodies.iter().enumerate().filter(|(place, _)| !is_last(*place)).map(|(_, body)| body.clone()).collect();
-        // Minima and shortfalls wait for the close.
-        let interim = !self.bills.is_empty() && self.bills.iter().all(|bill| bill.kind == "interim");
-        let mut made: BTreeMap<AccountId, BillBody> = BTreeMap::new();
-        for body in self.bills(self.documents(), &earlier, interim)? {
-            if self.payer.as_ref().is_none_or(|payer| *payer == body.payer) {
-                made.insert(body.payer.clone(), body);
-            }
-        }
+            bills.iter().filter(|place| !is_last(**place)).map(|place| bodies[*place].clone()).collect();
+        let mut made = self.made(&bodies, &last, &earlier)?;
         let mut equals: BTreeMap<&AccountId, bool> = BTreeMap::new();
         let mut verdicts = Vec::with_capacity(self.bills.len());
         // The last of each payer first: it decides about those before it.
-        for (bill, body) in self.bills.iter().zip(&bodies).rev() {
+        for (place, (bill, body)) in self.bills.iter().zip(&bodies).enumerate().rev() {
             let (payer, number) = (body.payer.clone(), bill.number.clone());
-            if let Some(equal) = equals.get(&body.payer) {
+            if let Some(equal) = equals.get(&body.payer).filter(|_| !is_refund(place)) {
                 verdicts.push(Verdict { payer, number, equal: *equal, changes: Vec::new() });
                 continue;
             }
-            let again = made.remove(&body.payer);
+            let again = match &body.refund {
+                Some(refunded) => refunded_again(body, refunded, &bodies[..place]),
+                None => made.remove(&body.payer),
+            };
             let before = serde_json::to_value(BillView::new(body)).expect("a bill is always JSON");
             let after = again.as_ref().map(|body| serde_json::to_value(BillView::new(body)).expect("as before"));
             // The bytes decide; the fields say where they differ.
             let equal = again.as_ref().is_some_and(|again| codec::encode(again) == codec::encode(body));
             let changes = if equal { Vec::new() } else { changes(&before, &after.unwrap_or_default()) };
-            equals.insert(&body.payer, equal);
+            if !is_refund(place) {
+                equals.insert(&body.payer, equal);
+            }
             verdicts.push(Verdict { payer, number, equal, changes });
         }
         verdicts.reverse();
@@ -269,6 +279,65 @@ impl Bundle {
         }));
         Ok(verdicts)
     }
+}
+
+impl Bundle {
+    /// What the counters make in place of the last bill of each payer, and of payers without one that should have it.
+    fn made(
+        &self,
+        bodies: &[BillBody],
+        last: &BTreeMap<&AccountId, usize>,
+        earlier: &[BillBody],
+    ) -> Result<BTreeMap<AccountId, BillBody>, Error> {
+        let kind_of = |place: usize| Kind::named(&self.bills[place].kind).unwrap_or(Kind::Anniversary);
+        // What was bought later than the last line of a bill of purchases is not on it.
+        let until = |place: usize| match kind_of(place) {
+            Kind::Purchase => bought_until(&bodies[place]),
+            _ => Timestamp(i64::MAX),
+        };
+        let mut wanted: BTreeSet<(Kind, Timestamp)> =
+            last.values().map(|place| (kind_of(*place), until(*place))).collect();
+        if last.is_empty() {
+            wanted.insert((Kind::Anniversary, Timestamp(i64::MAX)));
+        }
+        let is_of_all = !wanted.iter().all(|(kind, _)| kind.is_early());
+        let mut made: BTreeMap<AccountId, BillBody> = BTreeMap::new();
+        for (kind, until_then) in wanted {
+            for body in self.bills(self.documents(), earlier, kind, until_then)? {
+                let is_wanted = match last.get(&body.payer) {
+                    Some(place) => (kind_of(*place), until(*place)) == (kind, until_then),
+                    None => is_of_all && !kind.is_early(),
+                };
+                if is_wanted && self.payer.as_ref().is_none_or(|payer| *payer == body.payer) {
+                    made.insert(body.payer.clone(), body);
+                }
+            }
+        }
+        Ok(made)
+    }
+}
+
+/// When the last of a bill's purchases begins.
+fn bought_until(body: &BillBody) -> Timestamp {
+    let begins = body.lines.iter().filter_map(|line| match &line.source {
+        Source::Fee { part, .. } => Some(part.from),
+        _ => None,
+    });
+    begins.max().unwrap_or(Timestamp(i64::MIN))
+}
+
+/// A refund, made again of the bill that it names and what came before it.
+fn refunded_again(body: &BillBody, refunded: &Refunded, before: &[BillBody]) -> Option<BillBody> {
+    let billed = before.iter().find(|own| codec::body_hash(&codec::encode(own)) == refunded.body)?;
+    let asked = Refund {
+        payer: body.payer.clone(),
+        number: refunded.number,
+        amount: refunded.asked,
+        reason: refunded.reason.to_string(),
+        reference: refunded.reference.to_string(),
+    };
+    let earlier: Vec<BillBody> = before.iter().filter(|own| own.refund.is_some()).cloned().collect();
+    refund(billed, &earlier, &asked)
 }
 
 impl BundledCounter {

@@ -75,6 +75,14 @@ pub fn detail(body: &BillBody) -> proto::BillDetail {
             since_ns: exchange.since.0,
         }),
         pro_forma: body.pro_forma.as_ref().map(ToString::to_string).unwrap_or_default(),
+        refund: body.refund.as_ref().map(|refund| proto::BillRefund {
+            number: refund.number,
+            body_hash: refund.body.to_vec().into(),
+            asked: refund.asked.to_string(),
+            left: refund.left.to_string(),
+            reason: refund.reason.to_string(),
+            reference: refund.reference.to_string(),
+        }),
     }
 }
 
@@ -90,6 +98,7 @@ fn wire_line(body: &BillBody, line: &Line) -> proto::BillLine {
         Source::Fee { subscription, .. } => (None, subscription.to_string()),
         Source::Clause { clause, tier, .. } => (tier.as_ref().map(wire_tier), clause.to_string()),
         Source::Rounding => (None, "rounding".to_owned()),
+        Source::Refund { number } => (None, format!("refund of {number}")),
     };
     proto::BillLine {
         id: line.id,

@@ -7,12 +7,13 @@ use futures::stream::BoxStream;
 use reckoner_client::proto::bills_server::Bills;
 use reckoner_client::proto::{
     Bill, BillsReply, CloseAllRequest, CloseProgress, CloseReply, CloseRequest, EstimateRequest, ExplainReply,
-    ExplainRequest, ListBillsReply, ListBillsRequest, ShowBillsRequest,
+    ExplainRequest, ListBillsReply, ListBillsRequest, RefundRequest, ShowBillsRequest,
 };
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::cycle;
+use reckoner_shard::billing::kind::Kind;
 use reckoner_shard::machine::query::View;
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
@@ -76,9 +77,10 @@ impl Bills for Door {
         let bodies = if request.pro_forma.is_empty() {
             estimate(&self.0, &read, &root, &request.payer, cycle).await?
         } else {
-            pro_forma(&self.0, &read, &root, &wire::group_in(&request.pro_forma)?, cycle).await?
+            let bodies = pro_forma(&self.0, &read, &root, &wire::group_in(&request.pro_forma)?, cycle).await?;
+            bodies.into_iter().map(|body| (Kind::Anniversary, body)).collect()
         };
-        let bills = bodies.iter().map(|body| estimate_out(body, form)).collect();
+        let bills = bodies.iter().map(|(kind, body)| estimate_out(*kind, body, form)).collect();
         Ok(Response::new(self.reply(shard, &read, bills)))
     }
 
@@ -96,6 +98,11 @@ impl Bills for Door {
         let root = wire::account_in(&request.root)?;
         let cycle = wire::cycle_named(&request.cycle)?;
         Ok(Response::new(close::extra(&self.0, &root, cycle, deadline).await?))
+    }
+
+    async fn refund(&self, request: Request<RefundRequest>) -> Result<Response<CloseReply>, Status> {
+        let deadline = deadline_of(request.metadata());
+        Ok(Response::new(close::refund(&self.0, request.into_inner(), deadline).await?))
     }
 
     type CloseAllStream = BoxStream<'static, Result<CloseProgress, Status>>;

@@ -1,15 +1,18 @@
-//! Closing cycles on demand: one hierarchy, or all with progress. The steps after the cut are the cycle clock's; here
-//! they are only waited for, so repeating a call is harmless and goes on where the last one was.
+//! Making bills on demand: the close of a cycle of one hierarchy, or of all with progress; interim bills, corrections and
+//! refunds. The steps after the first are the cycle clock's; here they are only waited for, so repeating a call is harmless
+//! and goes on where the last one was.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reckoner_client::proto::{CloseLeft, CloseProgress, CloseReply};
+use reckoner_client::proto::{CloseLeft, CloseProgress, CloseReply, RefundRequest};
 use reckoner_shard::base::id::{AccountId, ShardId};
+use reckoner_shard::base::money::Money;
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::cycle::Phase;
+use reckoner_shard::billing::kind::{Cause, Kind, Refund};
 use reckoner_shard::machine::command::{Command, CommandOutcome, Done};
 use reckoner_shard::machine::query::View;
 use reckoner_shard::placement::slot_of;
@@ -17,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::issued::{self, Issued, Kind};
+use super::issued::{self, Issued};
 use super::status::{Trouble, refusal_out};
 use super::wire;
 use crate::context::Context;
@@ -42,46 +45,8 @@ pub async fn one(
     cycle: CycleId,
     deadline: Instant,
 ) -> Result<CloseReply, Trouble> {
-    let slot = slot_of(root.as_str());
-    let shard = reach::shard_of(context, slot)?;
-    let (mut position, ended_grace) = loop {
-        let cut = Command::Cut { root: root.clone(), cycle, manual: true };
-        let (outcomes, position) = reach::execute(context, shard, &[cut]).await?;
-        match outcomes.into_iter().next() {
-            Some(CommandOutcome::Done(Done::Cut { ended_grace, .. })) => break (position, ended_grace),
-            Some(CommandOutcome::Refused(refusal)) => {
-                let read = reach::read(context, shard, Some(slot), Freshness::AtLeast(position.index)).await?;
-                // The cycle before is on its way out: its turn is a matter of moments.
-                if !is_leaving(&read.view, root, cycle) || Instant::now() >= deadline {
-                    return Err(refusal.into());
-                }
-                sleep(LOOK_INTERVAL).await;
-            }
-            other => return Err(Trouble::unavailable(format!("the shard answered {other:?} to a cut"))),
-        }
-    };
-    loop {
-        let read = reach::read(context, shard, Some(slot), Freshness::AtLeast(position.index)).await?;
-        position = read.position.max(position);
-        let out = |state: &str, bills| CloseReply {
-            state: state.to_owned(),
-            bills,
-            grace_until_ns: grace_end(&read.view, root, cycle).filter(|_| ended_grace),
-            position: Some(wire::position_out(shard, position, context.meta.state().epoch())),
-        };
-        if is_issued(&read.view, root, cycle)? {
-            let mut summaries = Vec::new();
-            let closed = |bill: &&Issued| bill.cycle == cycle && bill.kind == Kind::Anniversary;
-            for bill in issued::issued(&read.view, root)?.iter().filter(closed) {
-                summaries.push(issued::summary(context, root, bill).await?);
-            }
-            return Ok(out("issued", summaries));
-        }
-        if Instant::now() >= deadline {
-            return Ok(out("closing", Vec::new()));
-        }
-        sleep(LOOK_INTERVAL).await;
-    }
+    let cut = Command::Cut { root: root.clone(), cycle, manual: true };
+    made(context, root, cycle, &cut, deadline).await
 }
 
 /// Bills what is known of a cycle and has no bill yet, and waits for the bills until `deadline`.
@@ -91,41 +56,80 @@ pub async fn extra(
     cycle: CycleId,
     deadline: Instant,
 ) -> Result<CloseReply, Trouble> {
+    let claim = Command::Claim { root: root.clone(), cycle, cause: Cause::Asked };
+    made(context, root, cycle, &claim, deadline).await
+}
+
+/// Pays back of a bill and waits for the document until `deadline`; without one, nothing of the bill is left.
+pub async fn refund(context: &Arc<Context>, request: RefundRequest, deadline: Instant) -> Result<CloseReply, Trouble> {
+    let root = wire::account_in(&request.root)?;
+    let amount = request.amount.parse::<Money>();
+    let amount = amount.map_err(|error| Trouble::invalid(format!("amount '{}': {error}", request.amount)))?;
     let slot = slot_of(root.as_str());
     let shard = reach::shard_of(context, slot)?;
-    let (mut position, claim) = loop {
-        let claim = Command::Claim { root: root.clone(), cycle, manual: true };
-        let (outcomes, position) = reach::execute(context, shard, &[claim]).await?;
+    let read = reach::read(context, shard, Some(slot), Freshness::Linearizable).await?;
+    let issued = issued::issued(&read.view, &root)?;
+    let Some(bill) = issued.iter().find(|bill| issued::number_of(&bill.envelope) == request.number) else {
+        let detail = format!("'{root}' has no bill {}; list its bills", request.number);
+        return Err(Refusal::new(Reason::NotFound, detail).into());
+    };
+    if bill.kind == Kind::Refund {
+        let detail = format!("{} is a refund, which is not paid back; name the bill", request.number);
+        return Err(Refusal::new(Reason::InvalidValue, detail).into());
+    }
+    let reference = if request.reference.is_empty() { request.reason.clone() } else { request.reference };
+    let (payer, number) = (bill.envelope.payer.clone(), bill.envelope.number);
+    let cause = Cause::Refund(Refund { payer, number, amount, reason: request.reason, reference });
+    let claim = Command::Claim { root: root.clone(), cycle: bill.cycle, cause };
+    made(context, &root, bill.cycle, &claim, deadline).await
+}
+
+/// Proposes a cut or a claim, and waits for its bills until `deadline`.
+async fn made(
+    context: &Arc<Context>,
+    root: &AccountId,
+    cycle: CycleId,
+    command: &Command,
+    deadline: Instant,
+) -> Result<CloseReply, Trouble> {
+    let slot = slot_of(root.as_str());
+    let shard = reach::shard_of(context, slot)?;
+    let mut was_busy = true;
+    let (mut position, index, ended_grace) = loop {
+        let (outcomes, position) = reach::execute(context, shard, std::slice::from_ref(command)).await?;
         match outcomes.into_iter().next() {
-            Some(CommandOutcome::Done(Done::Cut { index, .. })) => break (position, index),
-            // Other bills of the hierarchy are being made: their turn is a matter of moments.
-            Some(CommandOutcome::Refused(refusal))
-                if refusal.reason == Reason::CloseOldestFirst && Instant::now() < deadline =>
-            {
+            Some(CommandOutcome::Done(Done::Cut { index, ended_grace, .. })) => break (position, index, ended_grace),
+            Some(CommandOutcome::Refused(refusal)) => {
+                let read = reach::read(context, shard, Some(slot), Freshness::AtLeast(position.index)).await?;
+                // Other bills of the hierarchy are on their way: their turn is a matter of moments, and may just have come.
+                let may_wait = refusal.reason == Reason::CloseOldestFirst && Instant::now() < deadline;
+                let is_busy = is_busy(&read.view, root);
+                if !may_wait || !(is_busy || was_busy) {
+                    return Err(refusal.into());
+                }
+                was_busy = is_busy;
                 sleep(LOOK_INTERVAL).await;
             }
-            Some(CommandOutcome::Refused(refusal)) => return Err(refusal.into()),
-            other => return Err(Trouble::unavailable(format!("the shard answered {other:?} to a claim"))),
+            other => return Err(Trouble::unavailable(format!("the shard answered {other:?} to {command:?}"))),
         }
     };
+    let claim = matches!(command, Command::Claim { .. }).then_some(index);
     loop {
         let read = reach::read(context, shard, Some(slot), Freshness::AtLeast(position.index)).await?;
         position = read.position.max(position);
         let out = |state: &str, bills| CloseReply {
             state: state.to_owned(),
             bills,
-            grace_until_ns: None,
+            grace_until_ns: grace_end(&read.view, root, cycle).filter(|_| ended_grace),
             position: Some(wire::position_out(shard, position, context.meta.state().epoch())),
         };
-        let cycles = read.view.cycles(root)?;
-        if cycles.claim.as_ref().is_none_or(|running| running.index != claim) {
-            let made = cycles.extras.iter().filter(|extra| extra.claim.index == claim).flat_map(|extra| &extra.bills);
-            let numbers: Vec<u64> = made.map(|bill| bill.number).collect();
-            let own = |bill: &&Issued| {
-                let is_extra = bill.kind != Kind::Anniversary;
-                bill.cycle == cycle && is_extra && numbers.contains(&bill.envelope.number)
-            };
+        let is_made = match claim {
+            None => is_issued(&read.view, root, cycle)?,
+            Some(index) => read.view.cycles(root)?.claim.as_ref().is_none_or(|running| running.index != index),
+        };
+        if is_made {
             let mut summaries = Vec::new();
+            let own = |bill: &&Issued| bill.cycle == cycle && bill.claim == claim;
             for bill in issued::issued(&read.view, root)?.iter().filter(own) {
                 summaries.push(issued::summary(context, root, bill).await?);
             }
@@ -138,11 +142,9 @@ pub async fn extra(
     }
 }
 
-/// Whether the cycle before `cycle` is cut and not archived yet, or other bills of the hierarchy are being made.
-fn is_leaving(view: &View, root: &AccountId, cycle: CycleId) -> bool {
-    let Ok(cycles) = view.cycles(root) else { return false };
-    let before = cycles.cut.last().filter(|before| before.cycle == cycle.previous());
-    cycles.claim.is_some() || before.is_some_and(|before| !matches!(before.phase, Phase::Archived(..)))
+/// Whether bills of the hierarchy are on their way, or the counters of a cycle out of memory.
+fn is_busy(view: &View, root: &AccountId) -> bool {
+    view.is_busy(root).unwrap_or(false)
 }
 
 fn is_issued(view: &View, root: &AccountId, cycle: CycleId) -> Result<bool, Refusal> {
@@ -218,7 +220,7 @@ async fn cut(
             let read = reach::read(context, shard, None, Freshness::AtLeast(position.index)).await?;
             for (root, outcome) in part.iter().zip(outcomes) {
                 if let CommandOutcome::Refused(refusal) = outcome
-                    && !is_leaving(&read.view, root, cycle)
+                    && !is_busy(&read.view, root)
                 {
                     refused.insert(root.clone(), refusal);
                 }

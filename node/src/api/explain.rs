@@ -7,9 +7,10 @@ use reckoner_client::proto::{ExplainEntry, ExplainReply, ExplainRequest, UsageBe
 use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::billing::bill::{BillBody, Line, Source};
+use reckoner_shard::billing::kind::Kind;
 use serde_json::Value;
 
-use super::issued::{self, Issued, Kind};
+use super::issued::{self, Issued};
 use super::status::Trouble;
 use super::wire;
 use crate::context::Context;
@@ -33,7 +34,10 @@ pub async fn explain(context: &Arc<Context>, request: ExplainRequest) -> Result<
         return Err(Refusal::new(Reason::NotFound, detail).into());
     }
     // Of several bills of a payer that of the close, else the latest.
-    found.sort_by_key(|bill| (bill.kind != Kind::Anniversary, std::cmp::Reverse(bill.envelope.number)));
+    found.sort_by_key(|bill| {
+        let is_refund = bill.kind == Kind::Refund;
+        (is_refund, bill.kind != Kind::Anniversary, std::cmp::Reverse(bill.envelope.number))
+    });
     let mut payers = BTreeSet::new();
     found.retain(|bill| payers.insert(bill.envelope.payer.clone()));
     let issued = choose(found, &root, &request.payer, |bill: &Issued| bill.envelope.payer.as_str())?;
@@ -44,7 +48,9 @@ pub async fn explain(context: &Arc<Context>, request: ExplainRequest) -> Result<
             (body, bill)
         }
         None => {
-            let bodies = issued::estimate(context, &read, &root, &request.payer, cycle).await?;
+            let estimates = issued::estimate(context, &read, &root, &request.payer, cycle).await?;
+            let bodies: Vec<BillBody> =
+                estimates.into_iter().filter(|(kind, _)| *kind != Kind::Shortfall).map(|(_, body)| body).collect();
             let body = choose(bodies, &root, &request.payer, |body: &BillBody| body.payer.as_str())?;
             let body = body.ok_or_else(|| {
                 Refusal::new(
@@ -52,7 +58,7 @@ pub async fn explain(context: &Arc<Context>, request: ExplainRequest) -> Result<
                     format!("'{root}' has no usage and no bill there; nothing is to explain"),
                 )
             })?;
-            let bill = issued::estimate_out(&body, form);
+            let bill = issued::estimate_out(Kind::Anniversary, &body, form);
             (body, bill)
         }
     };
@@ -125,7 +131,7 @@ async fn entries(
             Source::Clause { clause, .. } => {
                 named.insert(("clause", clause.to_string()), ());
             }
-            Source::Rounding => (),
+            Source::Rounding | Source::Refund { .. } => (),
         }
     }
     let hash = body.catalogue.hash;

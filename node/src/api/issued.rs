@@ -9,7 +9,8 @@ use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::BillBody;
 use reckoner_shard::billing::codec;
-use reckoner_shard::billing::cycle::IssuedBill;
+use reckoner_shard::billing::cycle::{Claim, IssuedBill};
+use reckoner_shard::billing::kind::Kind;
 use reckoner_shard::billing::pro_forma::{of_group, terms_of};
 use reckoner_shard::machine::query::{FoldSource, NoSource, View};
 
@@ -23,27 +24,9 @@ use crate::workers;
 pub struct Issued {
     pub cycle: CycleId,
     pub kind: Kind,
+    /// The entry of its claim; `None` where the close made it.
+    pub claim: Option<u64>,
     pub envelope: IssuedBill,
-}
-
-/// What made a bill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The close of its cycle.
-    Anniversary,
-    Interim,
-    Correction,
-}
-
-impl Kind {
-    /// As it is called on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Anniversary => "anniversary",
-            Kind::Interim => "interim",
-            Kind::Correction => "correction",
-        }
-    }
 }
 
 /// The number of a bill as people write it: the payer and a count.
@@ -51,19 +34,19 @@ pub fn number_of(bill: &IssuedBill) -> String {
     format!("{}-{:04}", bill.payer, bill.number)
 }
 
-/// The issued bills of a hierarchy, oldest cycle first, in a cycle interim bills first and corrections last, then by payer
-/// and currency.
+/// The issued bills of a hierarchy, oldest cycle first, in a cycle those before its close first, those after it last, its
+/// refunds behind them, then by payer and currency.
 pub fn issued(view: &View, root: &AccountId) -> Result<Vec<Issued>, Refusal> {
     let cycles = view.cycles(root)?;
-    let all = cycles.cut.iter().map(|cut| cut.cycle).chain([cycles.open]);
-    let of = |cycle: CycleId| cycles.bills_of(cycle).map(move |(claim, bill)| (cycle, claim, bill));
+    // What is bought in the running cycle may be billed before the one before is closed.
+    let all = cycles.cut.iter().map(|cut| cut.cycle).chain([cycles.open, cycles.open.next()]);
+    let of = |cycle: CycleId| {
+        let bills = cycles.bills_of(cycle).chain(cycles.refunds_of(cycle));
+        bills.map(move |(claim, bill)| (cycle, claim, bill))
+    };
     let issued = all.flat_map(of).map(|(cycle, claim, bill)| {
-        let kind = match claim.map(|claim| claim.interim) {
-            None => Kind::Anniversary,
-            Some(true) => Kind::Interim,
-            Some(false) => Kind::Correction,
-        };
-        Issued { cycle, kind, envelope: bill.clone() }
+        let kind = claim.map_or(Kind::Anniversary, Claim::kind);
+        Issued { cycle, kind, claim: claim.map(|claim| claim.index), envelope: bill.clone() }
     });
     Ok(issued.collect())
 }
@@ -93,20 +76,20 @@ pub async fn pro_forma(
     Ok(body.into_iter().collect())
 }
 
-/// The bodies that would be issued now, of one payer or of all.
+/// The bodies that would be issued next, with their kinds, of one payer or of all.
 pub async fn estimate(
     context: &Arc<Context>,
     read: &Read,
     root: &AccountId,
     payer: &str,
     cycle: Option<CycleId>,
-) -> Result<Vec<BillBody>, Trouble> {
+) -> Result<Vec<(Kind, BillBody)>, Trouble> {
     let source = source_of(context, read, root, cycle).await?;
     let bills = context.bills.clone();
-    let folded = workers::run(context.workers.as_ref(), move || billing::bodies(&source, bills.as_ref())).await;
+    let folded = workers::run(context.workers.as_ref(), move || billing::estimates(source, bills.as_ref())).await;
     let folded = folded.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
     let bodies = folded.map_err(|message| Trouble::Broken { message })?;
-    Ok(bodies.into_iter().filter(|body| payer.is_empty() || body.payer.as_str() == payer).collect())
+    Ok(bodies.into_iter().filter(|(_, body)| payer.is_empty() || body.payer.as_str() == payer).collect())
 }
 
 /// What the bills of a cycle are folded from; without one, of the oldest that still counts.
@@ -152,9 +135,10 @@ pub fn issued_out(body: &BillBody, bill: &Issued, form: BillForm) -> Bill {
     }
 }
 
-/// A bill without an envelope.
-pub fn estimate_out(body: &BillBody, form: BillForm) -> Bill {
-    Bill { status: "estimate".to_owned(), ..out::bill(body, form) }
+/// A bill without an envelope. Its kind is told where it is not the bill that goes without saying.
+pub fn estimate_out(kind: Kind, body: &BillBody, form: BillForm) -> Bill {
+    let kind = if kind == Kind::Shortfall { kind.name().to_owned() } else { String::new() };
+    Bill { status: "estimate".to_owned(), kind, ..out::bill(body, form) }
 }
 
 /// An issued bill in one row.

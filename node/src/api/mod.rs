@@ -8,6 +8,7 @@ mod close;
 pub mod cluster;
 mod counters;
 mod explain;
+mod http;
 pub mod internal;
 pub mod issued;
 pub mod nodes;

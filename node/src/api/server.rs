@@ -1,4 +1,4 @@
-//! The doors together: services, health and reflection on one listener, with limits on everything that a caller can
+//! The doors together: services, health, reflection and plain pages on one listener, with limits on everything that a caller can
 //! make grow.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::{accounts, bills, catalogue, cluster, internal, usage};
+use super::{accounts, bills, catalogue, cluster, http, internal, usage};
 use crate::context::Context;
 use crate::data::reach::MESSAGE_BYTES_MAX;
 use crate::internal::internal_server::InternalServer;
@@ -88,6 +88,7 @@ pub fn serve(context: &Arc<Context>, listener: Listener) -> Server {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
         .timeout(REQUEST_TIMEOUT)
+        .accept_http1(true)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, closed);
     tokio::spawn(tell_health(context.clone(), health, close.clone()));
@@ -131,5 +132,5 @@ fn routes(context: &Arc<Context>) -> (Routes, HealthReporter) {
         .add_service(limited!(BillsServer, bills::Door(context.clone())))
         .add_service(limited!(CatalogueServer, catalogue::Door(context.clone())))
         .add_service(limited!(ClusterServer, cluster::Door(context.clone())));
-    (routes, reporter)
+    (Routes::from(http::with_pages(routes.into_axum_router(), context)), reporter)
 }

@@ -1,6 +1,7 @@
 //! The usage service: packed batches, rows, producers, counters.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -46,10 +47,14 @@ async fn push(context: Arc<Context>, shard: ShardId, batch: Bytes) -> Result<(By
         return Err(Trouble::not_leader(message, shard.0, replica.leader(), context.meta.state().epoch()));
     }
     let records = u32::try_from(Batch::read(&batch)?.records).unwrap_or(u32::MAX);
-    let permit = context.admission.admit(records, batch.len())?;
+    let permit = context.admission.admit(records, batch.len()).inspect_err(|_| {
+        context.counts.full.fetch_add(1, Ordering::Relaxed);
+    })?;
     let applied = replica.push(&batch).await;
     drop(permit);
     let applied = applied.map_err(|error| Trouble::of_group(error, shard.0, context.meta.state().epoch()))?;
+    context.counts.batches.fetch_add(1, Ordering::Relaxed);
+    context.counts.records.fetch_add(records.into(), Ordering::Relaxed);
     Ok((applied.outcome, applied.position))
 }
 

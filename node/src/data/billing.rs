@@ -13,7 +13,9 @@ use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::{BillBody, postings};
 use reckoner_shard::billing::codec;
-use reckoner_shard::billing::cycle::{BillHash, Phase, Status};
+use reckoner_shard::billing::cycle::{BillHash, Cycles, Phase, Status};
+use reckoner_shard::billing::kind::{Cause, Kind, Refund};
+use reckoner_shard::billing::refund::refund;
 use reckoner_shard::machine::claims::Known;
 use reckoner_shard::machine::command::{BilledRoot, Claimed};
 use reckoner_shard::machine::query::{FoldSource, NoSource, View};
@@ -157,10 +159,22 @@ impl Folds {
     }
 
     async fn fold(&self, view: Arc<View>, root: &AccountId, cycle: CycleId) -> Folded {
-        let source = source(&self.context, &view, root, cycle, Wanted::Due).await.map_err(|why| why.to_string())?;
         let bills = self.context.bills.clone();
-        let stored = workers::run(self.context.workers.as_ref(), move || store(source, bills.as_ref()));
-        let stored = stored.await.map_err(|lost| lost.to_string())??;
+        let claim = view.claim_of(root, cycle);
+        let stored = match claim.map(|claim| (claim.index, claim.cause)) {
+            Some((index, Cause::Refund(asked))) => {
+                let cycles = view.cycles(root).map_err(|refusal| refusal.to_string())?;
+                let root = root.clone();
+                let refund = move || refunded(&cycles, root, cycle, index, &asked, bills.as_ref());
+                workers::run(self.context.workers.as_ref(), refund).await
+            }
+            _ => {
+                let source = source(&self.context, &view, root, cycle, Wanted::Due).await;
+                let source = source.map_err(|why| why.to_string())?;
+                workers::run(self.context.workers.as_ref(), move || store(source, bills.as_ref())).await
+            }
+        };
+        let stored = stored.map_err(|lost| lost.to_string())??;
         self.flushed().await?;
         Ok(Arc::new(stored))
     }
@@ -263,35 +277,75 @@ fn gather(
 /// # Errors
 /// The fold's, or an earlier bill of the cycle that is not on this node's disk.
 pub fn bodies(source: &FoldSource, bills: &dyn BillStore) -> Result<Vec<BillBody>, String> {
-    let mut earlier = Vec::with_capacity(source.earlier.len());
-    for bill in &source.earlier {
-        let named = |why: String| format!("bill {} of {}: {why}", hex(&bill.body_hash), source.cycle);
-        let bytes = bills.get(Some(source.cycle), &bill.body_hash).map_err(|error| named(error.to_string()))?;
-        let bytes = bytes.ok_or_else(|| named("it is not at this node yet".to_owned()))?;
-        earlier.push(codec::decode(&bytes).map_err(|error| named(error.to_string()))?);
+    source.bills(&earlier(source, bills)?).map_err(|error| error.to_string())
+}
+
+/// The bills that would come next: of the close, and where the contract has it so, of what a year is short of.
+pub fn estimates(mut source: FoldSource, bills: &dyn BillStore) -> Result<Vec<(Kind, BillBody)>, String> {
+    let mut earlier = earlier(&source, bills)?;
+    let bodies = source.bills(&earlier).map_err(|error| error.to_string())?;
+    let mut estimates: Vec<(Kind, BillBody)> = bodies.into_iter().map(|body| (source.kind, body)).collect();
+    let bills_shortfalls = source.contract.as_ref().is_some_and(|own| own.contract.bills_shortfalls());
+    if source.kind == Kind::Anniversary && bills_shortfalls {
+        source.kind = Kind::Shortfall;
+        earlier.extend(estimates.iter().map(|(_, body)| body.clone()));
+        let shortfalls = source.bills(&earlier).map_err(|error| error.to_string())?;
+        estimates.extend(shortfalls.into_iter().map(|body| (source.kind, body)));
     }
-    source.bills(&earlier).map_err(|error| error.to_string())
+    Ok(estimates)
+}
+
+fn earlier(source: &FoldSource, bills: &dyn BillStore) -> Result<Vec<BillBody>, String> {
+    source.earlier.iter().map(|bill| read(source.cycle, &bill.body_hash, bills)).collect()
+}
+
+/// A bill's body from this node's disk.
+fn read(cycle: CycleId, hash: &Hash, bills: &dyn BillStore) -> Result<BillBody, String> {
+    let named = |why: String| format!("bill {} of {cycle}: {why}", hex(hash));
+    let bytes = bills.get(Some(cycle), hash).map_err(|error| named(error.to_string()))?;
+    let bytes = bytes.ok_or_else(|| named("it is not at this node yet".to_owned()))?;
+    codec::decode(&bytes).map_err(|error| named(error.to_string()))
+}
+
+/// What of a bill is paid back, put beside it.
+fn refunded(
+    cycles: &Cycles,
+    root: AccountId,
+    cycle: CycleId,
+    index: u64,
+    asked: &Refund,
+    bills: &dyn BillStore,
+) -> Result<BilledRoot, String> {
+    let (billed, earlier) = cycles
+        .refund_of(cycle, asked)
+        .ok_or_else(|| format!("payer {} has no bill {} of {cycle}", asked.payer, asked.number))?;
+    let earlier = earlier.iter().map(|hash| read(cycle, hash, bills)).collect::<Result<Vec<_>, _>>()?;
+    let body = refund(&read(cycle, &billed, bills)?, &earlier, asked);
+    let bills = body.iter().map(|body| put(body, bills)).collect::<Result<_, _>>()?;
+    let claim = Some(Claimed { index, archive: None });
+    Ok(BilledRoot { root, cycle, bills, postings: Vec::new(), claim })
+}
+
+/// Puts a body under its hash.
+fn put(body: &BillBody, bills: &dyn BillStore) -> Result<BillHash, String> {
+    let bytes = Bytes::from(codec::encode(body));
+    let body_hash = codec::body_hash(&bytes);
+    bills.put(Some(body.cycle), &body_hash, bytes).map_err(|error| error.to_string())?;
+    Ok(BillHash { payer: body.payer.clone(), currency: body.currency, body_hash })
 }
 
 /// Folds and puts the bodies, of a claim its counters too; a flush must follow before their hashes are told to anybody.
 fn store(source: FoldSource, bills: &dyn BillStore) -> Result<BilledRoot, String> {
     let bodies = bodies(&source, bills)?;
     let (root, cycle) = (source.hierarchy.root.clone(), source.cycle);
-    let put = |hash: &Hash, bytes| bills.put(Some(cycle), hash, bytes).map_err(|error| error.to_string());
-    let mut hashes = Vec::with_capacity(bodies.len());
-    for body in &bodies {
-        let bytes = Bytes::from(codec::encode(body));
-        let body_hash = codec::body_hash(&bytes);
-        put(&body_hash, bytes)?;
-        hashes.push(BillHash { payer: body.payer.clone(), currency: body.currency, body_hash });
-    }
+    let mut hashes = bodies.iter().map(|body| put(body, bills)).collect::<Result<Vec<_>, _>>()?;
     hashes.sort();
     let claim = match source.claim {
         None => None,
         Some((index, archive)) => {
             let hash = *blake3::hash(&archive).as_bytes();
-            put(&hash, archive.into())?;
-            Some(Claimed { index, archive: hash })
+            bills.put(Some(cycle), &hash, archive.into()).map_err(|error| error.to_string())?;
+            Some(Claimed { index, archive: Some(hash) })
         }
     };
     Ok(BilledRoot { root, cycle, bills: hashes, postings: postings(&bodies), claim })
@@ -304,7 +358,7 @@ pub fn contents_of(view: &View) -> Vec<Hash> {
         let Ok(cycles) = view.cycles(root) else { continue };
         for extra in &cycles.extras {
             contents.extend(extra.bills.iter().map(|bill| bill.body_hash));
-            contents.push(extra.archive);
+            contents.extend(extra.archive);
         }
         for cut in &cycles.cut {
             match &cut.phase {
@@ -343,7 +397,7 @@ pub fn digest(billed: &BilledRoot) -> Hash {
     }
     if let Some(claim) = &billed.claim {
         text(&claim.index.to_string());
-        text(&hex(&claim.archive));
+        text(&claim.archive.map_or(String::new(), |hash| hex(&hash)));
     }
     *hasher.finalize().as_bytes()
 }

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::billing::digest;
 use super::reach;
 use super::shard::{Read, Shard};
+use super::thresholds::Thresholds;
 use crate::context::Context;
 use crate::internal::internal_client::InternalClient;
 use crate::internal::{CutCycle, FoldedRequest};
@@ -43,6 +44,7 @@ pub struct CycleClock;
 pub struct Ticking {
     context: Arc<Context>,
     shard: Shard,
+    thresholds: Thresholds,
 }
 
 impl Actor for CycleClock {
@@ -68,7 +70,7 @@ impl Actor for CycleClock {
                 let _ = timeout(again, wake.notified()).await;
             }
         });
-        Ok(Ticking { context, shard })
+        Ok(Ticking { context, shard, thresholds: Thresholds::default() })
     }
 
     async fn handle(
@@ -104,7 +106,7 @@ enum Looked {
 }
 
 impl Ticking {
-    async fn look(&self) -> Result<Looked, Error> {
+    async fn look(&mut self) -> Result<Looked, Error> {
         if !self.shard.has_begun() && self.shard.view(Some(Slot(0))).await?.view.identity.is_some() {
             self.shard.note_begun();
         }
@@ -119,16 +121,16 @@ impl Ticking {
         let now = self.context.clock.now().max(read.view.stamp);
         let mut due = read.view.due(now);
         due.truncate(STEPS_MAX);
-        if due.is_empty() {
+        let mut commands = self.thresholds.reached(&self.context, &read, now).await;
+        if due.is_empty() && commands.is_empty() {
             return Ok(Looked::Nothing);
         }
-        let mut commands = Vec::new();
         let (mut to_bill, mut to_archive) = (Vec::new(), Vec::new());
         for due in due {
             let (root, cycle) = (due.root, due.cycle);
             match due.step {
                 DueStep::Cut => commands.push(Command::Cut { root, cycle, manual: false }),
-                DueStep::Correct => commands.push(Command::Claim { root, cycle, manual: false }),
+                DueStep::Claim(cause) => commands.push(Command::Claim { root, cycle, cause }),
                 DueStep::Bill => to_bill.push((root, cycle)),
                 DueStep::Issue => commands.push(Command::Issue { root, cycle }),
                 DueStep::Archive => to_archive.push((root, cycle)),

@@ -5,3 +5,4 @@ pub mod billing;
 pub mod cycle_clock;
 pub mod reach;
 pub mod shard;
+mod thresholds;

@@ -111,6 +111,7 @@ fn title(source: &Source) -> String {
         }
         Source::Clause { clause, text, .. } => format!("clause {clause}: {text}"),
         Source::Rounding => "rounding to what can be paid".to_owned(),
+        Source::Refund { number } => format!("refund of bill {number}"),
         Source::FreeUnits { price } | Source::Price { price, .. } => format!("price {price}"),
         Source::PricePart { price, part } => format!("price {price}, {}", part.name()),
         Source::Fee { fee, .. } => format!("fee {fee}"),

@@ -38,8 +38,10 @@ pub enum Came {
 impl From<Trouble> for Came {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            // What a retry can heal is no end of the job.
-            Trouble::Refused(refusal) if !refusal.reason.heals() => Came::Refused(refusal),
+            // What a retry can heal is no end of the job, and bills that are being made are a matter of moments.
+            Trouble::Refused(refusal) if !refusal.reason.heals() && refusal.reason != Reason::CloseOldestFirst => {
+                Came::Refused(refusal)
+            }
             other => Came::Later(other.status().message().to_owned()),
         }
     }

@@ -4,12 +4,14 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::id::{AccountId, BadId, CatalogueName, Currency, GroupName};
+use crate::base::money::Money;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::time::{CycleId, DAY, HOUR, Period, Timestamp};
 
@@ -23,6 +25,9 @@ pub const GROUPS_PER_ROOT_MAX: usize = 10_000;
 pub const PERIODS_PER_ACCOUNT_MAX: usize = 64;
 /// Longest grace in hours, 90 days: the cycle after the next could not count meanwhile.
 pub const GRACE_HOURS_MAX: u32 = 90 * 24;
+
+/// Days of interim bills: on the first nothing was used yet, and every month has a 28th.
+pub const INTERIM_DAYS: RangeInclusive<u8> = 2..=28;
 
 /// The only value of `kind` in a hierarchy document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -94,6 +99,28 @@ pub struct CyclesDocument {
     pub close: Close,
     #[serde(default)]
     pub grace: Grace,
+    /// Interim bills by themselves.
+    #[serde(default, skip_serializing_if = "Interim::is_none")]
+    pub interim: Interim,
+}
+
+/// When interim bills are made unasked. One cycle has them at a time, the oldest that is not closed, until it ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interim {
+    /// Days of the month, from their beginning (UTC), ascending, 2 to 28.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub days: Vec<u8>,
+    /// Decimal: as soon as so much of a payer is not billed yet, in the price list's currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub spend: Option<Money>,
+}
+
+impl Interim {
+    pub fn is_none(&self) -> bool {
+        self.days.is_empty() && self.spend.is_none()
+    }
 }
 
 /// What ends the grace of a cycle.
@@ -204,6 +231,7 @@ impl HierarchyDocument {
         let top = Place::top();
         self.check_lists(&top, &mut problems);
         self.check_accounts(&top.key("accounts"), &mut problems);
+        self.check_interim(&top.key("cycles").key("interim"), &mut problems);
         problems.into_vec()
     }
 
@@ -217,6 +245,28 @@ impl HierarchyDocument {
             format!("leave currency out; for bills in {wanted} give the contract a clause of mechanism currency with its rates"),
         );
         problems.into_vec().pop()
+    }
+
+    fn check_interim(&self, place: &Place, problems: &mut Problems) {
+        let Interim { days, spend } = &self.cycles.interim;
+        for (index, day) in days.iter().enumerate() {
+            if !INTERIM_DAYS.contains(day) {
+                let (first, last) = (INTERIM_DAYS.start(), INTERIM_DAYS.end());
+                let message = format!("interim bills are made on days {first} to {last}, not on {day}");
+                problems.error(
+                    &place.key("days").index(index),
+                    message,
+                    "every month has days up to 28; on day 1 nothing is there",
+                );
+            }
+        }
+        if !days.is_sorted_by(|one, next| one < next) {
+            problems.error(&place.key("days"), "days are not in order, once each", "sort them");
+        }
+        if let Some(spend) = spend.filter(|spend| *spend <= Money::ZERO) {
+            let message = format!("interim bills of {spend} would never end");
+            problems.error(&place.key("spend"), message, "give an amount above zero");
+        }
     }
 
     fn check_lists(&self, top: &Place, problems: &mut Problems) {
@@ -327,6 +377,28 @@ mod tests {
         check(r#","accounts":[{"id":"a"},{"id":"a","from":"2024-09-10"}]"#, &["accounts[1]"]);
         check(r#","accounts":[{"id":"a","until":"2024-09-10"},{"id":"a","from":"2024-09-10"}]"#, &[]);
         check(r#","accounts":[{"id":"a","since":"2024-08"}]"#, &["accounts[0].since"]);
+    }
+
+    #[test]
+    fn interim_bills_have_days_that_every_month_has() {
+        fn check(interim: &str, expected: &[&str]) {
+            let text = format!(
+                r#"{{"kind":"Hierarchy","root":"a","catalogue":"c","cycles":{{"first":"2024-09","interim":{interim}}}}}"#
+            );
+            let document: HierarchyDocument = serde_json::from_str(&text).unwrap();
+            assert_eq!(document.canonical(), serde_json::to_vec(&document).unwrap());
+            let found = document.check();
+            let places: Vec<String> =
+                found.iter().map(|problem| problem.to_string().split(": ").next().unwrap().to_owned()).collect();
+            assert_eq!(places, expected, "{interim}");
+        }
+        check(r#"{"days":[10,20],"spend":"1000"}"#, &[]);
+        check(r#"{"days":[2,28]}"#, &[]);
+        check(r#"{"days":[1]}"#, &["cycles.interim.days[0]"]);
+        check(r#"{"days":[10,29]}"#, &["cycles.interim.days[1]"]);
+        check(r#"{"days":[20,10]}"#, &["cycles.interim.days"]);
+        check(r#"{"days":[10,10]}"#, &["cycles.interim.days"]);
+        check(r#"{"spend":"0"}"#, &["cycles.interim.spend"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::document::{AccountDocument, Close, CyclesDocument, Grace, HierarchyDocument, HierarchyKind};
+use super::document::{AccountDocument, Close, CyclesDocument, Grace, HierarchyDocument, HierarchyKind, Interim};
 use crate::base::id::{AccountId, CatalogueName, Currency, GroupName};
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Period, Timestamp};
@@ -18,6 +18,7 @@ pub struct Hierarchy {
     pub first: CycleId,
     pub close: Close,
     pub grace: Grace,
+    pub interim: Interim,
     /// In the order in which they were added: terms point into it, so nothing is ever removed.
     payers: Vec<AccountId>,
     /// As `payers`.
@@ -100,6 +101,7 @@ impl Hierarchy {
             first: document.cycles.first,
             close: document.cycles.close,
             grace: document.cycles.grace,
+            interim: document.cycles.interim.clone(),
             payers: document.payers(),
             groups: document.groups.clone(),
             accounts: Vec::new(),
@@ -116,6 +118,7 @@ impl Hierarchy {
         self.check_fixed(document)?;
         let mut next = self.clone();
         (next.close, next.grace) = (document.cycles.close, document.cycles.grace);
+        next.interim = document.cycles.interim.clone();
         for payer in document.payers() {
             if !next.payers.contains(&payer) {
                 next.payers.push(payer);
@@ -300,6 +303,7 @@ impl Hierarchy {
             first: self.first,
             close: self.close,
             grace: self.grace,
+            interim: Interim::default(),
         }
     }
 
@@ -349,7 +353,12 @@ impl Hierarchy {
             payers: if payers == [self.root.clone()] { Vec::new() } else { payers },
             groups,
             accounts,
-            cycles: CyclesDocument { first: self.first, close: self.close, grace: self.grace },
+            cycles: CyclesDocument {
+                first: self.first,
+                close: self.close,
+                grace: self.grace,
+                interim: self.interim.clone(),
+            },
         }
     }
 }
@@ -363,6 +372,7 @@ pub struct Parts {
     pub first: CycleId,
     pub close: Close,
     pub grace: Grace,
+    pub interim: Interim,
     pub payers: Vec<AccountId>,
     pub groups: Vec<GroupName>,
     pub accounts: Vec<AccountParts>,
@@ -403,6 +413,7 @@ impl Hierarchy {
             first: self.first,
             close: self.close,
             grace: self.grace,
+            interim: self.interim.clone(),
             payers: self.payers.clone(),
             groups: self.groups.clone(),
             accounts: self.accounts.iter().map(account).collect(),
@@ -435,6 +446,7 @@ impl Hierarchy {
             first: parts.first,
             close: parts.close,
             grace: parts.grace,
+            interim: parts.interim,
             payers: parts.payers,
             groups: parts.groups,
             accounts,

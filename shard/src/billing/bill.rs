@@ -33,6 +33,8 @@ pub struct BillBody {
     pub stages: Vec<Stage>,
     /// Set where this is the difference to earlier bills of the same cycle.
     pub difference: Option<Difference>,
+    /// Set where this pays back of another bill.
+    pub refund: Option<Refunded>,
     /// The priced series, sorted by account, SKU, then their dimensions; then what clauses charge, in the order in which
     /// they did. Lines point into it.
     pub items: Vec<Item>,
@@ -72,6 +74,22 @@ pub struct Difference {
     pub interim: bool,
     /// Body hashes of the earlier bills, oldest first.
     pub earlier: Vec<[u8; 32]>,
+}
+
+/// The bill that a refund pays back of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refunded {
+    /// Number of the payer's bill.
+    pub number: u64,
+    /// Hash of its body.
+    pub body: [u8; 32],
+    /// What was asked for.
+    pub asked: Money,
+    /// What of the bill's payable no refund has paid back yet.
+    pub left: Money,
+    pub reason: Arc<str>,
+    /// Names the refund among those of the bill.
+    pub reference: Arc<str>,
 }
 
 /// What a bill adds to a lasting balance, which counts what was used so far: of a credit, a prepayment, a
@@ -156,7 +174,7 @@ pub struct Line {
     /// From 1: its place in the bill.
     pub id: u32,
     pub stage: Stage,
-    /// Index of the series that it belongs to; `None` only on the rounding line.
+    /// Index of the series that it belongs to; `None` only on the lines of rounding and of a refund.
     pub item: Option<u32>,
     pub source: Source,
     pub quantity: Option<Quantity>,
@@ -187,6 +205,8 @@ pub enum Source {
     Clause { clause: ClauseId, text: Arc<str>, base: Money, tier: Option<Tier>, drawn: bool },
     /// From the exact total to the payable.
     Rounding,
+    /// Paid back of the payer's bill of that number.
+    Refund { number: u64 },
 }
 
 /// What a price adds to its ladder.
@@ -230,6 +250,8 @@ pub enum LineKind {
     Shortfall,
     Tax,
     Rounding,
+    /// Paid back of another bill.
+    Refund,
 }
 
 impl LineKind {
@@ -246,6 +268,7 @@ impl LineKind {
             LineKind::Shortfall => "shortfall",
             LineKind::Tax => "tax",
             LineKind::Rounding => "rounding",
+            LineKind::Refund => "refund",
         }
     }
 }
@@ -268,6 +291,7 @@ impl Line {
                 _ => LineKind::Discount,
             },
             Source::Rounding => LineKind::Rounding,
+            Source::Refund { .. } => LineKind::Refund,
         }
     }
 }

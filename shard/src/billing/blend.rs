@@ -30,6 +30,8 @@ impl Sums {
             LineKind::Discount | LineKind::Surcharge | LineKind::Credit | LineKind::Prepaid | LineKind::Rounding => {
                 self.discounts.0 += amount.0
             }
+            // Of no account, service or SKU.
+            LineKind::Refund => {}
         }
         self.net.0 += amount.0;
     }

@@ -99,6 +99,7 @@ impl Case {
             balances: self.balances.clone(),
             drawn_later: BTreeMap::new(),
             interim: self.interim,
+            own_shortfalls: true,
             settled: BTreeMap::new(),
         };
         fold(&input).unwrap()
@@ -129,6 +130,7 @@ pub fn show(body: &BillBody, line: &Line) -> String {
         Source::Fee { subscription, .. } => subscription.to_string(),
         Source::Clause { clause, .. } => clause.to_string(),
         Source::Rounding => "-".to_owned(),
+        Source::Refund { number } => format!("refund of {number}"),
     };
     let (quantity, rate) = (line.quantity.map(|q| q.to_string()), line.rate.map(|r| r.to_string()));
     format!(

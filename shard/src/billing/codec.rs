@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::bill::{
     BalanceChange, BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, PoolSlice, PricePart,
-    SharedPool, Source, Tier, Unpriced, UnpricedReason,
+    Refunded, SharedPool, Source, Tier, Unpriced, UnpricedReason,
 };
 use super::wire;
 use crate::base::id::{AccountId, BadId, CatalogueName, ClauseId, Currency, GroupName, MeterId, PriceId, SkuId};
@@ -158,6 +158,14 @@ impl<'a> Writer<'a> {
                 decimals: exchange.decimals,
             }),
             pro_forma: body.pro_forma.as_ref().map(|group| self.string(group.as_str())),
+            refund: body.refund.as_ref().map(|refund| wire::Refund {
+                number: refund.number,
+                body: refund.body.to_vec(),
+                asked: wide(refund.asked.0),
+                left: wide(refund.left.0),
+                reason: self.string(&refund.reason),
+                reference: self.string(&refund.reference),
+            }),
         };
         (wire.strings, wire.dimensions, wire.sources) = (self.strings, self.dimensions, self.sources);
         wire
@@ -269,6 +277,7 @@ impl<'a> Writer<'a> {
                 wire.drawn = *drawn;
             }
             Source::Rounding => wire.kind = 5,
+            Source::Refund { number } => (wire.kind, wire.number) = (24, *number),
         }
         let place = self.sources.len() as u32;
         self.sources.push(wire);
@@ -367,6 +376,17 @@ impl Reader<'_> {
             }),
             None => None,
         };
+        let refund = match &wire.refund {
+            Some(own) => Some(Refunded {
+                number: own.number,
+                body: hash(&own.body)?,
+                asked: Money(narrow(&own.asked)),
+                left: Money(narrow(&own.left)),
+                reason: self.string(own.reason)?.into(),
+                reference: self.string(own.reference)?.into(),
+            }),
+            None => None,
+        };
         let currency = self.id(wire.currency, Currency::new)?;
         let exchange = match &wire.exchange {
             Some(own) => Some(Exchange {
@@ -394,6 +414,7 @@ impl Reader<'_> {
             contract,
             stages: wire.stages.iter().map(|number| stage(*number)).collect::<Result<_, _>>()?,
             difference,
+            refund,
             items,
             pools,
             lines,
@@ -485,6 +506,7 @@ impl Reader<'_> {
                 drawn: own.drawn,
             },
             5 => Source::Rounding,
+            24 => Source::Refund { number: own.number },
             23 => {
                 let [from, until, part_from, part_until] = own.times[..] else {
                     return Err(malformed("a fee has no times"));

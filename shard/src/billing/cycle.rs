@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::kind::{Cause, Kind};
 use crate::account::document::{Close, Grace};
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, Currency};
@@ -110,7 +111,15 @@ pub struct Claim {
     pub at: Timestamp,
     /// The cycle still counts.
     pub interim: bool,
+    pub cause: Cause,
     pub inputs: Inputs,
+}
+
+impl Claim {
+    /// What its bills are.
+    pub fn kind(&self) -> Kind {
+        self.cause.kind(self.interim)
+    }
 }
 
 /// The bills of a claim.
@@ -119,8 +128,8 @@ pub struct Extra {
     pub claim: Claim,
     pub bills: Vec<IssuedBill>,
     pub postings: Vec<Posting>,
-    /// Of the counters of the whole cycle as they were claimed.
-    pub archive: Hash,
+    /// Of the counters of the whole cycle as they were claimed; a refund has none.
+    pub archive: Option<Hash>,
 }
 
 /// Usage of an archived cycle that no bill has yet.
@@ -129,6 +138,17 @@ pub struct Late {
     pub records: u64,
     /// A later cycle was closed since, so that its correction is due.
     pub due: bool,
+}
+
+/// What was done unasked so far, so that the next leader does nothing twice and leaves nothing out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Agenda {
+    /// Of the open cycle: the latest day whose interim bills were claimed; 0 before the first.
+    pub day: u8,
+    /// The last look for purchases: number of the contract version, and the day since 1970.
+    pub purchases: Option<(u32, i64)>,
+    /// The latest cycle that was searched for shortfalls.
+    pub shortfall: Option<CycleId>,
 }
 
 /// A payer's bills so far.
@@ -154,6 +174,7 @@ pub struct Cycles {
     /// Oldest first.
     pub extras: Vec<Extra>,
     pub late: BTreeMap<CycleId, Late>,
+    pub agenda: Agenda,
 }
 
 /// Who asks for a cut, and when.
@@ -184,6 +205,7 @@ impl Cycles {
             claim: None,
             extras: Vec::new(),
             late: BTreeMap::new(),
+            agenda: Agenda::default(),
         }
     }
 
@@ -252,6 +274,7 @@ impl Cycles {
         };
         self.cut.push(done.clone());
         self.open = cycle.next();
+        self.agenda.day = 0;
         self.late.values_mut().for_each(|late| late.due = true);
         Ok(Step { now: done, changed: true })
     }

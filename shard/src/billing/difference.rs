@@ -82,6 +82,7 @@ fn nothing_left(billed: &BillBody, input: &FoldInput<'_>) -> BillBody {
         contract: contract.map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
         stages: contract.and_then(|contract| contract.stages.as_ref()).unwrap_or(&catalogue.stages).clone(),
         difference: None,
+        refund: None,
         balances: Vec::new(),
         items: Vec::new(),
         pools: Vec::new(),

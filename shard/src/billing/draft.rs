@@ -137,6 +137,8 @@ pub struct Terms<'a> {
     pub drawn_later: &'a BTreeMap<String, Money>,
     /// Minima and shortfalls wait for the bill that closes the cycle.
     pub interim: bool,
+    /// Those that are a bill of their own are in it.
+    pub own_shortfalls: bool,
 }
 
 impl<'a> Terms<'a> {

@@ -201,6 +201,14 @@ fn sentence(body: &BillBody, line: &Line) -> String {
             "{start}: rounds the exact total {currency} {} to the payable {currency} {}",
             body.total, body.payable
         ),
+        Source::Refund { number } => match &body.refund {
+            Some(refund) => format!(
+                "{start}: pays back of bill {number}, as {currency} {} were asked for: {} (refund {}); {currency} {} of the bill are \
+                 not paid back",
+                refund.asked, refund.reason, refund.reference, refund.left
+            ),
+            None => format!("{start}: pays back of bill {number}"),
+        },
     }
 }
 

@@ -56,6 +56,7 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
             balances: &input.balances,
             drawn_later: &input.drawn_later,
             interim: input.interim,
+            own_shortfalls: input.own_shortfalls,
         };
         for stage in stages.iter().filter(|stage| !matches!(stage, Stage::Usage | Stage::Rounding)) {
             terms.apply(*stage, &mut drafts)?;
@@ -166,6 +167,7 @@ impl Maker<'_> {
                 .map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
             stages: self.stages.to_vec(),
             difference: None,
+            refund: None,
             items: items.into_iter().map(|index| self.item(index)).chain(charges.into_iter().map(item_of)).collect(),
             pools,
             lines,
@@ -203,7 +205,7 @@ fn item_of(charge: Charge) -> Item {
 }
 
 /// The last stage: from the exact total to the payable, by a line of its own where they differ.
-fn round(total: Money, rule: &RoundingRule, lines: &mut Vec<Line>) -> Option<Money> {
+pub(super) fn round(total: Money, rule: &RoundingRule, lines: &mut Vec<Line>) -> Option<Money> {
     let payable = rule.round(total)?;
     let amount = payable.checked_sub(total)?;
     if !amount.is_zero() {

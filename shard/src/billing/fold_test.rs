@@ -336,6 +336,7 @@ fn strangers_have_no_bill() {
         balances,
         drawn_later: BTreeMap::new(),
         interim: false,
+        own_shortfalls: true,
         settled: BTreeMap::new(),
     };
     assert_eq!(fold(&input), Err(FoldError::UnknownAccount(AccountId::new("z").unwrap())));

@@ -29,6 +29,8 @@ pub struct FoldInput<'a> {
     /// The bill is made while the cycle still counts: minima and shortfalls wait for the one that closes it (BILLING.md
     /// decision 16). An estimate is not such a bill.
     pub interim: bool,
+    /// What contract years are short of is in it also where that is a bill of its own.
+    pub own_shortfalls: bool,
     /// Payers that the cycle was billed to before, with how their bills were converted: a cycle's first bill settles it.
     pub settled: BTreeMap<AccountId, Option<Exchange>>,
 }

@@ -127,6 +127,7 @@ pub fn simulate(simulation: &Simulation<'_>) -> Result<Simulated, SimulateError>
         balances: used(simulation, |cycle| cycle < simulation.cycle).map_err(SimulateError::Fold)?,
         drawn_later: used(simulation, |cycle| cycle > simulation.cycle).map_err(SimulateError::Fold)?,
         interim: simulation.interim,
+        own_shortfalls: true,
         settled: settled(simulation.billed, simulation.cycle),
     };
     simulated.pro_forma = pro_forma(&input)?;

@@ -31,6 +31,9 @@ impl<'a> Terms<'a> {
                     self.shortfall(clause, commitment, drafts)?;
                 }
                 Mechanism::Commitment(commitment) => self.commitment(clause, commitment, drafts)?,
+                Mechanism::Prepayment(prepayment) if stage == Stage::Shortfall => {
+                    self.bought(clause, prepayment, drafts)?;
+                }
                 Mechanism::Prepayment(prepayment) => self.prepayment(clause, prepayment, drafts)?,
                 Mechanism::PercentFee(fee) => self.percent_fee(clause, fee, drafts)?,
                 Mechanism::Fee(fee) => self.fee(clause, fee, drafts)?,

@@ -12,8 +12,9 @@ use crate::contract::commitment::Commitment;
 use crate::contract::document_clause::{FeeBase, FeePer};
 use crate::contract::document_scope::Per;
 use crate::contract::fee::{Custom, CustomLine, Fee, Limit, PercentFee};
+use crate::contract::prepayment::Prepayment;
 use crate::contract::tax::Tax;
-use crate::contract::terms::{Clause, year_balances};
+use crate::contract::terms::{Clause, bought_balance, year_balances};
 use crate::pricing::order::Stage;
 
 impl<'a> Terms<'a> {
@@ -200,6 +201,30 @@ impl<'a> Terms<'a> {
         Ok(())
     }
 
+    /// Charges what of a prepayment's amount was not bought yet.
+    pub(super) fn bought(
+        &self,
+        clause: &Clause,
+        prepayment: &Prepayment,
+        drafts: &mut Vec<Draft<'a>>,
+    ) -> Result<(), FoldError> {
+        let overflow = || overflow(clause);
+        let Some(purchase) = &prepayment.purchase else { return Ok(()) };
+        let name = bought_balance(&clause.id);
+        let before = self.used_of(&name);
+        let new = self.left_of(&name, prepayment.amount).ok_or_else(overflow)?;
+        if new > Money::ZERO {
+            let payer = self.payer_of(purchase.payer.as_ref());
+            let amount = self.round(new).ok_or_else(overflow)?;
+            let (stage, base) = (Some(Stage::Fees), prepayment.amount);
+            let line = derived(clause, Derived { base, amount, stage, ..Derived::default() });
+            let place = self.draft_of(payer, drafts);
+            drafts[place].charge(payer, &purchase.service, clause, line)?;
+            drafts[place].draw(&name, before, new).ok_or_else(overflow)?;
+        }
+        Ok(())
+    }
+
     /// Counts what a cycle retires of a contract year's commitment, and charges what is missing when the year closes.
     pub(super) fn shortfall(
         &self,
@@ -240,7 +265,8 @@ impl<'a> Terms<'a> {
         }
         let missing = commitment.shortfall(&year, retired, marketplace).ok_or_else(overflow)?;
         let amount = self.round(missing).ok_or_else(overflow)?;
-        if year.closes && !self.interim && amount > Money::ZERO {
+        let is_here = !self.interim && (self.own_shortfalls || !commitment.own_bill);
+        if year.closes && is_here && amount > Money::ZERO {
             let base = year.amount.checked_sub(missing).ok_or_else(overflow)?;
             let stage = Some(Stage::Shortfall);
             let line = derived(clause, Derived { base, amount, stage, ..Derived::default() });

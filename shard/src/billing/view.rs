@@ -37,6 +37,9 @@ pub struct BillView {
     /// Set where this is the difference to earlier bills of the cycle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub difference: Option<DifferenceView>,
+    /// Set where this pays back of another bill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refund: Option<RefundView>,
     pub lines: Vec<LineView>,
     /// Counted, but without a charge.
     pub unpriced: Vec<UnpricedView>,
@@ -83,12 +86,27 @@ pub struct DifferenceView {
     pub earlier: Vec<String>,
 }
 
+/// What is paid back of which bill.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefundView {
+    /// The payer's bill, counted from 1.
+    pub number: u64,
+    /// Hash of its body, in hex.
+    pub body: String,
+    /// What was asked for.
+    pub asked: Money,
+    /// What of the bill's payable no refund has paid back yet.
+    pub left: Money,
+    pub reason: String,
+    pub reference: String,
+}
+
 /// A line, with all that it points to.
 #[derive(Clone, Debug, Serialize)]
 pub struct LineView {
     /// From 1.
     pub id: u32,
-    /// `usage`, `discount`, `surcharge`, `credit`, `prepaid`, `fee`, `true_up`, `shortfall`, `tax`, `rounding`.
+    /// `usage`, `discount`, `surcharge`, `credit`, `prepaid`, `fee`, `true_up`, `shortfall`, `tax`, `rounding`, `refund`.
     pub kind: &'static str,
     pub stage: Stage,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +210,10 @@ pub enum MadeBy {
         drawn: bool,
     },
     Rounding,
+    /// Of the payer's bill of that number.
+    Refund {
+        number: u64,
+    },
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -295,6 +317,14 @@ impl BillView {
                 interim: difference.interim,
                 earlier: difference.earlier.iter().map(hex).collect(),
             }),
+            refund: body.refund.as_ref().map(|refund| RefundView {
+                number: refund.number,
+                body: hex(&refund.body),
+                asked: refund.asked,
+                left: refund.left,
+                reason: refund.reason.to_string(),
+                reference: refund.reference.to_string(),
+            }),
             lines: body.lines.iter().map(|line| LineView::new(body, line)).collect(),
             unpriced: body.unpriced.iter().map(UnpricedView::new).collect(),
             balances: body.balances.iter().map(BalanceView::new).collect(),
@@ -341,6 +371,7 @@ impl LineView {
                 (tier.as_ref().map(TierView::new), made_by)
             }
             Source::Rounding => (None, MadeBy::Rounding),
+            Source::Refund { number } => (None, MadeBy::Refund { number: *number }),
         };
         LineView {
             id: line.id,

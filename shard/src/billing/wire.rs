@@ -55,6 +55,24 @@ pub struct Body {
     /// A billing group's name.
     #[prost(uint32, optional, tag = "31")]
     pub pro_forma: Option<u32>,
+    #[prost(message, optional, tag = "32")]
+    pub refund: Option<Refund>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Refund {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub body: Vec<u8>,
+    #[prost(message, required, tag = "3")]
+    pub asked: Wide,
+    #[prost(message, required, tag = "4")]
+    pub left: Wide,
+    #[prost(uint32, tag = "5")]
+    pub reason: u32,
+    #[prost(uint32, tag = "6")]
+    pub reference: u32,
 }
 
 /// The currency that it leads to is the body's.
@@ -182,7 +200,7 @@ pub struct Slice {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Source {
     /// 1 free units, 2 free pool, 3 price, 4 clause, 5 rounding, 20 per record, 21 minimum, 22 maximum,
-    /// 23 fee.
+    /// 23 fee, 24 refund.
     #[prost(uint32, tag = "1")]
     pub kind: u32,
     #[prost(uint32, tag = "2")]
@@ -203,6 +221,9 @@ pub struct Source {
     /// Of a fee: its period's two ends, then those of the part.
     #[prost(sint64, repeated, tag = "21")]
     pub times: Vec<i64>,
+    /// Of a refund: the bill's.
+    #[prost(uint64, tag = "22")]
+    pub number: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

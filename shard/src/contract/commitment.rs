@@ -28,6 +28,8 @@ pub struct Commitment {
     pub credits_reduce: bool,
     /// Whose bill has the shortfall.
     pub payer: Option<AccountId>,
+    /// The shortfall is a bill of its own.
+    pub own_bill: bool,
 }
 
 /// A contract year that a cycle is in.
@@ -80,6 +82,7 @@ mod tests {
             marketplace_share: "0.25".parse().unwrap(),
             credits_reduce: false,
             payer: None,
+            own_bill: false,
         }
     }
 

@@ -172,7 +172,7 @@ impl Compiler<'_> {
             ClauseDocument::FixedDiscount(own) => self.fixed_discount(id, own, &scope, place),
             ClauseDocument::Credit(own) => self.credit(id, own, place),
             ClauseDocument::Commitment(own) => self.commitment(id, own, effective, place),
-            ClauseDocument::Prepayment(own) => self.prepayment(own, place),
+            ClauseDocument::Prepayment(own) => self.prepayment(id, own, place),
             ClauseDocument::PercentFee(own) => self.percent_fee(id, own, (effective, until), place),
             ClauseDocument::Fee(own) => self.fee(own, place),
             ClauseDocument::CustomLine(own) => self.custom_line(id, own, place),

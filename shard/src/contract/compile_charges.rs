@@ -10,7 +10,7 @@ use super::document_clause::{
 };
 use super::document_scope::Climb;
 use super::fee::{Custom, CustomLine, Fee, Limit, PercentFee};
-use super::prepayment::Prepayment;
+use super::prepayment::{Prepayment, Purchase};
 use super::scope::Scope;
 use super::steps::Steps;
 use super::tax::{Tax, TaxRate};
@@ -102,17 +102,25 @@ impl Compiler<'_> {
             marketplace_share,
             credits_reduce: own.credits_reduce,
             payer: own.payer.clone(),
+            own_bill: own.own_bill,
         }))
     }
 
-    pub(super) fn prepayment(&mut self, own: &PrepaymentDocument, place: &Place) -> Mechanism {
+    pub(super) fn prepayment(&mut self, id: &str, own: &PrepaymentDocument, place: &Place) -> Mechanism {
         let share = self.share(&own.percent, &place.key("percent"));
         if share == Rate::ONE {
             let help = "write less than 100; nothing would ever be drawn from the balance";
             self.problems.error(&place.key("percent"), "a prepayment at 100 percent settles without end", help);
         }
         let share = if share == Rate::ONE { Rate::ZERO } else { share };
-        Mechanism::Prepayment(Prepayment { amount: self.amount(&own.amount, "amount", place), share })
+        if own.payer.is_some() && !own.purchase {
+            let help = "add purchase: true, or drop payer; what is settled is on every payer's bill";
+            self.problems.error(&place.key("payer"), "nothing of the prepayment is charged to a payer", help);
+        }
+        let amount = self.amount(&own.amount, "amount", place);
+        let service = self.service(id, own.service.as_deref(), place);
+        let purchase = own.purchase.then(|| Purchase { payer: own.payer.clone(), service });
+        Mechanism::Prepayment(Prepayment { amount, share, purchase })
     }
 
     pub(super) fn percent_fee(

@@ -131,6 +131,9 @@ pub struct SubscriptionDocument {
     /// The day or instant that no longer counts; default: without end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
+    /// Of a fee that is due once or in advance: a bill of its own on the day it is due, not a line of the cycle's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_once: bool,
 }
 
 /// What credits are sorted by.

@@ -260,14 +260,18 @@ clause!(
         /// Of a year that `until` cuts short, only the part of its amount for its cycles is committed; default no: all of it.
         #[serde(default, skip_serializing_if = "is_default")]
         prorate: bool,
+        /// What is missing is a bill of its own, made once the cycle that ends the year is closed; default no: a line of
+        /// that cycle's bill.
+        #[serde(default, skip_serializing_if = "is_default")]
+        own_bill: bool,
     }
 );
 
 clause!(
     /// An amount paid in advance that settles charges at a discount until it is used up; stage `prepayment`. Charges of c
     /// are settled by c x (1 - percent) of the balance, shared by all payers, pro rata over the net lines in scope: a line
-    /// of the discount and a line of what was drawn for each. `until` is the first cycle in which it has expired. What was
-    /// paid for it is billed elsewhere.
+    /// of the discount and a line of what was drawn for each. `until` is the first cycle in which it has expired. What is
+    /// paid for it is billed elsewhere, unless it is bought by `purchase`.
     PrepaymentDocument {
         #[serde(default)]
         scope: ScopeDocument,
@@ -279,6 +283,16 @@ clause!(
         /// Below 100; default 0.
         #[serde(default = "zero")]
         percent: String,
+        /// What of the amount no bill has charged yet is charged, as a purchase: a bill of its own at once. No discount,
+        /// credit or prepayment touches it; taxes do. Default no.
+        #[serde(default, skip_serializing_if = "is_default")]
+        purchase: bool,
+        /// Who buys it; default: the payer of the root account.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payer: Option<AccountId>,
+        /// Of the charge; default: the clause's id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
     }
 );
 

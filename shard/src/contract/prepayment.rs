@@ -1,5 +1,6 @@
 //! Charges settled from what was paid in advance, at a discount (BILLING.md section 2.9).
 
+use crate::base::id::AccountId;
 use crate::base::money::{Money, RATE_SCALE, Rate};
 use crate::base::wide::{Rounding, multiply_divide, power_of_ten};
 
@@ -9,6 +10,16 @@ pub struct Prepayment {
     pub amount: Money,
     /// Off the charges that it settles; below one.
     pub share: Rate,
+    /// What was not bought yet of the amount is charged.
+    pub purchase: Option<Purchase>,
+}
+
+/// Who buys a prepayment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    /// The payer of the root account where it is not named.
+    pub payer: Option<AccountId>,
+    pub service: Box<str>,
 }
 
 impl Prepayment {
@@ -41,7 +52,7 @@ mod tests {
     #[test]
     fn the_balance_settles_more_than_it_holds() {
         fn check(net: &str, left: &str, step: i128, expected: (&str, &str)) {
-            let prepayment = Prepayment { amount: Money::ONE, share: "0.1".parse().unwrap() };
+            let prepayment = Prepayment { amount: Money::ONE, share: "0.1".parse().unwrap(), purchase: None };
             let (settled, drawn) = prepayment.settle(net.parse().unwrap(), left.parse().unwrap(), step).unwrap();
             assert_eq!((settled.to_string().as_str(), drawn.to_string().as_str()), expected, "{net} {left}");
         }

@@ -11,7 +11,7 @@ use crate::base::problem::Place;
 use crate::pricing::active::Span;
 use crate::pricing::catalogue::Catalogue;
 use crate::pricing::document::PoolPeriod;
-use crate::pricing::document_fee::Prorate;
+use crate::pricing::document_fee::{FeeDue, FeePeriod, Prorate};
 use crate::pricing::ladders::number;
 use crate::pricing::limits::{FEE_QUANTITY_MAX, SUBSCRIPTIONS_MAX};
 use crate::pricing::pool::SplitKey;
@@ -75,8 +75,12 @@ impl Compiler<'_> {
                 None
             }
         };
+        let at_once = document.at_once;
+        if at_once {
+            self.check_at_once(document, place);
+        }
         let span = Span { from: document.from, to: document.to };
-        Some(Subscription { id: id?, who: who?, what: what?, span })
+        Some(Subscription { id: id?, who: who?, what: what?, span, at_once })
     }
 
     fn subscribed_fee(&mut self, own: &str, fee: &str, quantity: Quantity, place: &Place) -> Option<Subscribed> {
@@ -88,6 +92,20 @@ impl Compiler<'_> {
         }
         let id = SkuId::new(fee).map_err(|error| self.problems.refuse(&place, error)).ok();
         Some(Subscribed::Fee(id?, quantity))
+    }
+
+    /// Only what is known when it is bought can be billed then.
+    fn check_at_once(&mut self, document: &SubscriptionDocument, place: &Place) {
+        let (own, place) = (&document.id, place.key("at_once"));
+        let Some(id) = &document.fee else {
+            let message = format!("subscription {own} is billed at once, but takes no fee");
+            return self.problems.error(&place, message, "drop at_once; what is used is billed with the cycle");
+        };
+        let fee = self.catalogue.and_then(|catalogue| catalogue.fee_by_id(id));
+        if fee.is_some_and(|fee| fee.period != FeePeriod::Once && fee.due == FeeDue::Arrears) {
+            let message = format!("subscription {own} is billed at once, but fee {id} is due in arrears");
+            self.problems.error(&place, message, "drop at_once, or let the fee be due in advance, or once");
+        }
     }
 
     fn subscribed_sku(&mut self, own: &str, sku: &str, place: &Place) -> Option<Subscribed> {

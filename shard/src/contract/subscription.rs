@@ -13,6 +13,8 @@ pub struct Subscription {
     pub who: Subscriber,
     pub what: Subscribed,
     pub span: Span,
+    /// What is due is a bill of its own as soon as it is bought.
+    pub at_once: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

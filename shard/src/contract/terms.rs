@@ -114,6 +114,8 @@ impl Clause {
             Mechanism::FixedDiscount(fixed) => one(fixed.stage),
             Mechanism::Credit(credit) => one(credit.stage),
             Mechanism::Commitment(_) => &[Stage::CrossServicePercent, Stage::Shortfall],
+            // What is bought comes behind everything that could settle it.
+            Mechanism::Prepayment(own) if own.purchase.is_some() => &[Stage::Prepayment, Stage::Shortfall],
             Mechanism::Prepayment(_) => &[Stage::Prepayment],
             Mechanism::PercentFee(_) | Mechanism::Fee(_) | Mechanism::CustomLine(_) => &[Stage::Fees],
             Mechanism::Minimum(_) | Mechanism::Maximum(_) => &[Stage::Limits],
@@ -182,6 +184,19 @@ impl Contract {
         })
     }
 
+    /// Whether something of it may be billed as soon as it is bought.
+    pub fn has_purchases(&self) -> bool {
+        let is_bought = |clause: &Clause| matches!(&clause.mechanism, Mechanism::Prepayment(prepayment) if prepayment.purchase.is_some());
+        self.subscriptions.iter().any(|subscription| subscription.at_once) || self.clauses.iter().any(is_bought)
+    }
+
+    /// Whether what a contract year is short of is a bill of its own.
+    pub fn bills_shortfalls(&self) -> bool {
+        let is_own =
+            |clause: &Clause| matches!(&clause.mechanism, Mechanism::Commitment(commitment) if commitment.own_bill);
+        self.clauses.iter().any(is_own)
+    }
+
     /// Names of the balances that its clauses may use on the bills of these payers.
     pub fn balances(&self, payers: &[AccountId]) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
@@ -194,10 +209,12 @@ impl Contract {
                 Mechanism::FixedDiscount(fixed) if fixed.lasting && fixed.per == Per::Payer => {
                     names.extend(payers.iter().map(|payer| payer_balance(id, payer)));
                 }
-                Mechanism::FixedDiscount(FixedDiscount { lasting: true, .. })
-                | Mechanism::Credit(_)
-                | Mechanism::Prepayment(_) => {
+                Mechanism::FixedDiscount(FixedDiscount { lasting: true, .. }) | Mechanism::Credit(_) => {
                     names.insert(id.to_string());
+                }
+                Mechanism::Prepayment(prepayment) => {
+                    names.insert(id.to_string());
+                    names.extend(prepayment.purchase.as_ref().map(|_| bought_balance(id)));
                 }
                 Mechanism::Commitment(commitment) => {
                     for year in 0..commitment.years.len() as u32 {
@@ -227,6 +244,11 @@ impl Contract {
 /// The balance of a payer's own part of a clause.
 pub fn payer_balance(clause: &ClauseId, payer: &AccountId) -> String {
     format!("{clause}/{payer}")
+}
+
+/// The balance of what of a prepayment was bought.
+pub fn bought_balance(clause: &ClauseId) -> String {
+    format!("{clause}/bought")
 }
 
 /// The balances of a commitment's contract year: what was retired, and what the marketplace brought.

@@ -71,7 +71,7 @@ impl State {
                 self.activate_catalogue(name, version, effects)
             }
             Command::Cut { root, cycle, manual } => self.cut(root, *cycle, *manual, effects),
-            Command::Claim { root, cycle, manual } => self.claim(root, *cycle, *manual, effects),
+            Command::Claim { root, cycle, cause } => self.claim(root, *cycle, cause, effects),
             Command::Billed { slot, roots } => self.billed(*slot, roots, effects),
             Command::Issue { root, cycle } => self.issue(root, *cycle, effects),
             Command::Archived { root, cycle, hash } => self.archived(root, *cycle, *hash, effects),

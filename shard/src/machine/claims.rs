@@ -13,17 +13,18 @@ use super::wire;
 use crate::base::hash::Hash;
 use crate::base::id::AccountId;
 use crate::base::refusal::{Reason, Refusal};
-use crate::base::time::CycleId;
+use crate::base::time::{CycleId, Timestamp};
 use crate::billing::cycle::{Claim, Phase};
+use crate::billing::kind::{Cause, Kind};
 use crate::pricing::catalogue::Catalogue;
 
 impl State {
-    /// Claims what is known of a cycle now: all of one that counts, what came late of one that is archived.
+    /// Claims what is known of a cycle now, or what the cause takes of it.
     pub(super) fn claim(
         &mut self,
         root: &AccountId,
         cycle: CycleId,
-        manual: bool,
+        cause: &Cause,
         effects: &mut Vec<Effect>,
     ) -> Result<Done, Refusal> {
         let (index, at, catalogues) = (self.index, self.stamp, self.catalogues.clone());
@@ -31,15 +32,38 @@ impl State {
         let row = &mut live.data.roots[number as usize];
         let cut = row.cycles.find(cycle).map(|cut| cut.inputs.clone());
         let (interim, inputs) = (cut.is_none(), cut.unwrap_or_else(|| row.inputs_at(cycle, &catalogues)));
-        let claim = Claim { cycle, index, at, interim, inputs };
-        if Arc::make_mut(&mut row.cycles).claim(claim, manual)? {
-            let twin = live.freeze();
-            live.thaw();
-            Arc::make_mut(&mut live.data.claimed).insert(number, Claimed::Twin(twin));
+        if matches!(cause, Cause::Asked | Cause::Late) {
+            row.check_settled(cycle)?;
+        }
+        let claim = Claim { cycle, index, at, interim, cause: cause.clone(), inputs };
+        let step = Arc::make_mut(&mut row.cycles).claim(claim)?;
+        if step.changed {
+            let claimed = match cause {
+                Cause::Asked | Cause::Late | Cause::Day(_) | Cause::Spend(_) | Cause::Purchases => {
+                    let twin = live.freeze();
+                    live.thaw();
+                    Claimed::Twin(twin)
+                }
+                // Nothing that came since the close is in these.
+                Cause::Shortfall | Cause::Refund(_) => Claimed::Packed(Arc::default()),
+            };
+            Arc::make_mut(&mut live.data.claimed).insert(number, claimed);
             effects.push(Effect::CycleCut { slot: live.data.slot, root: root.clone(), cycle });
         }
-        let claim = live.data.roots[number as usize].cycles.claim.as_ref().expect("the claim was made or known");
-        Ok(Done::Cut { index: claim.index, at: claim.at, ended_grace: false })
+        Ok(Done::Cut { index: step.now.index, at: step.now.at, ended_grace: false })
+    }
+}
+
+impl RootRow {
+    /// What a contract year is short of comes before whatever is billed after its close.
+    pub(super) fn check_settled(&self, cycle: CycleId) -> Result<(), Refusal> {
+        match self.cycles.claim_due(self.plan(Timestamp(i64::MIN)), Timestamp(i64::MIN)) {
+            Some((last, Cause::Shortfall)) if self.cycles.find(cycle).is_none_or(|cut| cut.cycle == last) => {
+                let detail = format!("what {last} is short of a commitment is being billed; try again after it");
+                Err(Refusal::new(Reason::CloseOldestFirst, detail))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -101,11 +125,17 @@ impl View {
             None => slot.late(row, cycle),
         };
         let mut source = self.source_of(row, cycle, claim.as_ref(), blobs)?;
+        source.kind = Kind::Correction;
         let broken = |why: String| Refusal::new(Reason::InvalidDocument, format!("the archive of {cycle}: {why}"));
         let (counters, packed) = joined(root, cycle, bytes, series, &source.catalogue).map_err(broken)?;
         source.counters = counters;
         if let Some(claim) = claim {
-            (source.interim, source.claim) = (claim.interim, Some((claim.index, packed)));
+            source.kind = claim.kind();
+            source.until = claim.at;
+            if let Cause::Spend(least) = claim.cause {
+                source.least = Some(least);
+            }
+            source.claim = Some((claim.index, packed));
         }
         Ok(source)
     }

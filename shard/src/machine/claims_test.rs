@@ -1,109 +1,16 @@
 //! Interim bills and corrections through the whole machine: what is claimed, billed, numbered, and what all bills of a
 //! cycle come to.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
+use super::books::{Books, money};
 use super::claims::Known;
-use super::command::{BilledRoot, Claimed, Command, Done};
-use super::kit::{Kit, account, cycle, document, rows, time};
-use super::state::State;
-use crate::base::hash::Hash;
-use crate::base::money::Money;
+use super::command::Command;
+use super::kit::{account, cycle, document, time};
 use crate::base::refusal::Reason;
-use crate::billing::bill::{BillBody, postings};
-use crate::billing::codec::{body_hash, encode};
-use crate::billing::cycle::BillHash;
-use crate::placement::slot_of;
+use crate::billing::bill::BillBody;
+use crate::billing::kind::Cause;
 use crate::pricing::catalogue::Catalogue;
-use crate::usage::segment::HeadMode;
-
-/// A machine with what a node keeps beside it.
-struct Books {
-    kit: Kit,
-    bodies: BTreeMap<Hash, BillBody>,
-    archives: BTreeMap<Hash, Vec<u8>>,
-    pushed: u64,
-}
-
-impl Books {
-    fn new(contract: Option<&str>) -> Books {
-        let mut kit = Kit::acme();
-        if let Some(clauses) = contract {
-            let document =
-                format!(r#"{{"kind":"Contract","root":"acme","effective":"2024-09","clauses":[{clauses}]}}"#);
-            kit.ok(Command::PutContract { document: document.into_bytes(), job: String::new() });
-        }
-        Books { kit, bodies: BTreeMap::new(), archives: BTreeMap::new(), pushed: 0 }
-    }
-
-    /// Account `a` uses bytes on the 10th, at a cent each.
-    fn push(&mut self, month: &str, bytes: i128) -> String {
-        let previous = (self.pushed > 0).then_some(self.pushed);
-        self.pushed += 1;
-        let mut row = rows("a", self.pushed, &[bytes]);
-        row[0].start = time(&format!("{month}-10"));
-        self.kit.send("acme", "p", HeadMode::Sequenced { epoch: 1, previous }, &row)
-    }
-
-    /// Bills what is cut or claimed.
-    fn bill(&mut self, name: &str) -> Vec<Money> {
-        let (root, cycle) = (account("acme"), cycle(name));
-        let view = self.kit.state.view();
-        let archive = view.archive_hash(&root, cycle).map(|hash| self.archives[&hash].as_slice());
-        let what = if view.claim_of(&root, cycle).is_some() { Known::Claimed(archive) } else { Known::OnTime };
-        let source = view.known_source(&root, cycle, &self.kit.blobs, what).unwrap();
-        let earlier: Vec<BillBody> = source.earlier.iter().map(|bill| self.bodies[&bill.body_hash].clone()).collect();
-        let bodies = source.bills(&earlier).unwrap();
-        let mut bills = Vec::new();
-        for body in &bodies {
-            let hash = body_hash(&encode(body));
-            bills.push(BillHash { payer: body.payer.clone(), currency: body.currency, body_hash: hash });
-            self.bodies.insert(hash, body.clone());
-        }
-        let claim = source.claim.map(|(index, archive)| {
-            let hash = *blake3::hash(&archive).as_bytes();
-            self.archives.insert(hash, archive);
-            Claimed { index, archive: hash }
-        });
-        let billed = BilledRoot { root: root.clone(), cycle, bills, postings: postings(&bodies), claim };
-        let command = Command::Billed { slot: slot_of("acme"), roots: vec![billed] };
-        assert_eq!((self.kit.ok(command.clone()), self.kit.ok(command)), (Done::Changed, Done::Unchanged));
-        bodies.iter().map(|body| body.payable).collect()
-    }
-
-    fn claim(&mut self, name: &str) -> Vec<Money> {
-        self.kit.ok(Command::Claim { root: account("acme"), cycle: cycle(name), manual: true });
-        self.bill(name)
-    }
-
-    fn close(&mut self, name: &str) -> Vec<Money> {
-        let (root, cycle) = (account("acme"), cycle(name));
-        self.kit.stamp = cycle.end();
-        self.kit.ok(Command::Cut { root: root.clone(), cycle, manual: true });
-        let bills = self.bill(name);
-        self.kit.ok(Command::Issue { root: root.clone(), cycle });
-        let archive = self.kit.state.view().archive(&root, cycle).unwrap();
-        let hash = *blake3::hash(&archive).as_bytes();
-        self.archives.insert(hash, archive);
-        self.kit.ok(Command::Archived { root, cycle, hash });
-        bills
-    }
-
-    /// Through a snapshot: equal states go on equally.
-    fn restart(&mut self) {
-        let hash = self.kit.state.hash();
-        let mut parts = Vec::new();
-        self.kit.state.view().write(&mut |section, bytes| parts.push((section, bytes.to_vec())));
-        self.kit.state = State::restore(parts).unwrap();
-        assert_eq!(self.kit.state.hash(), hash);
-    }
-}
-
-fn money(amounts: &[&str]) -> Vec<Money> {
-    amounts.iter().map(|amount| amount.parse().unwrap()).collect()
-}
 
 #[test]
 fn a_cycle_billed_in_parts_comes_to_the_same_as_at_once() {
@@ -114,7 +21,7 @@ fn a_cycle_billed_in_parts_comes_to_the_same_as_at_once() {
     assert_eq!(books.claim("2024-09"), money(&[]));
     books.push("2024-09", 50);
     // What comes after the claim is not in it, also when the claim has gone through a snapshot.
-    books.kit.ok(Command::Claim { root: account("acme"), cycle: cycle("2024-09"), manual: true });
+    books.kit.ok(Command::Claim { root: account("acme"), cycle: cycle("2024-09"), cause: Cause::Asked });
     books.push("2024-09", 1_000);
     books.restart();
     assert_eq!(books.bill("2024-09"), money(&["0.5"]));
@@ -128,20 +35,20 @@ fn a_cycle_billed_in_parts_comes_to_the_same_as_at_once() {
 #[test]
 fn late_usage_is_billed_by_the_next_close_or_by_hand() {
     let mut books = Books::new(None);
-    let claim = |manual| Command::Claim { root: account("acme"), cycle: cycle("2024-09"), manual };
+    let claim = |cause| Command::Claim { root: account("acme"), cycle: cycle("2024-09"), cause };
     books.push("2024-09", 100);
     assert_eq!(books.close("2024-09"), money(&["1"]));
-    assert_eq!(books.kit.command(claim(true)), Err(Reason::CycleClosed));
+    assert_eq!(books.kit.command(claim(Cause::Asked)), Err(Reason::CycleClosed));
     assert_eq!(books.push("2024-09", 7), "1 late");
     let due = |books: &mut Books| books.kit.state.view().due(time("2024-10-20")).len();
-    assert_eq!((due(&mut books), books.kit.command(claim(false))), (0, Err(Reason::CycleClosed)));
+    assert_eq!((due(&mut books), books.kit.command(claim(Cause::Late))), (0, Err(Reason::CycleClosed)));
     assert_eq!(books.claim("2024-09"), money(&["0.07"]));
     assert_eq!(books.push("2024-09", 3), "1 late");
     books.push("2024-10", 20);
     books.restart();
     assert_eq!(books.close("2024-10"), money(&["0.2"]));
     assert_eq!(due(&mut books), 1);
-    books.kit.ok(claim(false));
+    books.kit.ok(claim(Cause::Late));
     books.restart();
     // Meanwhile more comes late, for the next correction.
     assert_eq!(books.push("2024-09", 1), "1 late");

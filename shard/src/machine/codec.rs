@@ -19,6 +19,7 @@ use crate::base::money::Money;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Period, Timestamp};
 use crate::billing::cycle::{BillHash, IssuedBill, Posting};
+use crate::billing::kind::{Cause, Refund};
 use crate::placement::SlotRange;
 
 /// First byte of an entry and of an outcome.
@@ -143,9 +144,12 @@ fn to_wire(command: &Command) -> wire::Command {
         Command::Cut { root, cycle, manual } => {
             Kind::Cut(wire::Cut { root: root.to_string(), cycle: cycle.ordinal(), manual: *manual })
         }
-        Command::Claim { root, cycle, manual } => {
-            Kind::Claim(wire::Cut { root: root.to_string(), cycle: cycle.ordinal(), manual: *manual })
-        }
+        Command::Claim { root, cycle, cause } => Kind::Claim(wire::ClaimOf {
+            root: root.to_string(),
+            cycle: cycle.ordinal(),
+            manual: false,
+            cause: Some(cause_to_wire(cause)),
+        }),
         Command::Billed { slot, roots } => {
             Kind::Billed(wire::Billed { slot: slot.0.into(), roots: roots.iter().map(billed_to_wire).collect() })
         }
@@ -194,7 +198,9 @@ fn from_wire(command: wire::Command) -> Result<Command, String> {
         },
         Kind::Cut(cut) => Command::Cut { root: account(&cut.root)?, cycle: cycle(cut.cycle)?, manual: cut.manual },
         Kind::Claim(claim) => {
-            Command::Claim { root: account(&claim.root)?, cycle: cycle(claim.cycle)?, manual: claim.manual }
+            let before = if claim.manual { Cause::Asked } else { Cause::Late };
+            let cause = claim.cause.as_ref().map_or(Ok(before), cause_from_wire)?;
+            Command::Claim { root: account(&claim.root)?, cycle: cycle(claim.cycle)?, cause }
         }
         Kind::Billed(billed) => Command::Billed {
             slot: slot(billed.slot)?,
@@ -380,12 +386,11 @@ pub(super) fn period_from_wire(period: &wire::Period) -> Period {
 }
 
 pub(super) fn posting_to_wire(posting: &Posting) -> wire::Posting {
-    wire::Posting { balance: posting.balance.clone(), amount: posting.amount.0.to_le_bytes().to_vec() }
+    wire::Posting { balance: posting.balance.clone(), amount: money_to_wire(posting.amount) }
 }
 
 pub(super) fn posting_from_wire(posting: &wire::Posting) -> Result<Posting, String> {
-    let amount = posting.amount.as_slice().try_into().map_err(|_| "an amount has not 16 bytes")?;
-    Ok(Posting { balance: posting.balance.clone(), amount: Money(i128::from_le_bytes(amount)) })
+    Ok(Posting { balance: posting.balance.clone(), amount: money_from_wire(&posting.amount)? })
 }
 
 pub(super) fn bill_to_wire(bill: &BillHash) -> wire::Bill {
@@ -434,7 +439,7 @@ fn billed_to_wire(billed: &BilledRoot) -> wire::BilledRoot {
         bills: billed.bills.iter().map(bill_to_wire).collect(),
         postings: billed.postings.iter().map(posting_to_wire).collect(),
         claim: billed.claim.as_ref().map_or(0, |claim| claim.index),
-        archive: billed.claim.as_ref().map_or(Vec::new(), |claim| claim.archive.to_vec()),
+        archive: billed.claim.as_ref().and_then(|claim| claim.archive).map_or(Vec::new(), |hash| hash.to_vec()),
     }
 }
 
@@ -446,9 +451,62 @@ fn billed_from_wire(billed: &wire::BilledRoot) -> Result<BilledRoot, String> {
         postings: billed.postings.iter().map(posting_from_wire).collect::<Result<_, _>>()?,
         claim: match billed.claim {
             0 => None,
-            index => Some(Claimed { index, archive: hash(&billed.archive)? }),
+            index => Some(Claimed { index, archive: some_hash(&billed.archive)? }),
         },
     })
+}
+
+pub(super) fn cause_to_wire(cause: &Cause) -> wire::Cause {
+    let kind = |kind| wire::Cause { kind, ..wire::Cause::default() };
+    match cause {
+        Cause::Asked => kind(1),
+        Cause::Late => kind(2),
+        Cause::Day(day) => wire::Cause { day: (*day).into(), ..kind(3) },
+        Cause::Spend(amount) => wire::Cause { amount: money_to_wire(*amount), ..kind(4) },
+        Cause::Purchases => kind(5),
+        Cause::Shortfall => kind(6),
+        Cause::Refund(refund) => wire::Cause {
+            amount: money_to_wire(refund.amount),
+            payer: refund.payer.to_string(),
+            number: refund.number,
+            reason: refund.reason.clone(),
+            reference: refund.reference.clone(),
+            ..kind(7)
+        },
+    }
+}
+
+pub(super) fn cause_from_wire(cause: &wire::Cause) -> Result<Cause, String> {
+    Ok(match cause.kind {
+        1 => Cause::Asked,
+        2 => Cause::Late,
+        3 => Cause::Day(u8::try_from(cause.day).map_err(text)?),
+        4 => Cause::Spend(money_from_wire(&cause.amount)?),
+        5 => Cause::Purchases,
+        6 => Cause::Shortfall,
+        7 => Cause::Refund(Refund {
+            payer: account(&cause.payer)?,
+            number: cause.number,
+            amount: money_from_wire(&cause.amount)?,
+            reason: cause.reason.clone(),
+            reference: cause.reference.clone(),
+        }),
+        kind => return Err(format!("cause {kind} is unknown")),
+    })
+}
+
+pub(super) fn money_to_wire(amount: Money) -> Vec<u8> {
+    amount.0.to_le_bytes().to_vec()
+}
+
+pub(super) fn money_from_wire(bytes: &[u8]) -> Result<Money, String> {
+    let amount = bytes.try_into().map_err(|_| format!("an amount has {} bytes, not 16", bytes.len()))?;
+    Ok(Money(i128::from_le_bytes(amount)))
+}
+
+/// Empty bytes are none.
+pub(super) fn some_hash(bytes: &[u8]) -> Result<Option<Hash>, String> {
+    Some(bytes).filter(|bytes| !bytes.is_empty()).map(hash).transpose()
 }
 
 pub(super) fn hash(bytes: &[u8]) -> Result<Hash, String> {

@@ -6,6 +6,7 @@ use crate::base::id::{AccountId, CatalogueName, ProducerId, ShardId, Slot};
 use crate::base::refusal::Refusal;
 use crate::base::time::{CycleId, Period, Timestamp};
 use crate::billing::cycle::{BillHash, IssuedBill, Posting};
+use crate::billing::kind::Cause;
 use crate::placement::SlotRange;
 
 /// Commands of one entry that a leader proposes: what one step of a job may carry at once without holding up usage
@@ -36,9 +37,8 @@ pub enum Command {
     ActivateCatalogue { name: CatalogueName, version: u64, hash: Hash, effective: CycleId },
     /// From this entry's index on, usage for the cycle is late. `manual`: asked for by hand, so grace may be cut short.
     Cut { root: AccountId, cycle: CycleId, manual: bool },
-    /// From this entry on what is known of the cycle is being billed: all of one that counts, what came late of one that
-    /// is archived. `manual`: asked for by hand, so that a correction need not wait for the next close.
-    Claim { root: AccountId, cycle: CycleId, manual: bool },
+    /// From this entry on what is known of the cycle is being billed outside its close, or what its cause takes of it.
+    Claim { root: AccountId, cycle: CycleId, cause: Cause },
     /// A majority agrees on the bills of these cut or claimed cycles. Those of a claim get their numbers with it.
     Billed { slot: Slot, roots: Vec<BilledRoot> },
     /// Gives each bill of a billed cycle its number, time and the hash of the payer's bill before.
@@ -77,8 +77,8 @@ pub struct BilledRoot {
 pub struct Claimed {
     /// The entry of the claim.
     pub index: u64,
-    /// Of the archive of the claimed counters.
-    pub archive: Hash,
+    /// Of the archive of the claimed counters; a refund has none.
+    pub archive: Option<Hash>,
 }
 
 /// What a whole entry came to.

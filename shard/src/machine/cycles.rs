@@ -25,6 +25,7 @@ impl State {
         let (index, stamp, catalogues) = (self.index, self.stamp, self.catalogues.clone());
         let (live, number) = self.root_mut(root)?;
         let row = &mut live.data.roots[number as usize];
+        row.check_settled(cycle)?;
         let inputs = row.inputs_at(cycle, &catalogues);
         let (close, grace) = (row.hierarchy.close, row.hierarchy.grace);
         let step =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::command::{DOCUMENT_BYTES_MAX, Done};
 use super::state::{
-    CONTRACT_BYTES_MAX, CONTRACT_VERSIONS_MAX, ContractVersion, JOBS_MAX, LiveSlot, RootRow, State, governing,
+    CONTRACT_BYTES_MAX, CONTRACT_VERSIONS_MAX, ContractVersion, JOBS_MAX, LiveSlot, RootRow, State, Unasked, governing,
 };
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::{Account, Counted, Hierarchy};
@@ -171,6 +171,7 @@ impl State {
             effective: document.effective,
             until: document.until,
             document: bytes.into(),
+            unasked: Unasked { purchases: contract.has_purchases(), shortfalls: contract.bills_shortfalls() },
         });
         remember(&mut row.jobs, job);
         Ok(Done::Changed)

@@ -346,7 +346,7 @@ fn what_is_due_follows_the_shards_time() {
     kit.put("acme", "").unwrap();
     let due = |kit: &mut Kit, stamp: &str| {
         let due = kit.state.view().due(time(stamp));
-        due.iter().map(|due| (due.root.to_string(), due.step)).collect::<Vec<_>>()
+        due.into_iter().map(|due| (due.root.to_string(), due.step)).collect::<Vec<_>>()
     };
     assert_eq!(due(&mut kit, "2024-10-02T23:59:59Z"), []);
     assert_eq!(due(&mut kit, "2024-10-03"), [("auto".to_owned(), DueStep::Cut)]);

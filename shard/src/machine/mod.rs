@@ -21,11 +21,15 @@ pub mod state;
 pub mod wire;
 
 #[cfg(test)]
+mod books;
+#[cfg(test)]
 mod claims_test;
 #[cfg(test)]
 mod history_test;
 #[cfg(test)]
 mod kept_test;
+#[cfg(test)]
+mod kinds_test;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]

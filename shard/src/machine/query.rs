@@ -14,10 +14,12 @@ use crate::base::money::Money;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
 use crate::billing::bill::BillBody;
+use crate::billing::choose::purchases;
 use crate::billing::cycle::{BillHash, Claim, Cycles, Inputs, Phase, Status};
 use crate::billing::difference::{further, settled};
 use crate::billing::fold::fold;
 use crate::billing::input::{Counter, FoldError, FoldInput};
+use crate::billing::kind::{Cause, Kind};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
 use crate::placement::slot_of;
@@ -87,8 +89,12 @@ pub struct FoldSource {
     pub drawn_later: BTreeMap<String, Money>,
     /// The bills that the cycle has so far, oldest first: what is billed is the difference to them.
     pub earlier: Vec<BillHash>,
-    /// What is made is an interim bill.
-    pub interim: bool,
+    /// What is made.
+    pub kind: Kind,
+    /// Of purchases: those that were made by then.
+    pub until: Timestamp,
+    /// Only payers of whom so much is not billed yet have a bill.
+    pub least: Option<Money>,
     /// Of a claim its entry, and the archive of its counters.
     pub claim: Option<(u64, Vec<u8>)>,
 }
@@ -115,7 +121,8 @@ impl FoldSource {
                 .collect(),
             balances: self.balances.clone(),
             drawn_later: self.drawn_later.clone(),
-            interim: self.interim,
+            interim: self.kind.is_early(),
+            own_shortfalls: self.kind.has_shortfalls(),
             settled: BTreeMap::new(),
         }
     }
@@ -128,7 +135,11 @@ impl FoldSource {
         let mut input = self.input();
         input.settled = settled(earlier, self.cycle);
         let mut bodies = further(&input, fold(&input)?, earlier)?;
+        if self.kind == Kind::Purchase {
+            bodies = purchases(&input, bodies, self.until)?;
+        }
         bodies.retain(|body| body.difference.is_none() || !body.lines.is_empty());
+        bodies.retain(|body| self.least.is_none_or(|least| body.total >= least));
         Ok(bodies)
     }
 }
@@ -152,7 +163,7 @@ pub enum NoSource {
 }
 
 /// What can be done for a cycle now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DueStep {
     /// Its grace is over and nobody has to be asked.
     Cut,
@@ -162,8 +173,18 @@ pub enum DueStep {
     Issue,
     /// Issued: archive the counters, then let them leave memory.
     Archive,
-    /// Usage came late, and a later cycle was closed since: claim it.
-    Correct,
+    /// Bills are made outside the close: claim them.
+    Claim(Cause),
+}
+
+/// A hierarchy that has interim bills as soon as so much of a payer is not billed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Threshold {
+    pub slot: Slot,
+    pub root: AccountId,
+    /// The cycle that may have one now.
+    pub cycle: CycleId,
+    pub spend: Money,
 }
 
 /// One thing to do.
@@ -195,8 +216,9 @@ impl SlotData {
         if let Some(claim) = &row.cycles.claim {
             return push(claim.cycle, DueStep::Bill);
         }
-        if let Some(cycle) = row.cycles.correction_due() {
-            push(cycle, DueStep::Correct);
+        if let Some((cycle, cause)) = row.cycles.claim_due(row.plan(stamp), stamp) {
+            // A cut waits until they are made.
+            return push(cycle, DueStep::Claim(cause));
         }
         let due_at = row.cycles.due_at(row.hierarchy.close, row.hierarchy.grace);
         if due_at.is_some_and(|due_at| due_at <= stamp) {
@@ -328,6 +350,29 @@ impl View {
         due
     }
 
+    /// Whether bills of a hierarchy are on their way, or a cycle's counters out of memory: others wait for a moment.
+    pub fn is_busy(&self, root: &AccountId) -> Result<bool, Refusal> {
+        let row = self.slot_of_root(root)?.root_row(root)?;
+        let cycles = &row.cycles;
+        let is_leaving = cycles.cut.last().is_some_and(|last| !matches!(last.phase, Phase::Archived(..)));
+        Ok(is_leaving || cycles.claim.is_some() || row.check_settled(cycles.open).is_err())
+    }
+
+    /// The hierarchies whose open cycle may have a bill at a threshold.
+    pub fn thresholds(&self, stamp: Timestamp) -> Vec<Threshold> {
+        let rows = self.slots.values().flat_map(|slot| slot.roots.iter().map(|row| (slot.slot, row)));
+        let threshold = |(slot, row): (Slot, &RootRow)| {
+            let (spend, cycles) = (row.hierarchy.interim.spend?, &row.cycles);
+            let is_free = cycles.claim.is_none()
+                && cycles.cut.last().is_none_or(|last| matches!(last.phase, Phase::Archived(..)))
+                && cycles.open.period().contains(stamp)
+                && cycles.claim_due(row.plan(stamp), stamp).is_none();
+            let (root, cycle) = (row.hierarchy.root.clone(), cycles.open);
+            is_free.then_some(Threshold { slot, root, cycle, spend })
+        };
+        rows.filter_map(threshold).collect()
+    }
+
     /// What a hierarchy counted in a cycle, sorted by account, dimensions and bucket. Counters of an archived cycle are
     /// in its archive; what came late is always here.
     pub fn usage(&self, root: &AccountId, cycle: CycleId) -> Result<Vec<UsageLine>, Refusal> {
@@ -422,7 +467,9 @@ impl View {
             balances: row.cycles.balances_before(cycle),
             drawn_later: row.cycles.drawn_later(cycle),
             earlier: row.cycles.bills_of(cycle).map(|(_, bill)| bill.content()).collect(),
-            interim: false,
+            kind: Kind::Anniversary,
+            until: Timestamp(i64::MAX),
+            least: None,
             claim: None,
         })
     }

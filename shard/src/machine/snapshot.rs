@@ -3,7 +3,7 @@
 //! that of its snapshot.
 //!
 //! ```text
-//! part = 1 (u8, format), crc32c of the rest (u32, little endian), ShardHeader or SlotPart (protobuf)
+//! part = 2 (u8, format), crc32c of the rest (u32, little endian), ShardHeader or SlotPart (protobuf)
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,18 +12,18 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::codec::{
-    account, cycle, file_from_wire, file_to_wire, hash, period_from_wire, period_to_wire, refusal_from_wire,
-    refusal_to_wire, slot, text,
+    account, cycle, file_from_wire, file_to_wire, hash, money_from_wire, money_to_wire, period_from_wire,
+    period_to_wire, refusal_from_wire, refusal_to_wire, slot, text,
 };
 use super::query::View;
 use super::snapshot_cycles::{cycles_from_wire, cycles_to_wire};
 use super::state::{
     CatalogueVersion, Claimed, ContractVersion, Home, Identity, LiveSlot, MACHINE_VERSION, MeterRow, RootRow, SlotData,
-    State,
+    State, Unasked,
 };
 use super::wire;
 use crate::account::directory::Directory;
-use crate::account::document::{Close, Grace};
+use crate::account::document::{Close, Grace, Interim};
 use crate::account::tree::{AccountParts, Hierarchy, Parts, TermParts};
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, CatalogueName, Currency, GroupName, MeterId, ProducerId, ShardId};
@@ -38,7 +38,7 @@ use crate::usage::segment::Definition;
 use crate::usage::series::{Dimensions, NONE, SeriesIndex};
 
 /// First byte of a part.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
 /// The section of the shard's header; slots are sections by their number.
 pub const HEADER_SECTION: u32 = SLOTS as u32;
 /// Rows of one list in one part: parts stay below about a megabyte.
@@ -640,6 +640,7 @@ fn root_to_wire(row: &RootRow) -> wire::Root {
                 effective: contract.effective.ordinal(),
                 until: contract.until.map(|until| until.ordinal()),
                 document: contract.document.to_vec(),
+                unasked: u32::from(contract.unasked.purchases) | u32::from(contract.unasked.shortfalls) << 1,
             })
             .collect(),
         cycles: Some(cycles_to_wire(&row.cycles)),
@@ -656,6 +657,7 @@ fn root_from_wire(root: &wire::Root) -> Result<RootRow, String> {
             effective: cycle(contract.effective)?,
             until: contract.until.map(cycle).transpose()?,
             document: contract.document.as_slice().into(),
+            unasked: Unasked { purchases: contract.unasked & 1 != 0, shortfalls: contract.unasked & 2 != 0 },
         })
     };
     let jobs = root.jobs.iter().map(|job| job.as_slice().try_into().map_err(|_| "a job has not 16 bytes"));
@@ -687,6 +689,8 @@ fn hierarchy_to_wire(parts: Parts) -> wire::Hierarchy {
         grace_hours: parts.grace.hours,
         payers: parts.payers.iter().map(ToString::to_string).collect(),
         groups: parts.groups.iter().map(ToString::to_string).collect(),
+        interim_days: parts.interim.days.iter().map(|day| u32::from(*day)).collect(),
+        interim_spend: parts.interim.spend.map_or(Vec::new(), money_to_wire),
         accounts: parts
             .accounts
             .iter()
@@ -721,6 +725,17 @@ fn hierarchy_from_wire(hierarchy: &wire::Hierarchy) -> Result<Hierarchy, String>
         first: cycle(hierarchy.first)?,
         close: if hierarchy.manual { Close::Manual } else { Close::Automatic },
         grace: Grace { hours: hierarchy.grace_hours },
+        interim: Interim {
+            days: hierarchy
+                .interim_days
+                .iter()
+                .map(|day| u8::try_from(*day).map_err(text))
+                .collect::<Result<_, _>>()?,
+            spend: Some(&hierarchy.interim_spend)
+                .filter(|bytes| !bytes.is_empty())
+                .map(|bytes| money_from_wire(bytes))
+                .transpose()?,
+        },
         payers: hierarchy.payers.iter().map(|payer| account(payer)).collect::<Result<_, _>>()?,
         groups: groups.collect::<Result<_, _>>()?,
         accounts: hierarchy.accounts.iter().map(member).collect::<Result<_, _>>()?,

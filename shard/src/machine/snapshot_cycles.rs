@@ -1,14 +1,14 @@
 //! A hierarchy's cycles <-> snapshot.
 
 use super::codec::{
-    account, bill_from_wire, bill_to_wire, cycle, hash, issued_from_wire, issued_to_wire, posting_from_wire,
-    posting_to_wire,
+    account, bill_from_wire, bill_to_wire, cause_from_wire, cause_to_wire, cycle, hash, issued_from_wire,
+    issued_to_wire, money_to_wire, posting_from_wire, posting_to_wire, some_hash, text,
 };
 use super::wire;
 use crate::base::id::AccountId;
 use crate::base::money::Money;
 use crate::base::time::Timestamp;
-use crate::billing::cycle::{Chain, Claim, CutCycle, Cycles, Extra, Inputs, Late, Phase};
+use crate::billing::cycle::{Agenda, Chain, Claim, CutCycle, Cycles, Extra, Inputs, Late, Phase};
 
 pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
     let cut = |cut: &CutCycle| {
@@ -18,16 +18,12 @@ pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
             Phase::Issued(bills) => (2, bills.iter().map(issued_to_wire).collect(), Vec::new()),
             Phase::Archived(bills, hash) => (3, bills.iter().map(issued_to_wire).collect(), hash.to_vec()),
         };
-        let contract = cut.inputs.contract.as_ref();
         wire::CutCycle {
             cycle: cut.cycle.ordinal(),
             index: cut.index,
             at: cut.at.0,
             ended_grace: cut.ended_grace,
-            catalogue_version: cut.inputs.catalogue_version,
-            catalogue_hash: cut.inputs.catalogue_hash.to_vec(),
-            contract_version: contract.map_or(0, |(version, _)| *version),
-            contract_hash: contract.map_or(Vec::new(), |(_, hash)| hash.to_vec()),
+            inputs: Some(inputs_to_wire(&cut.inputs)),
             postings: cut.postings.iter().map(posting_to_wire).collect(),
             phase,
             bills,
@@ -40,10 +36,8 @@ pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
         hash: chain.last.to_vec(),
         ..wire::Bill::default()
     };
-    let balance = |(name, amount): (&String, &Money)| wire::Posting {
-        balance: name.clone(),
-        amount: amount.0.to_le_bytes().to_vec(),
-    };
+    let balance =
+        |(name, amount): (&String, &Money)| wire::Posting { balance: name.clone(), amount: money_to_wire(*amount) };
     wire::Cycles {
         first: cycles.first.ordinal(),
         open: cycles.open.ordinal(),
@@ -57,20 +51,43 @@ pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
             .iter()
             .map(|(cycle, late)| wire::LateUsage { cycle: cycle.ordinal(), records: late.records, due: late.due })
             .collect(),
+        agenda: Some(wire::Agenda {
+            day: cycles.agenda.day.into(),
+            purchases_version: cycles.agenda.purchases.map(|(version, _)| version),
+            purchases_day: cycles.agenda.purchases.map_or(0, |(_, day)| day),
+            shortfall: cycles.agenda.shortfall.map(|cycle| cycle.ordinal()),
+        }),
     }
 }
 
+fn inputs_to_wire(inputs: &Inputs) -> wire::Inputs {
+    let contract = inputs.contract.as_ref();
+    wire::Inputs {
+        catalogue_version: inputs.catalogue_version,
+        catalogue_hash: inputs.catalogue_hash.to_vec(),
+        contract_version: contract.map_or(0, |(version, _)| *version),
+        contract_hash: contract.map_or(Vec::new(), |(_, hash)| hash.to_vec()),
+    }
+}
+
+fn inputs_from_wire(inputs: Option<&wire::Inputs>) -> Result<Inputs, String> {
+    let inputs = inputs.ok_or("a cycle has no versions that it is billed with")?;
+    let contract = match inputs.contract_version {
+        0 => None,
+        version => Some((version, hash(&inputs.contract_hash)?)),
+    };
+    let (catalogue_version, catalogue_hash) = (inputs.catalogue_version, hash(&inputs.catalogue_hash)?);
+    Ok(Inputs { catalogue_version, catalogue_hash, contract })
+}
+
 fn claim_to_wire(claim: &Claim) -> wire::Claim {
-    let contract = claim.inputs.contract.as_ref();
     wire::Claim {
         cycle: claim.cycle.ordinal(),
         index: claim.index,
         at: claim.at.0,
         interim: claim.interim,
-        catalogue_version: claim.inputs.catalogue_version,
-        catalogue_hash: claim.inputs.catalogue_hash.to_vec(),
-        contract_version: contract.map_or(0, |(version, _)| *version),
-        contract_hash: contract.map_or(Vec::new(), |(_, hash)| hash.to_vec()),
+        inputs: Some(inputs_to_wire(&claim.inputs)),
+        cause: Some(cause_to_wire(&claim.cause)),
         ..wire::Claim::default()
     }
 }
@@ -79,23 +96,19 @@ fn extra_to_wire(extra: &Extra) -> wire::Claim {
     wire::Claim {
         bills: extra.bills.iter().map(issued_to_wire).collect(),
         postings: extra.postings.iter().map(posting_to_wire).collect(),
-        archive: extra.archive.to_vec(),
+        archive: extra.archive.map_or(Vec::new(), |hash| hash.to_vec()),
         ..claim_to_wire(&extra.claim)
     }
 }
 
 fn claim_from_wire(claim: &wire::Claim) -> Result<Claim, String> {
-    let contract = match claim.contract_version {
-        0 => None,
-        version => Some((version, hash(&claim.contract_hash)?)),
-    };
-    let (catalogue_version, catalogue_hash) = (claim.catalogue_version, hash(&claim.catalogue_hash)?);
     Ok(Claim {
         cycle: cycle(claim.cycle)?,
         index: claim.index,
         at: Timestamp(claim.at),
         interim: claim.interim,
-        inputs: Inputs { catalogue_version, catalogue_hash, contract },
+        cause: cause_from_wire(claim.cause.as_ref().ok_or("a claim has no cause")?)?,
+        inputs: inputs_from_wire(claim.inputs.as_ref())?,
     })
 }
 
@@ -104,7 +117,7 @@ fn extra_from_wire(extra: &wire::Claim) -> Result<Extra, String> {
         claim: claim_from_wire(extra)?,
         bills: extra.bills.iter().map(issued_from_wire).collect::<Result<_, _>>()?,
         postings: extra.postings.iter().map(posting_from_wire).collect::<Result<_, _>>()?,
-        archive: hash(&extra.archive)?,
+        archive: some_hash(&extra.archive)?,
     })
 }
 
@@ -118,20 +131,12 @@ pub(super) fn cycles_from_wire(cycles: &wire::Cycles) -> Result<Cycles, String> 
             3 => Phase::Archived(issued(&cut.bills)?, hash(&cut.archive)?),
             phase => return Err(format!("phase {phase} is unknown")),
         };
-        let contract = match cut.contract_version {
-            0 => None,
-            version => Some((version, hash(&cut.contract_hash)?)),
-        };
         Ok::<_, String>(CutCycle {
             cycle: cycle(cut.cycle)?,
             index: cut.index,
             at: Timestamp(cut.at),
             ended_grace: cut.ended_grace,
-            inputs: Inputs {
-                catalogue_version: cut.catalogue_version,
-                catalogue_hash: hash(&cut.catalogue_hash)?,
-                contract,
-            },
+            inputs: inputs_from_wire(cut.inputs.as_ref())?,
             postings: cut.postings.iter().map(posting_from_wire).collect::<Result<_, _>>()?,
             phase,
         })
@@ -150,6 +155,13 @@ pub(super) fn cycles_from_wire(cycles: &wire::Cycles) -> Result<Cycles, String> 
     restored.extras = cycles.extras.iter().map(extra_from_wire).collect::<Result<_, _>>()?;
     for late in &cycles.late {
         restored.late.insert(cycle(late.cycle)?, Late { records: late.records, due: late.due });
+    }
+    if let Some(agenda) = &cycles.agenda {
+        restored.agenda = Agenda {
+            day: u8::try_from(agenda.day).map_err(text)?,
+            purchases: agenda.purchases_version.map(|version| (version, agenda.purchases_day)),
+            shortfall: agenda.shortfall.map(cycle).transpose()?,
+        };
     }
     Ok(restored)
 }

@@ -12,6 +12,7 @@ use crate::base::hash::Hash;
 use crate::base::id::{AccountId, CatalogueName, MeterId, ProducerId, ShardId, Slot};
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
+use crate::billing::claim::Plan;
 use crate::billing::cycle::{Cycles, Inputs};
 use crate::placement::{SLOTS, SlotRange, slot_of};
 use crate::pricing::catalogue::Catalogue;
@@ -72,6 +73,16 @@ pub struct ContractVersion {
     pub until: Option<CycleId>,
     /// Canonical JSON.
     pub document: Arc<[u8]>,
+    pub unasked: Unasked,
+}
+
+/// What of a contract is billed outside closes, so that it need not be read to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unasked {
+    /// It has subscriptions that are billed at once, or prepayments that are bought.
+    pub purchases: bool,
+    /// It bills shortfalls by themselves.
+    pub shortfalls: bool,
 }
 
 /// What a slot knows of a meter that has series in it.
@@ -151,6 +162,20 @@ impl RootRow {
             catalogue_version: version.version,
             catalogue_hash: version.hash,
             contract: self.contract_at(cycle).map(|contract| (contract.version, contract.hash)),
+        }
+    }
+
+    /// What may be due outside closes at a stamp.
+    pub(super) fn plan(&self, stamp: Timestamp) -> Plan<'_> {
+        let cycles = &self.cycles;
+        let running = if stamp < cycles.open.end() { cycles.open } else { cycles.open.next() };
+        let bought = self.contract_at(running).filter(|contract| contract.unasked.purchases);
+        let settles = |version: u32| self.contracts.iter().any(|own| own.version == version && own.unasked.shortfalls);
+        let last = cycles.cut.last().and_then(|cut| cut.inputs.contract.as_ref());
+        Plan {
+            days: &self.hierarchy.interim.days,
+            purchases: bought.map(|contract| contract.version),
+            shortfalls: last.is_some_and(|(version, _)| settles(*version)),
         }
     }
 

@@ -43,7 +43,7 @@ pub mod command {
         #[prost(message, tag = "12")]
         Digest(super::Empty),
         #[prost(message, tag = "13")]
-        Claim(super::Cut),
+        Claim(super::ClaimOf),
     }
 }
 
@@ -137,6 +137,54 @@ pub struct Cut {
     pub cycle: u32,
     #[prost(bool, tag = "3")]
     pub manual: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ClaimOf {
+    #[prost(string, tag = "1")]
+    pub root: String,
+    #[prost(uint32, tag = "2")]
+    pub cycle: u32,
+    /// As before there were causes.
+    #[prost(bool, tag = "3")]
+    pub manual: bool,
+    #[prost(message, optional, tag = "4")]
+    pub cause: Option<Cause>,
+}
+
+/// Why bills are made outside a close.
+#[derive(Clone, PartialEq, Message)]
+pub struct Cause {
+    /// 1 asked, 2 late, 3 day, 4 spend, 5 purchases, 6 shortfall, 7 refund.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    #[prost(uint32, tag = "2")]
+    pub day: u32,
+    /// 16 bytes, little endian, at 12 decimals: of a spend or a refund.
+    #[prost(bytes = "vec", tag = "3")]
+    pub amount: Vec<u8>,
+    #[prost(string, tag = "4")]
+    pub payer: String,
+    #[prost(uint64, tag = "5")]
+    pub number: u64,
+    #[prost(string, tag = "6")]
+    pub reason: String,
+    #[prost(string, tag = "7")]
+    pub reference: String,
+}
+
+/// The versions that a cycle is billed with.
+#[derive(Clone, PartialEq, Message)]
+pub struct Inputs {
+    #[prost(uint64, tag = "1")]
+    pub catalogue_version: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub catalogue_hash: Vec<u8>,
+    /// 0 = none.
+    #[prost(uint32, tag = "3")]
+    pub contract_version: u32,
+    #[prost(bytes = "vec", tag = "4")]
+    pub contract_hash: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -549,6 +597,11 @@ pub struct Hierarchy {
     pub groups: Vec<String>,
     #[prost(message, repeated, tag = "9")]
     pub accounts: Vec<Account>,
+    #[prost(uint32, repeated, tag = "10")]
+    pub interim_days: Vec<u32>,
+    /// 16 bytes, little endian, at 12 decimals; empty for none.
+    #[prost(bytes = "vec", tag = "11")]
+    pub interim_spend: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -576,6 +629,9 @@ pub struct Contract {
     pub until: Option<u32>,
     #[prost(bytes = "vec", tag = "5")]
     pub document: Vec<u8>,
+    /// 1 has purchases, 2 bills shortfalls by themselves.
+    #[prost(uint32, tag = "6")]
+    pub unasked: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -596,6 +652,22 @@ pub struct Cycles {
     pub extras: Vec<Claim>,
     #[prost(message, repeated, tag = "8")]
     pub late: Vec<LateUsage>,
+    #[prost(message, optional, tag = "9")]
+    pub agenda: Option<Agenda>,
+}
+
+/// What was done unasked so far.
+#[derive(Clone, PartialEq, Message)]
+pub struct Agenda {
+    #[prost(uint32, tag = "1")]
+    pub day: u32,
+    /// Contract version and day since 1970 of the last look for purchases.
+    #[prost(uint32, optional, tag = "2")]
+    pub purchases_version: Option<u32>,
+    #[prost(sint64, tag = "3")]
+    pub purchases_day: i64,
+    #[prost(uint32, optional, tag = "4")]
+    pub shortfall: Option<u32>,
 }
 
 /// A claim, and its bills once it has any.
@@ -609,21 +681,17 @@ pub struct Claim {
     pub at: i64,
     #[prost(bool, tag = "4")]
     pub interim: bool,
-    #[prost(uint64, tag = "5")]
-    pub catalogue_version: u64,
-    #[prost(bytes = "vec", tag = "6")]
-    pub catalogue_hash: Vec<u8>,
-    /// 0 = none.
-    #[prost(uint32, tag = "7")]
-    pub contract_version: u32,
-    #[prost(bytes = "vec", tag = "8")]
-    pub contract_hash: Vec<u8>,
     #[prost(message, repeated, tag = "9")]
     pub bills: Vec<Bill>,
     #[prost(message, repeated, tag = "10")]
     pub postings: Vec<Posting>,
+    /// Empty where there is none.
     #[prost(bytes = "vec", tag = "11")]
     pub archive: Vec<u8>,
+    #[prost(message, optional, tag = "12")]
+    pub inputs: Option<Inputs>,
+    #[prost(message, optional, tag = "13")]
+    pub cause: Option<Cause>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -656,15 +724,6 @@ pub struct CutCycle {
     pub at: i64,
     #[prost(bool, tag = "4")]
     pub ended_grace: bool,
-    #[prost(uint64, tag = "5")]
-    pub catalogue_version: u64,
-    #[prost(bytes = "vec", tag = "6")]
-    pub catalogue_hash: Vec<u8>,
-    /// 0 = none.
-    #[prost(uint32, tag = "7")]
-    pub contract_version: u32,
-    #[prost(bytes = "vec", tag = "8")]
-    pub contract_hash: Vec<u8>,
     #[prost(message, repeated, tag = "9")]
     pub postings: Vec<Posting>,
     /// 0 closing, 1 closed, 2 issued, 3 archived.
@@ -674,6 +733,8 @@ pub struct CutCycle {
     pub bills: Vec<Bill>,
     #[prost(bytes = "vec", tag = "12")]
     pub archive: Vec<u8>,
+    #[prost(message, optional, tag = "13")]
+    pub inputs: Option<Inputs>,
 }
 
 #[derive(Clone, PartialEq, Message)]

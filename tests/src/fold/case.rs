@@ -30,7 +30,7 @@ use crate::model::calendar::{Cycle, cycle_name, hours_of, months};
 use crate::model::exact::{self, Exact};
 use crate::model::ledger::Root;
 use crate::model::pro_forma as beside;
-use crate::model::series::{Counter, Member, text};
+use crate::model::series::{Counter, Member, list, text};
 
 /// Months of 30, 31 and 28 days, the last of a quarter and the first: 2026-09, 2026-10, 2027-02, in months since year 0.
 const CYCLES: &[Cycle] = &[2026 * 12 + 8, 2026 * 12 + 9, 2027 * 12 + 1];
@@ -113,12 +113,20 @@ impl Case {
 
     /// The engine's bills of groups that are priced by themselves.
     pub fn engine_pro_forma(&self) -> Result<Vec<BillBody>, String> {
+        if self.contract.as_ref().is_none_or(|contract| list(contract, "pro_forma").is_empty()) {
+            return Ok(Vec::new());
+        }
         self.folded(|input| pro_forma(input).map_err(|error| error.to_string()))
     }
 
     /// All that the engine makes of the case.
     pub fn shown(&self) -> Result<Shown, String> {
-        let mut shown = Shown::of_engine(&self.engine()?);
+        self.shown_with(&self.engine()?)
+    }
+
+    /// Some bills, and those of groups that are priced by themselves.
+    pub fn shown_with(&self, bills: &[BillBody]) -> Result<Shown, String> {
+        let mut shown = Shown::of_engine(bills);
         for body in self.engine_pro_forma()? {
             let group = body.pro_forma.clone().expect("a pro forma bill names its group").to_string();
             shown.pro_forma.insert(group, Shown::of_engine(&[body]));
@@ -168,8 +176,18 @@ impl Case {
         let balance = |(name, used): (&String, &Exact)| (name.clone(), exact::text(used).parse().expect("12 decimals"));
         let (balances, drawn_later) = (self.balances.iter().map(balance).collect(), BTreeMap::new());
         let (settled, interim) = (BTreeMap::new(), false);
-        let input =
-            FoldInput { hierarchy, cycle, catalogue, contract, counters, balances, drawn_later, interim, settled };
+        let input = FoldInput {
+            hierarchy,
+            cycle,
+            catalogue,
+            contract,
+            counters,
+            balances,
+            drawn_later,
+            interim,
+            own_shortfalls: true,
+            settled,
+        };
         make(&input)
     }
 
@@ -183,7 +201,7 @@ impl Case {
     /// All that the reference model makes of the case.
     pub fn wanted(&self) -> Shown {
         let mut shown = Shown::of_model(&self.model());
-        if let Some(contract) = &self.contract {
+        if let Some(contract) = self.contract.as_ref().filter(|own| !list(own, "pro_forma").is_empty()) {
             let (time, member) = ((&*cycle_name(self.cycle), hours_of(self.cycle)), self.member());
             let bills = beside::pro_forma(&self.catalogue, contract, time, &self.counters, &member);
             shown.pro_forma = bills.iter().map(|(group, bills)| (group.clone(), Shown::of_model(bills))).collect();
@@ -202,7 +220,7 @@ impl Case {
     /// The engine's bills beside the model's; the error is the first difference.
     pub fn check(&self) -> Result<Vec<BillBody>, String> {
         let bills = self.engine()?;
-        match self.shown()?.difference(&self.wanted()) {
+        match self.shown_with(&bills)?.difference(&self.wanted()) {
             Some(why) => Err(why),
             None => Ok(bills),
         }

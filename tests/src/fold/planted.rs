@@ -406,12 +406,16 @@ fn remainder_dropped(case: &Case) -> Option<Shown> {
             line.amount = text(&share).parse().ok()?;
         }
     }
-    Some(Shown { pro_forma: case.shown().ok()?.pro_forma, ..Shown::of_engine(&bills) })
+    case.shown_with(&bills).ok()
 }
 
 /// Every clause alone on the usage lines, as if the others were not there.
 fn percent_of_list(case: &Case) -> Option<Shown> {
     let clauses = case.contract.as_ref()?["clauses"].as_array()?.clone();
+    // Without its clause a bill would be in another currency, which is another fault.
+    if clauses.iter().any(|clause| clause["mechanism"] == "currency") {
+        return None;
+    }
     let alone = |clauses: Vec<Value>| {
         let mut own = case.clone();
         own.contract.as_mut().expect("it has one")["clauses"] = json!(clauses);
@@ -421,7 +425,7 @@ fn percent_of_list(case: &Case) -> Option<Shown> {
     for clause in clauses {
         shown.lines.extend(alone(vec![clause])?.lines.into_iter().filter(|row| row.origin.starts_with("clause:")));
     }
-    shown.pro_forma = case.shown().ok()?.pro_forma;
+    shown.pro_forma = case.shown_with(&[]).ok()?.pro_forma;
     shown.lines.sort();
     for (payer, (total, payable)) in &mut shown.payers {
         *total = shown.lines.iter().filter(|row| row.payer == *payer).map(|row| &row.amount).sum();

@@ -196,7 +196,7 @@ fn not_taken_back(case: &Case) -> Option<Shown> {
     for bill in &mut bills {
         bill.lines.retain(|line| !matches!(line.source, Source::Fee { .. }) || line.amount >= Money::ZERO);
     }
-    Some(Shown { pro_forma: case.shown().ok()?.pro_forma, ..Shown::of_engine(&bills) })
+    case.shown_with(&bills).ok()
 }
 
 fn yearly_clauses(case: &Case) -> impl Iterator<Item = &Value> {

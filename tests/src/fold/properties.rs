@@ -239,6 +239,7 @@ fn line_met(case: &Case, line: &reckoner_shard::billing::bill::Line) -> String {
         Source::Fee { .. } => "fee of a subscription".to_owned(),
         Source::Clause { .. } => format!("{} {}", line.kind().name(), line.stage.name()),
         Source::Rounding => "rounding line".to_owned(),
+        Source::Refund { .. } => "refund".to_owned(),
     }
 }
 
@@ -248,9 +249,6 @@ fn beside_met(case: &Case) -> Vec<String> {
     if let Some((_, since)) = &case.amended {
         let when = if *since == case.cycle { "the cycle" } else { "the next cycle" };
         met.push(format!("groups and payers change with {when}"));
-    }
-    if case.contract.as_ref().is_none_or(|contract| list(contract, "pro_forma").is_empty()) {
-        return met;
     }
     for bill in case.engine_pro_forma().unwrap_or_default() {
         let clauses = bill.lines.iter().filter(|line| matches!(line.source, Source::Clause { .. }));
@@ -315,10 +313,10 @@ fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill:
                 met.push("fee of a group".to_owned());
             }
         }
-        Source::PricePart { part: PricePart::Minimum { .. }, .. } => {
-            if bill.item(line).is_some_and(|item| item.counted.records == 0) {
-                met.push("minimum without usage".to_owned());
-            }
+        Source::PricePart { part: PricePart::Minimum { .. }, .. }
+            if bill.item(line).is_some_and(|item| item.counted.records == 0) =>
+        {
+            met.push("minimum without usage".to_owned());
         }
         _ => {}
     }

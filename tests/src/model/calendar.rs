@@ -57,19 +57,19 @@ pub fn time_of(text: &str) -> i64 {
 
 /// All weeks, months, quarters or years of the UTC calendar that an interval touches: first instants and ends.
 pub fn periods(kind: &str, from: i64, until: i64) -> Vec<(i64, i64)> {
+    let touched = |(begin, end): &(i64, i64)| *begin < until && from < *end;
     let by_months = |length: u32| {
         let firsts = (1970 * 12..2099 * 12).filter(|cycle: &Cycle| cycle.is_multiple_of(length));
-        firsts.map(|first| (start_of(first), start_of(first + length))).collect::<Vec<_>>()
+        firsts.map(|first| (start_of(first), start_of(first + length))).filter(touched).collect()
     };
-    let all = match kind {
+    match kind {
         // 1970 began with a Thursday.
-        "week" => (0..6_000).map(|week| ((4 + 7 * week) * DAY, (11 + 7 * week) * DAY)).collect(),
+        "week" => (0..6_000).map(|week| ((4 + 7 * week) * DAY, (11 + 7 * week) * DAY)).filter(touched).collect(),
         "month" => by_months(1),
         "quarter" => by_months(3),
         "year" => by_months(12),
         other => panic!("'{other}' is no part of the calendar"),
-    };
-    all.into_iter().filter(|(begin, end)| *begin < until && from < *end).collect()
+    }
 }
 
 #[cfg(test)]

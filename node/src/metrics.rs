@@ -1,0 +1,106 @@
+//! Every metric's name, unit and help text, and their page in Prometheus' text form. Names are stable; no label comes from a
+//! customer. Nothing is kept beside what the node knows anyway: a page is computed when it is asked for.
+
+use std::sync::atomic::Ordering;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use reckoner_raft::group::{Role, Status};
+
+use crate::context::Context;
+
+const READY: &str = "reckoner_ready";
+const BUILD: &str = "reckoner_build_info";
+const BATCHES: &str = "reckoner_usage_batches_total";
+const RECORDS: &str = "reckoner_usage_records_total";
+const FULL: &str = "reckoner_usage_batches_without_room_total";
+const IN_FLIGHT: &str = "reckoner_usage_records_in_flight";
+const EPOCH: &str = "reckoner_map_epoch";
+const NODES: &str = "reckoner_nodes";
+const MOVING: &str = "reckoner_shards_moving";
+const STOPPED: &str = "reckoner_group_stopped";
+const LEADS: &str = "reckoner_group_leads";
+const LEADERLESS: &str = "reckoner_group_leaderless";
+const TERM: &str = "reckoner_group_term";
+const COMMITTED: &str = "reckoner_group_committed_index";
+const APPLIED: &str = "reckoner_group_applied_index";
+const LOG: &str = "reckoner_group_log_entries";
+const VOTERS: &str = "reckoner_group_voters";
+const LEARNERS: &str = "reckoner_group_learners";
+const BEHIND: &str = "reckoner_group_follower_entries_behind";
+
+/// The page.
+pub fn page(context: &Context) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, || {
+        describe();
+        node(context);
+        let process = metrics_process::Collector::default();
+        process.describe();
+        process.collect();
+        for found in context.host.groups() {
+            group(&found.status());
+        }
+    });
+    handle.render()
+}
+
+fn describe() {
+    describe_gauge!(READY, "1 while the node has all it should have and every group has a leader");
+    describe_gauge!(BUILD, "1, with the version of the program");
+    describe_counter!(BATCHES, "batches answered with verdicts since the node started");
+    describe_counter!(RECORDS, "records in those batches, whatever their verdicts");
+    describe_counter!(FULL, "batches refused since there was no room for them");
+    describe_gauge!(IN_FLIGHT, "records taken and not answered yet");
+    describe_gauge!(EPOCH, "epoch of the map of slots, replicas and nodes");
+    describe_gauge!(NODES, "nodes of the cluster");
+    describe_gauge!(MOVING, "shards whose replicas are on their way");
+    describe_gauge!(STOPPED, "1 where this node's replica of the group stopped; shard 0 is the meta group");
+    describe_gauge!(LEADS, "1 where this node leads the group");
+    describe_gauge!(LEADERLESS, "1 where this node knows of nobody who leads the group");
+    describe_gauge!(TERM, "Raft term");
+    describe_gauge!(COMMITTED, "highest index known to be on a majority");
+    describe_gauge!(APPLIED, "highest index applied here");
+    describe_gauge!(LOG, Unit::Count, "entries kept in the log here");
+    describe_gauge!(VOTERS, "members with a vote");
+    describe_gauge!(LEARNERS, "members without a vote");
+    describe_gauge!(BEHIND, "on the leader: entries that a member's log is behind, by its node");
+}
+
+fn node(context: &Context) {
+    let state = context.meta.state();
+    let is_ready = context.missing().is_none() && !context.stopping.is_cancelled();
+    gauge!(READY).set(number(is_ready));
+    gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    counter!(BATCHES).absolute(context.counts.batches.load(Ordering::Relaxed));
+    counter!(RECORDS).absolute(context.counts.records.load(Ordering::Relaxed));
+    counter!(FULL).absolute(context.counts.full.load(Ordering::Relaxed));
+    gauge!(IN_FLIGHT).set(f64::from(context.admission.records()));
+    gauge!(EPOCH).set(state.epoch() as f64);
+    gauge!(NODES).set(state.nodes().count() as f64);
+    let moving = state.replicas().iter().filter(|row| !row.held.is_empty() && !row.is_settled());
+    gauge!(MOVING).set(moving.count() as f64);
+}
+
+fn group(status: &Status) {
+    let shard = [("shard", status.group.0.to_string())];
+    gauge!(STOPPED, &shard).set(number(status.role == Role::Stopped));
+    gauge!(LEADS, &shard).set(number(status.role == Role::Leader));
+    gauge!(LEADERLESS, &shard).set(number(status.leader.is_none()));
+    gauge!(TERM, &shard).set(status.term as f64);
+    gauge!(COMMITTED, &shard).set(status.committed.unwrap_or(0) as f64);
+    gauge!(APPLIED, &shard).set(status.applied.map_or(0, |position| position.index) as f64);
+    let last = status.last_log.unwrap_or(0);
+    gauge!(LOG, &shard).set(last.saturating_sub(status.purged.unwrap_or(0)) as f64);
+    gauge!(VOTERS, &shard).set(status.voters.len() as f64);
+    gauge!(LEARNERS, &shard).set(status.learners.len() as f64);
+    for (member, matched) in status.matched.iter().filter(|_| status.role == Role::Leader) {
+        let labels = [("shard", status.group.0.to_string()), ("node", member.0.to_string())];
+        gauge!(BEHIND, &labels).set(last.saturating_sub(matched.unwrap_or(0)) as f64);
+    }
+}
+
+fn number(is: bool) -> f64 {
+    if is { 1.0 } else { 0.0 }
+}

@@ -451,6 +451,23 @@ fn charges_that_make_no_sense_are_refused() {
         &["meters[0].bucket: meter m is of aggregation percentile_95"],
     );
     check(json!({"bucket": "five_minutes"}), flat(), &["meters[0].bucket: meter m is of aggregation sum"]);
+    check(
+        json!({"aggregation": "count", "spread": "time"}),
+        flat(),
+        &["meters[0].spread: meter m spreads its records and is no sum"],
+    );
+    check(
+        json!({"keep_records": true, "spread": "time"}),
+        flat(),
+        &["meters[0].spread: meter m spreads its records and is no sum, or keeps them whole"],
+    );
+    let mut each = flat();
+    each["per_record"] = json!("0.30");
+    check(
+        json!({"spread": "time"}),
+        each,
+        &["prices[0].per_record: price p adds something for each record, and meter m"],
+    );
     check(json!({"level": {"carry": true}}), flat(), &["meters[0].level: meter m is of aggregation sum and says"]);
     check(json!({"keep_records": true, "bucket": "day"}), flat(), &["meters[0].keep_records: meter m keeps records"]);
     check(json!({"of": "amount", "scale": 2}), flat(), &["meters[0].scale: meter m counts amounts"]);

@@ -10,14 +10,16 @@ use super::input::{Counter, FoldError, FoldInput};
 use super::pro_forma::pro_forma;
 use crate::account::document::HierarchyDocument;
 use crate::account::tree::Hierarchy;
+use crate::base::id::MeterId;
 use crate::base::money::{Money, Quantity, print_scaled};
 use crate::base::problem::Problem;
 use crate::base::refusal::{Reason, Refusal};
-use crate::base::time::{CycleId, DAY, HOUR};
+use crate::base::time::{CycleId, DAY, HOUR, Period, Timestamp};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::Contract;
 use crate::pricing::catalogue::{Catalogue, MeterError, MeterIndex, check_correction, counted_of};
 use crate::pricing::document::{Aggregation, Bucket, CatalogueDocument, LevelRecords};
+use crate::pricing::spread::parts;
 use crate::usage::kept::{Entry, Join, Kept};
 use crate::usage::record::{UsageRecord, check_sign, scaled};
 use crate::usage::series::SeriesKey;
@@ -212,6 +214,11 @@ impl<'a> Counting<'a> {
         let key = record.series();
         let found =
             self.catalogue.meter_of(&key.service, &key.usage_type, &key.operation, &key.region, &key.attributes);
+        if let Ok(index) = found
+            && let Some(end) = record.end.filter(|end| self.catalogue.meter(index).spreads && *end > record.start)
+        {
+            return self.count_spread(record, index, end);
+        }
         let before = record.start < self.cycle.start() && account.is_some();
         let is_carried = |index: MeterIndex| {
             let meter = self.catalogue.meter(index);
@@ -265,14 +272,7 @@ impl<'a> Counting<'a> {
         };
         // Of a record before the cycle only the level that it leaves counts.
         let (quantity, records) = if is_elsewhere { (0, 0) } else { (quantity, 1) };
-        let offset = record.start.0 - self.cycle.start().0;
-        let bucket = match meter.bucket {
-            Bucket::Month => None,
-            // A month has at most 744 hours.
-            Bucket::Day => Some((offset / DAY) as u16),
-            Bucket::Hour => Some((offset / HOUR) as u16),
-            Bucket::FiveMinutes => Some((offset / (HOUR / 12)) as u16),
-        };
+        let bucket = self.bucket_of(meter.bucket, record.start);
         let (ceiling, scale, id) = (meter.ceiling, meter.scale, meter.id.clone());
         let is_peak = meter.aggregation == Aggregation::Maximum;
         let counted = self.counters.entry((key, bucket)).or_insert_with(|| Counted {
@@ -286,13 +286,7 @@ impl<'a> Counting<'a> {
         let is_small = |value: &i128| value.abs() <= ceiling;
         let fits = noted.as_ref().is_none_or(|(_, kept, _)| is_small(&kept.value));
         let Some(value) = value.filter(|value| fits && is_small(value)) else {
-            let ceiling = print_scaled(ceiling, scale);
-            let detail = format!(
-                "quantity {} would take the counter from {} past {ceiling}, the most that meter {id} can hold at its prices",
-                record.quantity,
-                print_scaled(counted.value, scale)
-            );
-            return Err(Refusal::new(Reason::QuantityTooLarge, detail));
+            return Err(too_large(record, counted.value, ceiling, (scale, &id)));
         };
         (counted.value, counted.records) = (value, counted.records + records);
         if let Some((at, kept, join)) = noted {
@@ -306,6 +300,77 @@ impl<'a> Counting<'a> {
         }
         Ok(Row::Counted)
     }
+
+    /// Counts those parts of a record that lie in the cycle; all of them must be of the hierarchy.
+    fn count_spread(&mut self, record: &'a UsageRecord, index: MeterIndex, end: Timestamp) -> Result<Row, Refusal> {
+        let meter = self.catalogue.meter(index);
+        let corrects = record.corrects.is_some();
+        check_correction(meter.aggregation, meter.keeps_records, meter.id.as_str(), corrects)?;
+        let amount = record.amount.map(|amount| Quantity(amount.0));
+        let counted_of = counted_of(meter.of_amount, meter.id.as_str(), record.quantity, amount)?;
+        check_sign(counted_of.0, corrects)?;
+        let account = self.hierarchy.account(&record.account);
+        let moves = account.and_then(|account| account.periods()).unwrap_or(&[]);
+        let moves: Vec<Timestamp> = moves.iter().flat_map(|period| [period.from, period.until]).collect();
+        let time = Period { from: record.start, until: end };
+        let mut sums: BTreeMap<Option<u16>, i128> = BTreeMap::new();
+        for part in parts(scaled(counted_of, meter.scale)?, &time, meter.bucket, &moves)? {
+            if !account.is_some_and(|account| account.is_member_at(part.at)) {
+                let detail = format!(
+                    "account '{}' does not belong to hierarchy '{}' at {}; add it to the hierarchy",
+                    record.account, self.hierarchy.root, part.at
+                );
+                return Err(Refusal::new(Reason::UnknownAccount, detail));
+            }
+            if part.at.cycle() == self.cycle {
+                *sums.entry(self.bucket_of(meter.bucket, part.at)).or_default() += part.quantity;
+            }
+        }
+        let (key, ceiling) = (record.series(), meter.ceiling);
+        let value = |bucket: &Option<u16>| self.counters.get(&(key.clone(), *bucket)).map_or(0, |own| own.value);
+        for (bucket, part) in &sums {
+            let before = value(bucket);
+            if before.checked_add(*part).is_none_or(|sum| sum.abs() > ceiling) {
+                return Err(too_large(record, before, ceiling, (meter.scale, &meter.id)));
+            }
+        }
+        for (bucket, part) in &sums {
+            let counted = self.counters.entry((key.clone(), *bucket)).or_insert_with(|| Counted {
+                meter: index,
+                value: 0,
+                records: 0,
+                kept: BTreeMap::new(),
+                join: Join::Add,
+            });
+            (counted.value, counted.records) = (counted.value + part, counted.records + 1);
+        }
+        if !record.id.is_empty() {
+            self.seen.insert(&record.id, record);
+        }
+        Ok(if sums.is_empty() { Row::Elsewhere } else { Row::Counted })
+    }
+
+    /// Ordinal of the hour or day in the cycle.
+    fn bucket_of(&self, bucket: Bucket, at: Timestamp) -> Option<u16> {
+        let offset = at.0 - self.cycle.start().0;
+        match bucket {
+            Bucket::Month => None,
+            // A month has at most 744 hours.
+            Bucket::Day => Some((offset / DAY) as u16),
+            Bucket::Hour => Some((offset / HOUR) as u16),
+            Bucket::FiveMinutes => Some((offset / (HOUR / 12)) as u16),
+        }
+    }
+}
+
+/// A counter cannot hold a record beside what it has.
+fn too_large(record: &UsageRecord, value: i128, ceiling: i128, (scale, id): (u32, &MeterId)) -> Refusal {
+    let (ceiling, value) = (print_scaled(ceiling, scale), print_scaled(value, scale));
+    let detail = format!(
+        "quantity {} would take the counter from {value} past {ceiling}, the most that meter {id} can hold at its prices",
+        record.quantity
+    );
+    Refusal::new(Reason::QuantityTooLarge, detail)
 }
 
 #[cfg(test)]

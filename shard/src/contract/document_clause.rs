@@ -411,8 +411,7 @@ clause!(
         /// `payer` (default): of each payer with lines in scope; `root`: of all together, on the bill of `payer`.
         #[serde(default)]
         per: Per,
-        /// With `per: payer`: only this payer, also without usage. With `per: root`: whose bill has the line; default: the
-        /// payer of the root account.
+        /// With `per: payer`: only this payer, also without usage. With `per: root`: whose bill has the line (default: root's).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         payer: Option<AccountId>,
         /// The service it is shown under; default: the clause's id.
@@ -422,8 +421,7 @@ clause!(
 );
 
 clause!(
-    /// The most that a scope comes to in a cycle; stage `limits`. Base as of a minimum; what lies above the amount is taken
-    /// off pro rata over the net lines in scope.
+    /// The most that a scope comes to in a cycle; stage `limits`. Base as of a minimum; what is above comes off pro rata to net.
     MaximumDocument {
         #[serde(default)]
         scope: ScopeDocument,

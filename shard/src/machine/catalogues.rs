@@ -126,7 +126,8 @@ fn check_meters(before: &Catalogue, next: &Catalogue) -> Result<(), Refusal> {
             && meter.region.as_str() == same.region.as_str()
             && meter.attributes == same.attributes
             && (meter.aggregation, meter.scale, meter.bucket) == (same.aggregation, same.scale, same.bucket)
-            && (meter.level, meter.of_amount, meter.keeps_records) == (same.level, same.of_amount, same.keeps_records);
+            && (meter.level, meter.of_amount, meter.keeps_records) == (same.level, same.of_amount, same.keeps_records)
+            && meter.spreads == same.spreads;
         if !is_same {
             return conflict(format!(
                 "meter {} is not what it was; a meter never changes, declare a new one",

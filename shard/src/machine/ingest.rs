@@ -5,22 +5,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::{BatchVerdict, NO_SERIES, SegmentVerdict, Verdict, VerdictRange};
+use super::place::{add_to_lane, bucket_of, full, is_late, member_series, series_number};
 use super::record::{Record, RecordName, amount_of, body_hash, check_kind, note};
+use super::spread::count_spread;
 use super::state::{CatalogueVersion, IdBudget, LiveSlot, MeterRow, State};
 use crate::base::hash::Hash;
 use crate::base::id::{CatalogueName, Slot};
 use crate::base::refusal::{Reason, Refusal};
-use crate::base::time::{CycleId, DAY, HOUR, Timestamp};
+use crate::base::time::{CycleId, HOUR, Timestamp};
 use crate::base::wide::power_of_ten;
 use crate::pricing::catalogue::{Catalogue, MeterError, counted_of};
-use crate::pricing::document::{Aggregation, Bucket, LevelRecords};
+use crate::pricing::document::{Aggregation, LevelRecords};
 use crate::usage::counter::{BUCKET_LOTS_MAX, LATE_LOTS_MAX, Meta, SideKey, add, lane_of, raise};
 use crate::usage::ids::{ID_BYTES, IdEntry, Known, hour_of, key_of_id, key_of_number};
 use crate::usage::kept::KeptKey;
 use crate::usage::record::{check_dimensions, check_times};
 use crate::usage::repeats::{Mark, Seen};
 use crate::usage::segment::{Batch, Definition, Mode, Reference, Segment, signed};
-use crate::usage::series::{SERIES_PER_ROOT_MAX, TableFull};
+use crate::usage::series::TableFull;
 
 /// Records decoded at once: their columns fit the first-level cache, and their adds overlap in flight.
 const BLOCK: usize = 128;
@@ -287,21 +289,6 @@ fn define(live: &mut LiveSlot, catalogues: &Catalogues<'_>, definition: &Definit
     series_number(live, member, thing)
 }
 
-/// The number of a member's series, made where it is new.
-fn series_number(live: &mut LiveSlot, member: u32, thing: u32) -> Defined {
-    let LiveSlot { data, series_index: index, .. } = live;
-    if let Some(number) = data.series.row_of(index, member, thing) {
-        return Ok(number);
-    }
-    let root = data.series.members[member as usize].root as usize;
-    if data.roots[root].series >= SERIES_PER_ROOT_MAX {
-        return Err(full(TableFull { what: "series of one hierarchy", max: SERIES_PER_ROOT_MAX as usize }));
-    }
-    let number = data.series.add_row(index, member, thing).map_err(full)?;
-    data.roots[root].series += 1;
-    Ok(number)
-}
-
 /// The slot's number of the one meter that measures such records under the newest version of a catalogue.
 fn meter_number(
     live: &mut LiveSlot,
@@ -349,6 +336,7 @@ fn meter_number(
         level: meter.level,
         of_amount: meter.of_amount,
         keeps_records: meter.keeps_records,
+        spreads: meter.spreads,
         since,
         ceiling: ceilings.min().unwrap_or(meter.ceiling),
     };
@@ -360,11 +348,6 @@ fn meter_number(
 fn unknown_account(account: &str, slot: Slot) -> Refusal {
     let detail = format!("account '{account}' is in no hierarchy of slot {slot}; add it to one, or resolve it again");
     Refusal::new(Reason::UnknownAccount, detail)
-}
-
-fn full(full: TableFull) -> Refusal {
-    let detail = format!("the slot has {} {}, which is all it may; split the hierarchy", full.max, full.what);
-    Refusal::new(Reason::SeriesLimit, detail)
 }
 
 /// Counting one segment.
@@ -511,7 +494,11 @@ impl Counting<'_> {
             );
             return Err(Refusal::new(Reason::InvalidValue, detail));
         }
-        let series = self.member_series(record)?;
+        let own = self.live.data.meter_of(record.series);
+        if let Some(end) = record.end.filter(|end| own.spreads && *end > record.start) {
+            return count_spread(self.live, record, end);
+        }
+        let series = member_series(self.live, record.series, record.start)?;
         let ordinal = self.window.ordinal_of(record.start);
         let data = &mut self.live.data;
         let row = data.series.rows[series as usize];
@@ -554,17 +541,10 @@ impl Counting<'_> {
         } else if bucket.is_some() {
             counters.buckets.add(key, join, BUCKET_LOTS_MAX)?;
         } else {
-            let lane = &mut counters.lanes[lane_of(ordinal)];
-            let sum = join(lane.read(series).0)?;
-            if lane.lot_mut(series).is_none() {
-                let (series_table, count) = (&data.series, data.series.rows.len());
-                lane.cover(series, count, &|number| series_table.meta_of(number));
-            }
-            let lot = lane.lot_mut(series).expect("the lot's chunk was covered just before");
-            if lot.count(sum) {
-                lane.first_or_carry(series);
-            }
+            let sum = join(counters.lanes[lane_of(ordinal)].read(series).0)?;
+            add_to_lane(data, series, ordinal, sum);
         }
+        let counters = &mut data.counters;
         if let Some((_, kept, join)) = noted {
             if carried {
                 counters.kept.put(place(open), kept.clone(), join);
@@ -576,40 +556,6 @@ impl Counting<'_> {
             Arc::make_mut(&mut data.roots[root].cycles).note_late(record.start.cycle());
         }
         Ok(late)
-    }
-
-    /// The series that a record counts in: of the root that has the account at that time.
-    fn member_series(&mut self, record: &Record<'_>) -> Result<u32, Refusal> {
-        let data = &self.live.data;
-        let row = data.series.rows[record.series as usize];
-        let member = &data.series.members[row.member as usize];
-        if !member.checked {
-            return Ok(record.series);
-        }
-        let newest = data.series.member_of(&self.live.series_index, member.account.as_str());
-        let is_member = |number: &u32| {
-            let root = data.series.members[*number as usize].root as usize;
-            let account = data.roots[root].hierarchy.account(&member.account);
-            account.is_some_and(|account| account.is_member_at(record.start))
-        };
-        let Some(owner) = data.series.twins(newest).find(is_member) else {
-            let detail = format!("account '{}' belongs to no hierarchy here at {}", member.account, record.start);
-            return Err(Refusal::new(Reason::UnknownAccount, format!("{detail}; resolve it for that time")));
-        };
-        if owner == row.member {
-            return Ok(record.series);
-        }
-        // The same account under another root of this slot: the same dimensions there, if its catalogue is the same.
-        let thing = &data.series.things[row.thing as usize];
-        let root = data.series.members[owner as usize].root as usize;
-        if data.roots[root].catalogue != thing.catalogue {
-            let detail = format!(
-                "account '{}' belongs to '{}' at {}, under another catalogue; define the series again",
-                member.account, data.roots[root].hierarchy.root, record.start
-            );
-            return Err(Refusal::new(Reason::UnknownMeter, detail));
-        }
-        series_number(self.live, owner, row.thing)
     }
 
     /// Records by id, or strays by number: recognised in the id tables.
@@ -773,31 +719,4 @@ fn refusal_of(defined: &[Defined], index: u32) -> Refusal {
         Err(refusal) => refusal.clone(),
         Ok(_) => unreachable!("only a refused definition has no number"),
     }
-}
-
-/// Whether usage of that cycle is late; refused where the cycle does not count.
-fn is_late(row: &super::state::RootRow, ordinal: u32, start: Timestamp) -> Result<bool, Refusal> {
-    let cycles = &row.cycles;
-    let root = &row.hierarchy.root;
-    if ordinal < cycles.first.ordinal() {
-        let detail = format!("usage of {start} is before the first cycle of '{root}', {}", cycles.first);
-        return Err(Refusal::new(Reason::TooEarly, detail));
-    }
-    if ordinal > cycles.open.next().ordinal() {
-        let (open, next) = (cycles.open, cycles.open.next());
-        let detail = format!("usage of {start} is after cycle {next}: only {open} and {next} of '{root}' count");
-        return Err(Refusal::new(Reason::TooFarAhead, format!("{detail}; close {open} first")));
-    }
-    Ok(ordinal < cycles.open.ordinal())
-}
-
-/// Ordinal of the day or hour within the cycle.
-fn bucket_of(bucket: Bucket, start: Timestamp) -> Option<u16> {
-    let length = match bucket {
-        Bucket::Month => return None,
-        Bucket::Day => DAY,
-        Bucket::Hour => HOUR,
-        Bucket::FiveMinutes => HOUR / 12,
-    };
-    Some(((start.0 - start.cycle().start().0) / length) as u16)
 }

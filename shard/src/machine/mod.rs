@@ -10,11 +10,13 @@ pub mod command;
 pub mod cycles;
 pub mod hierarchies;
 pub mod ingest;
+mod place;
 pub mod producers;
 pub mod query;
 mod record;
 pub mod snapshot;
 mod snapshot_cycles;
+mod spread;
 pub mod state;
 pub mod wire;
 
@@ -34,3 +36,5 @@ mod kit;
 mod machine_test;
 #[cfg(test)]
 mod measure_test;
+#[cfg(test)]
+mod spread_test;

@@ -561,7 +561,7 @@ fn meter_to_wire(meter: &MeterRow) -> wire::Meter {
         level: u32::from(meter.level.records == LevelRecords::Change)
             | u32::from(meter.level.weigh == LevelWeigh::Day) << 1
             | u32::from(meter.level.carry) << 2,
-        records: u32::from(meter.of_amount) | u32::from(meter.keeps_records) << 1,
+        records: u32::from(meter.of_amount) | u32::from(meter.keeps_records) << 1 | u32::from(meter.spreads) << 2,
     }
 }
 
@@ -595,6 +595,7 @@ fn meter_from_wire(meter: &wire::Meter) -> Result<MeterRow, String> {
         },
         of_amount: meter.records & 1 != 0,
         keeps_records: meter.records & 2 != 0,
+        spreads: meter.records & 4 != 0,
         since: meter.since,
         ceiling: i128::from_le_bytes(ceiling),
     })

@@ -98,6 +98,7 @@ pub struct MeterRow {
     pub level: LevelDocument,
     pub of_amount: bool,
     pub keeps_records: bool,
+    pub spreads: bool,
     /// Ordinal of the first cycle whose catalogue version has it.
     pub since: u32,
     /// The smallest of all versions.

@@ -8,7 +8,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::document::{
-    Aggregation, Attribution, Bucket, CatalogueDocument, CountedOf, LevelDocument, PoolPeriod, RoundingAt,
+    Aggregation, Attribution, Bucket, CatalogueDocument, CountedOf, LevelDocument, PoolPeriod, RoundingAt, Spread,
 };
 use super::document_fee::{FeeDue, FeePeriod, Prorate};
 use super::hours::WeekHours;
@@ -61,6 +61,8 @@ pub struct Meter {
     pub of_amount: bool,
     /// Each record's amount is kept.
     pub keeps_records: bool,
+    /// A record that lasts some time counts in parts.
+    pub spreads: bool,
     /// Names of the attributes that a series may have, sorted.
     pub attributes: Vec<Arc<str>>,
     /// Largest magnitude of a counter, as an integer at `scale`. Derived from the rates that can charge this meter so
@@ -493,6 +495,7 @@ impl Catalogue {
                 ("level", words(&before.level), words(&after.level)),
                 ("of", before.of_amount.to_string(), (after.of == Some(CountedOf::Amount)).to_string()),
                 ("keep_records", before.keeps_records.to_string(), after.keep_records.to_string()),
+                ("spread", before.spreads.to_string(), (after.spread == Spread::Time).to_string()),
                 ("attributes", before.attributes.join(", "), attributes.join(", ")),
             ];
             for (field, was, is) in fields {

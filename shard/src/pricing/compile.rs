@@ -10,7 +10,7 @@ use super::catalogue::{
 };
 use super::document::{
     Aggregation, Bucket, CatalogueDocument, ConvertDocument, CountedOf, LevelDocument, MatchDocument, MeterDocument,
-    PoolPeriod, PriceDocument, SkuDocument,
+    PoolPeriod, PriceDocument, SkuDocument, Spread,
 };
 use super::hours::WeekHours;
 use super::ladders::{self, units};
@@ -107,6 +107,7 @@ impl Compiler<'_> {
         self.periods(&meters, &skus, &catalogue.prices);
         self.looked_at(&meters, &skus, &catalogue.prices);
         self.changing(&meters, &skus, &catalogue.prices);
+        self.spread(&meters, &skus, &catalogue.prices);
         self.prorated(&meters, &skus, &catalogue.prices);
         self.reached_by(&mut catalogue.prices, &mut meters, &catalogue.meter_ids);
         self.ceilings(&mut meters, &skus, &catalogue.prices);
@@ -236,6 +237,7 @@ impl Compiler<'_> {
                     level: meter.level,
                     of_amount: meter.of == Some(CountedOf::Amount),
                     keeps_records: meter.keep_records,
+                    spreads: meter.spread == Spread::Time,
                     attributes,
                     ceiling: if meter.aggregation == Aggregation::Level { LEVEL_MAX } else { COUNTER_MAX },
                     chooses_tiers: false,
@@ -304,6 +306,11 @@ impl Compiler<'_> {
                 message,
                 "use aggregation: sum and bucket: month, or drop it",
             );
+        }
+        if meter.spread == Spread::Time && (meter.aggregation != Aggregation::Sum || meter.keep_records) {
+            let message = format!("meter {id} spreads its records and is no sum, or keeps them whole");
+            let help = "use aggregation: sum without keep_records, or drop spread";
+            self.problems.error(&place.key("spread"), message, help);
         }
         if meter.aggregation != Aggregation::Level && meter.level != LevelDocument::default() {
             let message = format!("meter {id} is of aggregation {word} and says how a level is read");

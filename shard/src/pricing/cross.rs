@@ -202,6 +202,26 @@ impl Compiler<'_> {
         }
     }
 
+    /// A record that is spread is counted several times.
+    pub(super) fn spread(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
+        let mut told = BTreeSet::new();
+        for meter in meters.iter().filter(|meter| meter.spreads) {
+            for index in &meter.skus {
+                let number = skus[index.0 as usize].price.0 as usize;
+                if !prices[number].per_record.is_zero() && told.insert((number, meter.id.clone())) {
+                    self.problems.error(
+                        &self.top.key("prices").index(number).key("per_record"),
+                        format!(
+                            "price {} adds something for each record, and meter {} spreads a record over several counters",
+                            prices[number].id, meter.id
+                        ),
+                        "drop per_record, or count the records by a meter of their own",
+                    );
+                }
+            }
+        }
+    }
+
     /// A change within a cycle needs meters that tell days apart.
     pub(super) fn changing(&mut self, meters: &[Meter], skus: &[Sku], prices: &[Price]) {
         let mut told = BTreeSet::new();

@@ -115,6 +115,23 @@ pub struct MeterDocument {
     /// Of `level` alone: how its records are read.
     #[serde(default, skip_serializing_if = "is_default")]
     pub level: LevelDocument,
+    /// Of `sum` alone: where a record that has an `end` counts.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spread: Spread,
+}
+
+/// Where the quantity of a record counts that lasts some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Spread {
+    /// All of it at its start.
+    #[default]
+    None,
+    /// In proportion to its time: it is cut where the meter's hours or days end, where cycles end, and where its account
+    /// moves from one hierarchy to another; shares are rounded towards zero at the meter's scale, the last part has the
+    /// rest. Each part that is not zero counts as a record of its own time, late where its cycle is closed; one that cannot
+    /// count refuses the whole record. A record lasts at most 31 days.
+    Time,
 }
 
 /// What a counter makes of its records. A series is priced by what comes of all its buckets in the cycle, a pool by

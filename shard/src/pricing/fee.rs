@@ -200,6 +200,7 @@ impl Compiler<'_> {
             level: LevelDocument::default(),
             of_amount: false,
             keeps_records: false,
+            spreads: false,
             attributes: Vec::new(),
             // Nothing is ever counted.
             ceiling: 0,

@@ -18,4 +18,5 @@ mod overlap;
 pub mod pool;
 pub mod rate;
 pub mod selector;
+pub mod spread;
 pub mod zones;

@@ -9,7 +9,8 @@ use reckoner_shard::base::problem::Problem;
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::pricing::document::{
     Aggregation, Attribution, Bound, Bucket, CatalogueDocument, CatalogueKind, FreePoolDocument, LevelDocument,
-    MatchDocument, MeterDocument, Model, PriceDocument, PriceProrate, RoundingDocument, SkuDocument, TierDocument,
+    MatchDocument, MeterDocument, Model, PriceDocument, PriceProrate, RoundingDocument, SkuDocument, Spread,
+    TierDocument,
 };
 use reckoner_shard::pricing::document_fee::Prorate;
 use reckoner_shard::pricing::limits::BOUND_MAX;
@@ -269,6 +270,7 @@ impl Meters {
                 of: None,
                 keep_records: false,
                 level: LevelDocument::default(),
+                spread: Spread::None,
             };
             self.documents.insert(id.to_owned(), meter);
             return Ok(());

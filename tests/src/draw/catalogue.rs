@@ -187,7 +187,8 @@ fn walked_by_level(rng: &mut SmallRng, id: &str, behind: Behind) -> Value {
 fn changes(rng: &mut SmallRng, price: &mut Value, cycle: &str) {
     let model = price["model"].as_str().expect("a model").to_owned();
     let (year, month) = cycle.split_once('-').expect("a cycle");
-    let month: u32 = month.parse().expect("digits");
+    // Months since year 0, so that the cycle before January is a December.
+    let month = year.parse::<u32>().expect("digits") * 12 + month.parse::<u32>().expect("digits") - 1;
     let mut days: Vec<(u32, u32)> = (0..rng.random_range(1..=3)).map(|_| (month, rng.random_range(1..=28))).collect();
     if chance(rng, 20) {
         days.push((month - 1, 15));
@@ -203,7 +204,7 @@ fn changes(rng: &mut SmallRng, price: &mut Value, cycle: &str) {
     days.dedup();
     let mut changes = Vec::new();
     for (month, day) in days {
-        let mut change = json!({ "from": format!("{year}-{month:02}-{day:02}") });
+        let mut change = json!({ "from": format!("{}-{:02}-{day:02}", month / 12, month % 12 + 1) });
         if price["tiers"].is_array() {
             let count = rng.random_range(1..=4);
             let mut tiers: Vec<Value> = (0..count).map(|_| tier(rng, &model, true)).collect();

@@ -109,6 +109,17 @@ fn zero_usage_pays_the_first_flat_part_where_the_price_says_so() {
 }
 
 #[test]
+fn an_interim_bill_holds_a_maximum_and_waits_with_a_minimum() {
+    let shop = Shop::new(json!({}), json!({"model": "per_unit", "rate": "1", "minimum": "9", "maximum": "30"}));
+    let total = |usage: &str, interim: bool| {
+        let simulated = shop.simulated(&records(&[usage]), &[], interim).unwrap();
+        simulated.bodies[0].payable.to_string()
+    };
+    assert_eq!((total("a 4 2026-09-01", true), total("a 4 2026-09-01", false)), ("4".into(), "9".into()));
+    assert_eq!((total("a 40 2026-09-01", true), total("a 40 2026-09-01", false)), ("30".into(), "30".into()));
+}
+
+#[test]
 fn minima_and_maxima_bound_a_pools_charge() {
     let mut shop = Shop::new(json!({}), json!({"model": "per_unit", "rate": "1", "minimum": "9", "maximum": "30"}));
     // 3 short, 2:1 as the quantities are; then 10 beyond, 3:1 as the amounts are.

@@ -27,8 +27,14 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
     extras.extend(year_ends(input));
     let Gathered { used, choosers, unpriced } = gathered.with_extras(&extras, catalogue);
     let spans = contract.map_or_else(BTreeMap::new, |contract| fees::spans(input, contract, &used));
-    let asked =
-        Asked { root: &hierarchy.root, cycle, spans: &spans, year: year_of_fold(input), balances: &input.balances };
+    let asked = Asked {
+        root: &hierarchy.root,
+        cycle,
+        interim: input.interim,
+        spans: &spans,
+        year: year_of_fold(input),
+        balances: &input.balances,
+    };
     let mut charged = charge(catalogue, &asked, &used, &choosers, &counters)?;
     if let Some(contract) = contract {
         charged.add(fees::fees(input, contract, &used)?);

@@ -113,6 +113,8 @@ impl Charged<'_> {
 pub struct Asked<'a> {
     pub root: &'a AccountId,
     pub cycle: CycleId,
+    /// Of a cycle that goes on: then no minimum is due yet (decision 16).
+    pub interim: bool,
     /// When series of prices whose limits are prorated are subscribed to, by their places.
     pub spans: &'a BTreeMap<usize, Vec<Span>>,
     /// For prices whose pools last one.
@@ -339,12 +341,13 @@ impl<'a> UsageStage<'a> {
     pub(super) fn limits(&self, price: &Price, members: &Members) -> (Money, Option<Money>) {
         let spans: Vec<Span> =
             members.iter().filter_map(|index| self.asked.spans.get(index)).flatten().copied().collect();
-        if spans.is_empty() {
-            return (price.minimum, price.maximum);
-        }
         let period = self.measure.cycle.period();
-        let of = |amount: Money| prorated(amount, price.prorate_limits, &spans, &period);
-        (of(price.minimum).unwrap_or_default(), price.maximum.and_then(of))
+        let of = |amount: Money| match spans.is_empty() {
+            true => Some(amount),
+            false => prorated(amount, price.prorate_limits, &spans, &period),
+        };
+        let least = if self.asked.interim { None } else { of(price.minimum) };
+        (least.unwrap_or_default(), price.maximum.and_then(of))
     }
 
     /// Makes up to `units` of the members' quantities free.

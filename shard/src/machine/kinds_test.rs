@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::books::{Books, money};
 use super::command::{Command, Done};
-use super::kit::{Kit, account, cycle, time};
+use super::kit::{Kit, account, cycle, document, time};
 use crate::base::money::Money;
 use crate::base::refusal::Reason;
 use crate::billing::kind::{Cause, Refund};
@@ -25,15 +25,11 @@ fn interim(interim: &str) -> Books {
 /// With fees, bytes at a cent.
 fn with_fees() -> Books {
     let mut kit = Kit::acme();
-    let document = json!({
-        "kind": "Catalogue", "name": "c", "currency": "USD", "effective": "2024-09",
-        "meters": [{"id": "bytes", "service": "s", "usage_type": "bytes", "scale": 0}],
-        "skus": [{"id": "all", "match": {"service": "s", "usage_type": "bytes"}, "unit": "B", "rate": "0.01"}],
-        "fees": [
-            {"id": "setup", "amount": "100", "period": "once"},
-            {"id": "plan", "amount": "30", "period": "month", "in": "advance"},
-        ],
-    });
+    let mut document = document("2024-09", "0.01", &[]);
+    document["fees"] = json!([
+        {"id": "setup", "amount": "100", "period": "once"},
+        {"id": "plan", "amount": "30", "period": "month", "in": "advance"},
+    ]);
     let document = serde_json::from_value(document).unwrap();
     kit.activate(Catalogue::compile(&document).unwrap_or_else(|problems| panic!("{problems:#?}")), 2).unwrap();
     Books::of(kit)

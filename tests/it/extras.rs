@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reckoner_client::cli::Exit;
 use reckoner_client::client::Client;
+use reckoner_client::error::Error;
 use reckoner_client::files::bundle::Bundle;
 use reckoner_client::proto;
 use reckoner_node::clock::ManualClock;
@@ -33,7 +34,11 @@ async fn push(client: &Client, last: u64) -> anyhow::Result<()> {
 /// Number, kind and payable of all bills of the cycle, in order.
 async fn bills(client: &Client) -> anyhow::Result<Vec<(String, String, Money)>> {
     let request = proto::ShowBillsRequest { root: ROOT.into(), cycle: CYCLE.into(), ..Default::default() };
-    let reply = client.bills(request).await?;
+    let reply = match client.bills(request).await {
+        // There is none yet.
+        Err(Error::Refused { code, .. }) if code == "NOT_FOUND" => return Ok(Vec::new()),
+        reply => reply?,
+    };
     let row = |bill: &proto::Bill| {
         let payable = bill.detail.clone().unwrap_or_default().payable.parse()?;
         Ok((bill.number.clone(), bill.kind.clone(), payable))

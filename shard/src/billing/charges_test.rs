@@ -109,6 +109,20 @@ fn zero_usage_pays_the_first_flat_part_where_the_price_says_so() {
 }
 
 #[test]
+fn a_record_of_nothing_is_a_record() {
+    fn check(rule: Value, payable: &str) {
+        let price = json!({"model": "percentage", "percent": "10", "records": rule});
+        let shop = Shop::new(json!({"keep_records": true}), price);
+        let (bodies, _) = shop.run(&records(&["a 0 2026-09-01", "b 60 2026-09-02"]));
+        assert_eq!(bodies[0].payable.to_string(), payable, "{rule}");
+    }
+    // The least of a record, and 10% of 60.
+    check(json!({"minimum": "2"}), "8");
+    // The first record is free, which is that of nothing.
+    check(json!({"free": 1}), "6");
+}
+
+#[test]
 fn an_interim_bill_holds_a_maximum_and_waits_with_a_minimum() {
     let shop = Shop::new(json!({}), json!({"model": "per_unit", "rate": "1", "minimum": "9", "maximum": "30"}));
     let total = |usage: &str, interim: bool| {

@@ -532,7 +532,7 @@ impl Reader<'_> {
         let good = inside(wire.item, self.wire.items.len())
             && inside(wire.pool, self.wire.pools.len())
             && wire.from.iter().all(|from| (1..id).contains(from))
-            && (wire.item.is_some() || source == Source::Rounding);
+            && (wire.item.is_some() || matches!(source, Source::Rounding | Source::Refund { .. }));
         if !good {
             return Err(malformed("a line points to what is not there"));
         }

@@ -36,13 +36,18 @@ impl Terms<'_> {
                 climbed.post(brought, drafts).ok_or_else(overflow)?;
             }
             let mut left = nets;
+            // What of each is left to be paid: rounding in the bands before may have taken more than their bases.
+            let mut owed = left.clone();
             let mut lines: Vec<(Place, Derived)> = Vec::new();
             for Banded { band, share, base, off } in volume.off(before, total, quantity).ok_or_else(overflow)? {
                 let bases = prorata(base.0, &left);
-                let off = self.round_off(off).ok_or_else(overflow)?.min(base);
+                let off = self.round_off(off).ok_or_else(overflow)?.min(self.round_down(base));
                 let parts = self.divided(off, &bases);
-                for (((place, base), part), left) in places.iter().zip(bases).zip(parts).zip(&mut left) {
+                let rests = left.iter_mut().zip(&mut owed);
+                for (((place, base), part), (left, owed)) in places.iter().zip(bases).zip(parts).zip(rests) {
                     *left -= base;
+                    let part = part.min(*owed);
+                    *owed -= part;
                     if part != 0 {
                         let line = Derived {
                             base: Money(base),

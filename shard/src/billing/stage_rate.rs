@@ -141,8 +141,7 @@ impl Terms<'_> {
         drafts: &mut [Draft<'_>],
     ) -> Result<(), FoldError> {
         let overflow = || overflow(clause);
-        let mut lines: BTreeMap<Place, Vec<Derived>> = BTreeMap::new();
-        let mut left: BTreeMap<Place, Money> = BTreeMap::new();
+        let mut changes: Vec<(Place, Money, Derived)> = Vec::new();
         for mut paid in paid {
             if paid.parts.is_empty() {
                 // A flat part without units: at a rate a unit it is nothing.
@@ -151,7 +150,6 @@ impl Terms<'_> {
             paid.parts.sort_unstable();
             let weights: Vec<i128> = paid.parts.iter().map(|(_, units)| (*units).max(1)).collect();
             let amounts = prorata(paid.current.0, &weights);
-            let left = left.entry(paid.place).or_insert_with(|| drafts[paid.place.0].net[paid.place.1]);
             for ((tier, units), base) in paid.parts.into_iter().zip(amounts) {
                 let (step, base) = (rate.tiers.steps[tier], Money(base));
                 let contracted = match Money::of(Quantity(units), step.rate) {
@@ -160,25 +158,24 @@ impl Terms<'_> {
                     None if rate.may_raise => return Err(overflow()),
                     _ => base,
                 };
-                let amount = contracted.checked_sub(base).and_then(|exact| self.line_of(exact, *left));
-                let amount = amount.ok_or_else(overflow)?;
-                *left = left.checked_add(amount).ok_or_else(overflow)?;
-                if !amount.is_zero() {
-                    lines.entry(paid.place).or_default().push(Derived {
-                        base,
-                        quantity: Some(Quantity(units)),
-                        rate: Some(step.rate),
-                        tier: Some(tier_of(&rate.tiers, tier)),
-                        amount,
-                        from: vec![paid.line],
-                        ..Derived::default()
-                    });
-                }
+                let line = Derived {
+                    base,
+                    quantity: Some(Quantity(units)),
+                    rate: Some(step.rate),
+                    tier: Some(tier_of(&rate.tiers, tier)),
+                    from: vec![paid.line],
+                    ..Derived::default()
+                };
+                changes.push((paid.place, contracted.checked_sub(base).ok_or_else(overflow)?, line));
             }
         }
-        for ((draft, item), lines) in lines {
-            for line in lines {
-                drafts[draft].add(item, derived(clause, line))?;
+        // What is raised first can be taken off then.
+        changes.sort_by_key(|(place, change, _)| (*place, *change < Money::ZERO));
+        for ((draft, item), change, line) in changes {
+            let draft = &mut drafts[draft];
+            let amount = self.line_of(change, draft.net[item]).ok_or_else(overflow)?;
+            if !amount.is_zero() {
+                draft.add(item, derived(clause, Derived { amount, ..line }))?;
             }
         }
         Ok(())

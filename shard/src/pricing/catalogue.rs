@@ -281,7 +281,7 @@ impl Price {
 
     /// Whether a series of quantity zero can cost something.
     pub fn charges_zero(&self) -> bool {
-        self.flat_when_zero || !self.per_record.is_zero()
+        self.flat_when_zero || !self.per_record.is_zero() || self.records.is_some()
     }
 }
 

@@ -127,7 +127,7 @@ fn of_series(rng: &mut SmallRng, meter: &Value, series: &Series, cycle: Cycle, i
     // One before and one within are a level that no bill can hold.
     if changes && carries(meter) && chance(rng, 4) {
         records.retain(|own| own.quantity < whole(0));
-        records.extend([start - 1, start + HOUR].map(|at| record(at, "9900000000".to_owned())));
+        records.extend([start - 1, start + HOUR].map(|at| record(at, "4900000000".to_owned())));
     }
     if meter["of"] == "amount" {
         records.iter_mut().for_each(|own| own.amount = own.amount.take().or(Some(exact("1"))));

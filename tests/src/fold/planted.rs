@@ -452,6 +452,7 @@ const RARE: &[&str] = &[
     "a trigger over the other payers too",
     "credits by age, whatever the order says",
     "credits before volume discounts",
+    "a meter that chooses tiers off by one bound",
 ];
 const RARE_TIMES: u64 = 15;
 

@@ -183,8 +183,10 @@ impl Draft<'_> {
     /// The same, shared like `nets`; what is not above zero has no share.
     pub fn take_off_like(&mut self, clause: &Value, items: &[usize], nets: &[Exact], off: Exact) -> Exact {
         let nets: Vec<Exact> = nets.iter().map(|net| net.clone().max(whole(0))).collect();
-        let off = self.line_of(off).min(nets.iter().sum());
+        let off = self.line_of(off).min(self.usable(nets.iter().sum()));
         for (item, part) in items.iter().zip(self.divided(&-off.clone(), &nets)) {
+            // Rounding in a band before may have taken more than its part.
+            let part = part.max(-self.net(*item).max(whole(0)));
             self.add(clause, *item, None, part);
         }
         off

@@ -40,6 +40,7 @@ impl Door {
         let id = reach::shard_of(&self.0, slot)?;
         let shard = reach::replica(&self.0, id)?;
         let read = shard.view(Some(slot)).await.map_err(|error| Trouble::of_group(error, id.0, 0))?;
+        read.view.check_owned(slot)?;
         let known = read.view.slot(slot).map(|slot| slot.directory.memberships(account).to_vec()).unwrap_or_default();
         Ok(known.into_iter().map(|membership| (membership.root, membership.period)).collect())
     }
@@ -105,10 +106,8 @@ impl Door {
         let epoch = self.0.meta.state().epoch();
         let mut all = Vec::new();
         let mut positions = Vec::new();
-        let map = self.0.meta.map().ok_or_else(|| Trouble::unavailable("the cluster is being founded; try again"))?;
-        for shard in map.shards() {
-            let freshness = wire::freshness_in(request.freshness, shard);
-            let read = reach::read(&self.0, shard, None, freshness).await?;
+        let reads = reach::read_all(&self.0, |shard| wire::freshness_in(request.freshness, shard)).await?;
+        for (shard, read) in reads {
             positions.push(wire::position_out(shard, read.position, epoch));
             all.extend(read.view.roots().map(|(_, root)| (root.clone(), shard, read.view.clone())));
         }

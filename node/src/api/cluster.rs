@@ -8,8 +8,9 @@ use reckoner_client::proto::cluster_server::Cluster;
 use reckoner_client::proto::execute_request::Target;
 use reckoner_client::proto::{
     ApplyReply, ApplyRequest, BalanceLeadersRequest, ExecuteReply, ExecuteRequest, InitReply, InitRequest, JobReply,
-    JobRequest, JobStep, NodeRoute, NodeStatus, PlanReply, Position, ReplicaStatus, RoutesReply, RoutesRequest,
-    SetNodeRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply, StageBlobRequest, StatusReply, StatusRequest,
+    JobRequest, JobStep, LayoutReply, NodeRoute, NodeStatus, PlanReply, Position, ReplicaStatus, RoutesReply,
+    RoutesRequest, SetLayoutRequest, SetNodeRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply,
+    StageBlobRequest, StatusReply, StatusRequest,
 };
 use reckoner_raft::group::Role;
 use reckoner_shard::base::id::{ShardId, Slot};
@@ -19,8 +20,8 @@ use reckoner_shard::machine::query::View;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::nodes;
 use super::status::{Trouble, refusal_out};
+use super::{nodes, shards};
 use crate::context::Context;
 use crate::data::reach;
 use crate::meta::command::{Command, JobRow, NodeRow, NodeState, OpenJob, RangeRow, ReplicasRow, StepState};
@@ -36,6 +37,9 @@ const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Clocks further apart than this make a close come visibly early or late.
 const CLOCK_OFFSET_MS_MAX: i64 = 5_000;
+
+/// How long a job waits for slots on their way: as long as they may take.
+const MOVES_PATIENCE: Duration = Duration::from_secs(12);
 
 /// Longest id of a job, in bytes.
 const JOB_ID_BYTES_MAX: usize = 128;
@@ -69,6 +73,8 @@ impl Door {
             return Err(Trouble::invalid(format!("a job's id has 1 to {JOB_ID_BYTES_MAX} bytes; choose one")));
         }
         let documents = job::parse(request.documents)?;
+        let _turn = context.turns.wait();
+        self.no_moves().await?;
         let map = context.meta.map().ok_or_else(|| Trouble::unavailable("the cluster is being founded; try again"))?;
         if context.meta.state().job(&id).is_none() {
             job::check(context, &documents).await?;
@@ -83,6 +89,14 @@ impl Door {
             return Err(Refusal::new(reason, outcome.detail).into());
         }
         Ok(ApplyReply { job: id })
+    }
+
+    /// Waits until no slot is on its way: the steps of a job go to the shards that have the slots now.
+    async fn no_moves(&self) -> Result<(), Trouble> {
+        let mut seen = self.0.meta.watch();
+        let settled = timeout(MOVES_PATIENCE, seen.wait_for(|state| state.moves().is_empty())).await;
+        let late = || Trouble::unavailable("slots are on their way between shards; try again");
+        settled.map_err(|_| late())?.map(|_| ()).map_err(|_| late())
     }
 
     async fn keep(&self, hash: Hash, bytes: bytes::Bytes) -> Result<(), Trouble> {
@@ -251,13 +265,26 @@ impl Cluster for Door {
         if !state.is_founded() {
             reasons.push("the cluster is not founded; are a majority of its members running?".to_owned());
         }
+        if !state.halted().is_empty() {
+            reasons.push(format!("slots stay where they should not be: {}", state.halted()));
+        }
         let health = match (reasons.is_empty(), state.is_founded() && leaderless < shards.len()) {
             (true, _) => "healthy",
             (false, true) => "degraded",
             (false, false) => "unavailable",
         };
-        let (health, map_epoch, node) = (health.to_owned(), state.epoch(), context.node);
-        Ok(Response::new(StatusReply { health, reasons, nodes: told, shards, map_epoch, node }))
+        let slots_moving = state.moves().iter().map(|row| row.last - row.first + 1).sum();
+        Ok(Response::new(StatusReply {
+            health: health.to_owned(),
+            reasons,
+            nodes: told,
+            shards,
+            map_epoch: state.epoch(),
+            node: context.node,
+            slots_to_move: state.slots_to_move(),
+            slots_moving,
+            halted: state.halted().to_owned(),
+        }))
     }
 
     async fn routes(&self, _request: Request<RoutesRequest>) -> Result<Response<RoutesReply>, Status> {
@@ -295,6 +322,10 @@ impl Cluster for Door {
 
     async fn balance_leaders(&self, request: Request<BalanceLeadersRequest>) -> Result<Response<PlanReply>, Status> {
         Ok(Response::new(nodes::balance_leaders(&self.0, request.into_inner().plan).await?))
+    }
+
+    async fn set_layout(&self, request: Request<SetLayoutRequest>) -> Result<Response<LayoutReply>, Status> {
+        Ok(Response::new(shards::set_layout(&self.0, request.into_inner()).await?))
     }
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyReply>, Status> {

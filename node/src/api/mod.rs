@@ -14,6 +14,7 @@ pub mod issued;
 pub mod nodes;
 mod rows;
 pub mod server;
+mod shards;
 pub mod status;
 pub mod usage;
 mod wire;

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod billing;
+pub mod contents;
 pub mod cycle_clock;
 pub mod reach;
 pub mod shard;

@@ -1,6 +1,7 @@
 //! Reaching a shard from any node: commands to whoever leads it, reads as fresh as asked, documents from whoever has
 //! them. Every command here is safe to repeat, so what is unknown is simply sent again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,12 @@ use reckoner_client::proto::{BlobRequest, ExecuteRequest, Redirect};
 use reckoner_raft::error::Error;
 use reckoner_raft::machine::Position;
 use reckoner_shard::base::id::{ShardId, Slot};
+use reckoner_shard::base::refusal::Reason;
 use reckoner_shard::base::time::Timestamp;
 use reckoner_shard::machine::codec;
 use reckoner_shard::machine::command::{Command, CommandOutcome};
+use reckoner_shard::machine::query::View;
+use reckoner_shard::placement::SLOTS;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
@@ -92,8 +96,8 @@ pub async fn execute(
     commands: &[Command],
 ) -> Result<(Vec<CommandOutcome>, Position), Trouble> {
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        let trouble = match execute_once(context, shard, commands).await {
+    for attempt in 0.. {
+        let trouble = match execute_once(context, shard, commands, attempt).await {
             Ok(done) => return Ok(done),
             Err(trouble @ (Trouble::Refused(_) | Trouble::Invalid { .. })) => return Err(trouble),
             Err(trouble) => trouble,
@@ -104,12 +108,35 @@ pub async fn execute(
         }
         sleep(RETRY).await;
     }
+    unreachable!("it ends with an answer or at its deadline")
+}
+
+/// The same in the shard that owns `slot`, wherever it goes meanwhile.
+pub async fn execute_in(
+    context: &Arc<Context>,
+    slot: Slot,
+    commands: &[Command],
+) -> Result<(ShardId, Vec<CommandOutcome>, Position), Trouble> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let shard = shard_of(context, slot)?;
+        let (outcomes, position) = execute(context, shard, commands).await?;
+        let moved = outcomes.iter().any(|outcome| match outcome {
+            CommandOutcome::Refused(refusal) => matches!(refusal.reason, Reason::SlotMoving | Reason::WrongShard),
+            CommandOutcome::Done(_) => false,
+        });
+        if !moved || Instant::now() + RETRY >= deadline || context.stopping.is_cancelled() {
+            return Ok((shard, outcomes, position));
+        }
+        sleep(RETRY).await;
+    }
 }
 
 async fn execute_once(
     context: &Arc<Context>,
     id: ShardId,
     commands: &[Command],
+    attempt: usize,
 ) -> Result<(Vec<CommandOutcome>, Position), Trouble> {
     let epoch = context.meta.state().epoch();
     let of_group = |error| Trouble::of_group(error, id.0, epoch);
@@ -119,7 +146,8 @@ async fn execute_once(
         None => {
             let state = context.meta.state();
             let row = state.replicas().iter().find(|row| row.shard == id.0);
-            row.and_then(|row| state.address(*row.nodes.first()?)).map(str::to_owned)
+            // Nobody says here who leads: each of its nodes in turn.
+            row.and_then(|row| state.address(*row.nodes.get(attempt % row.nodes.len().max(1))?)).map(str::to_owned)
         }
     };
     let Some(address) = leader else {
@@ -162,9 +190,62 @@ pub async fn read(
         Freshness::Linearizable => Some(read_index(context, &shard).await?),
     };
     let mut read = shard.view(slot).await.map_err(of_group)?;
+    if let Some(slot) = slot {
+        // What left this shard may be older here than where it went.
+        read.view.check_owned(slot)?;
+    }
     // After a restore or a blank entry the machine's own last entry lies before what it contains.
     read.position = read.position.max(seen.unwrap_or_default());
     Ok(read)
+}
+
+/// A view of every shard, which together hold each slot once: of slots on their way only where they are newest.
+pub async fn read_all(
+    context: &Arc<Context>,
+    freshness: impl Fn(ShardId) -> Freshness,
+) -> Result<Vec<(ShardId, Read)>, Trouble> {
+    let deadline = Instant::now() + READ_PATIENCE;
+    loop {
+        let founding = || Trouble::unavailable("the cluster is being founded; try again");
+        let map = context.meta.map().ok_or_else(founding)?;
+        let mut reads = Vec::new();
+        for shard in map.shards() {
+            reads.push((shard, read(context, shard, None, freshness(shard)).await?));
+        }
+        if hold_each_slot_once(&mut reads) {
+            return Ok(reads);
+        }
+        if Instant::now() + RETRY >= deadline {
+            return Err(Trouble::unavailable("slots are on their way between shards; try again"));
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// Takes slots that have arrived elsewhere out of the views that they left; false where one is nowhere.
+fn hold_each_slot_once(reads: &mut [(ShardId, Read)]) -> bool {
+    let (mut staying, mut leaving) = (BTreeSet::new(), BTreeSet::new());
+    for (_, read) in reads.iter() {
+        let own = read.view.identity.iter().flat_map(|identity| &identity.slots);
+        for slot in own.flat_map(|range| range.first..=range.last) {
+            if read.view.check_owned(Slot(slot)).is_ok() {
+                staying.insert(slot)
+            } else {
+                leaving.insert(slot)
+            };
+        }
+    }
+    let arrived: Vec<u16> = leaving.intersection(&staying).copied().collect();
+    for (_, read) in reads.iter_mut() {
+        let left = |slot: &&u16| read.view.slots.contains_key(*slot) && read.view.check_owned(Slot(**slot)).is_err();
+        let left: Vec<u16> = arrived.iter().filter(left).copied().collect();
+        if !left.is_empty() {
+            let mut view = View::clone(&read.view);
+            left.iter().for_each(|slot| drop(view.slots.remove(slot)));
+            read.view = Arc::new(view);
+        }
+    }
+    leaving.union(&staying).count() == usize::from(SLOTS)
 }
 
 async fn read_index(context: &Arc<Context>, shard: &Shard) -> Result<Position, Trouble> {

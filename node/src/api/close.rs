@@ -2,7 +2,7 @@
 //! refunds. The steps after the first are the cycle clock's; here they are only waited for, so repeating a call is harmless
 //! and goes on where the last one was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::issued::{self, Issued};
+use super::roster::{self, Asked, Standing};
 use super::status::{Trouble, refusal_out};
 use super::wire;
 use crate::context::Context;
@@ -229,12 +230,14 @@ async fn cut(
             let commands: Vec<Command> =
                 part.iter().map(|root| Command::Cut { root: root.clone(), cycle, manual: true }).collect();
             let (outcomes, position) = reach::execute(context, shard, &commands).await?;
-            let read = reach::read(context, shard, None, Freshness::AtLeast(position.index)).await?;
+            let asked = Asked { roots: part.to_vec(), ..Asked::default() };
+            let now = roster::of(context, shard, &asked, Freshness::AtLeast(position.index)).await?;
+            let busy: BTreeSet<&AccountId> = now.rows.iter().filter(|row| row.is_busy).map(|row| &row.root).collect();
             for (root, outcome) in part.iter().zip(outcomes) {
                 // What a retry heals is tried again with the next look.
                 if let CommandOutcome::Refused(refusal) = outcome
                     && !refusal.reason.heals()
-                    && !is_busy(&read.view, root)
+                    && !busy.contains(root)
                 {
                     refused.insert(root.clone(), refusal);
                 }
@@ -255,19 +258,19 @@ struct Look {
 
 async fn look(context: &Arc<Context>, cycle: CycleId) -> Result<Look, Trouble> {
     let mut look = Look { roots: 0, issued: 0, bills: 0, open: Vec::new() };
-    for (shard, read) in reach::read_all(context, |_| Freshness::Linearizable).await? {
-        for (_, root) in read.view.roots() {
-            let cycles = read.view.cycles(root)?;
-            if cycle < cycles.first {
-                continue;
-            }
-            look.roots += 1;
-            match cycles.find(cycle).map(|cut| &cut.phase) {
-                Some(Phase::Issued(bills) | Phase::Archived(bills, _)) => {
+    let asked = Asked { cycle: Some(cycle), ..Asked::default() };
+    for part in roster::all(context, &asked, |_| Freshness::Linearizable).await? {
+        for row in part.rows {
+            look.roots += u64::from(row.standing != Standing::None);
+            match row.standing {
+                Standing::None => (),
+                Standing::Issued(bills) => {
                     look.issued += 1;
-                    look.bills += bills.len() as u64;
+                    look.bills += bills;
                 }
-                phase => look.open.push((shard, root.clone(), phase.is_some())),
+                Standing::Open | Standing::Cut => {
+                    look.open.push((part.shard, row.root, row.standing == Standing::Cut));
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ mod http;
 pub mod internal;
 pub mod issued;
 pub mod nodes;
+pub mod roster;
 mod rows;
 pub mod server;
 mod shards;

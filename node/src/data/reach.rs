@@ -1,7 +1,6 @@
 //! Reaching a shard from any node: commands to whoever leads it, reads as fresh as asked, documents from whoever has
 //! them. Every command here is safe to repeat, so what is unknown is simply sent again.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +16,6 @@ use reckoner_shard::base::refusal::Reason;
 use reckoner_shard::base::time::Timestamp;
 use reckoner_shard::machine::codec;
 use reckoner_shard::machine::command::{Command, CommandOutcome};
-use reckoner_shard::machine::query::View;
-use reckoner_shard::placement::SLOTS;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
@@ -45,6 +42,9 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Largest message between nodes, in either direction.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Largest answer of another node about all hierarchies of a shard: about a hundred bytes each.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
 
 /// How long a node may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
@@ -199,53 +199,30 @@ pub async fn read(
     Ok(read)
 }
 
-/// A view of every shard, which together hold each slot once: of slots on their way only where they are newest.
-pub async fn read_all(
+/// Asks a node that should have a replica of a shard, one after the other until one answers.
+pub async fn ask_holder<T, Fut>(
     context: &Arc<Context>,
-    freshness: impl Fn(ShardId) -> Freshness,
-) -> Result<Vec<(ShardId, Read)>, Trouble> {
-    let deadline = Instant::now() + READ_PATIENCE;
-    loop {
-        let founding = || Trouble::unavailable("the cluster is being founded; try again");
-        let map = context.meta.map().ok_or_else(founding)?;
-        let mut reads = Vec::new();
-        for shard in map.shards() {
-            reads.push((shard, read(context, shard, None, freshness(shard)).await?));
-        }
-        if hold_each_slot_once(&mut reads) {
-            return Ok(reads);
-        }
-        if Instant::now() + RETRY >= deadline {
-            return Err(Trouble::unavailable("slots are on their way between shards; try again"));
-        }
-        sleep(RETRY).await;
+    shard: ShardId,
+    ask: impl Fn(InternalClient<Channel>) -> Fut,
+) -> Result<T, Trouble>
+where
+    Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+{
+    let state = context.meta.state();
+    let row = state.replicas().iter().find(|row| row.shard == shard.0);
+    let mut last = Trouble::unavailable(format!("no node has a replica of shard {shard}; try again"));
+    for node in row.map_or(&[][..], |row| &row.nodes) {
+        let Some(address) = state.address(*node).filter(|_| *node != context.node) else { continue };
+        let client = InternalClient::new(channel(context, address)?)
+            .max_decoding_message_size(ANSWER_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        last = match timeout(READ_PATIENCE, ask(client)).await {
+            Ok(Ok(reply)) => return Ok(reply.into_inner()),
+            Ok(Err(status)) => Trouble::unavailable(format!("{address}: {}", status.message())),
+            Err(_) => Trouble::unavailable(format!("{address} did not answer in {READ_PATIENCE:?}")),
+        };
     }
-}
-
-/// Takes slots that have arrived elsewhere out of the views that they left; false where one is nowhere.
-fn hold_each_slot_once(reads: &mut [(ShardId, Read)]) -> bool {
-    let (mut staying, mut leaving) = (BTreeSet::new(), BTreeSet::new());
-    for (_, read) in reads.iter() {
-        let own = read.view.identity.iter().flat_map(|identity| &identity.slots);
-        for slot in own.flat_map(|range| range.first..=range.last) {
-            if read.view.check_owned(Slot(slot)).is_ok() {
-                staying.insert(slot)
-            } else {
-                leaving.insert(slot)
-            };
-        }
-    }
-    let arrived: Vec<u16> = leaving.intersection(&staying).copied().collect();
-    for (_, read) in reads.iter_mut() {
-        let left = |slot: &&u16| read.view.slots.contains_key(*slot) && read.view.check_owned(Slot(**slot)).is_err();
-        let left: Vec<u16> = arrived.iter().filter(left).copied().collect();
-        if !left.is_empty() {
-            let mut view = View::clone(&read.view);
-            left.iter().for_each(|slot| drop(view.slots.remove(slot)));
-            read.view = Arc::new(view);
-        }
-    }
-    leaving.union(&staying).count() == usize::from(SLOTS)
+    Err(last)
 }
 
 async fn read_index(context: &Arc<Context>, shard: &Shard) -> Result<Position, Trouble> {

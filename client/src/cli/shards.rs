@@ -172,9 +172,15 @@ async fn show(wish: &Wish, reply: proto::LayoutReply, client: &Client, out: &Out
     } else {
         let rows = layout.moves.iter().map(|own| {
             let bytes = own.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
-            let slots = format!("{}-{}", own.first, own.last);
+            let slots = match own.first == own.last {
+                true => own.first.to_string(),
+                false => format!("{}-{}", own.first, own.last),
+            };
             vec![slots, (own.last - own.first + 1).to_string(), own.from.to_string(), own.to.to_string(), bytes]
         });
+        if layout.moves.is_empty() && wish.apply {
+            out.say("nothing to move");
+        }
         out.table(&["slots", "count", "from shard", "to shard", "bytes"], &[1, 2, 3, 4], rows.collect());
         for (shards, what) in [(&layout.created, "new shards"), (&layout.retired, "shards that are given up")] {
             if !shards.is_empty() {

@@ -55,10 +55,10 @@ pub async fn set_node(context: &Arc<Context>, request: SetNodeRequest) -> Result
     }
     let planned = plan::placement(&after);
     let moves = moves(context, state.replicas(), &planned);
-    for row in &planned {
-        if row.nodes.len() < REPLICAS_MAX {
-            let (shard, count) = (row.shard, row.nodes.len());
-            risks.push(format!("shard {shard} has {count} of {REPLICAS_MAX} replicas until another node joins"));
+    for count in 0..REPLICAS_MAX {
+        let few = planned.iter().filter(|row| row.nodes.len() == count).count();
+        if few > 0 {
+            risks.push(format!("{few} shards have {count} of {REPLICAS_MAX} replicas until another node joins"));
         }
     }
     let majority_lost = state.replicas().iter().filter(|row| {

@@ -14,12 +14,31 @@ use crate::placement::{SLOTS, SlotRange, slot_of};
 use crate::usage::segment::HeadMode;
 
 /// A shard that owns no slot, with the catalogue of [`Kit::new`].
-fn empty(ids_bytes_max: u64) -> Kit {
+pub fn empty(ids_bytes_max: u64) -> Kit {
     let mut kit = Kit { state: State::new(ShardId(2)), index: 0, log: Vec::new(), generation: 78, ..Kit::new() };
     kit.effects.clear();
     kit.ok(Command::Genesis { shard: ShardId(2), slots: Vec::new(), epoch: 1, ids_bytes_max });
     kit.activate(catalogue("2024-01", "0.01", &[]), 1).unwrap();
     kit
+}
+
+/// Carries every slot of one shard to another under a move; in the end they are there, or stay.
+pub fn move_all(from: &mut Kit, to: &mut Kit, id: u64, commit: bool) {
+    let slots = SlotRange { first: 0, last: SLOTS - 1 };
+    from.ok(Command::FreezeSlots { id, slots });
+    restore(from);
+    let (chunks, seal) = from.state.view().pack_slots(slots).unwrap();
+    for (at, chunk) in chunks.into_iter().enumerate() {
+        to.ok(Command::StageSlots { id, slots, at: at as u32, chunk });
+    }
+    to.ok(Command::SealSlots { id, slots, seal });
+    restore(to);
+    let epoch = |owner: bool| owner.then_some(id + 1);
+    to.ok(Command::SettleSlots { id, slots, epoch: epoch(commit) });
+    from.ok(Command::SettleSlots { id, slots, epoch: epoch(!commit) });
+    restore(from);
+    restore(to);
+    to.stamp = to.stamp.max(from.stamp);
 }
 
 /// The slots around that of `acme`.

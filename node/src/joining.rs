@@ -10,8 +10,8 @@ use reckoner_client::client::{Client, ClientConfig};
 use reckoner_client::proto::cluster_server::{Cluster, ClusterServer};
 use reckoner_client::proto::{
     ApplyReply, ApplyRequest, BalanceLeadersRequest, ExecuteReply, ExecuteRequest, InitReply, InitRequest, JobReply,
-    JobRequest, PlanReply, RoutesReply, RoutesRequest, SetNodeRequest, StageBlobReply, StageBlobRequest, StatusReply,
-    StatusRequest,
+    JobRequest, LayoutReply, PlanReply, RoutesReply, RoutesRequest, SetLayoutRequest, SetNodeRequest, StageBlobReply,
+    StageBlobRequest, StatusReply, StatusRequest,
 };
 use reckoner_client::routes::Connector;
 use tokio::sync::{mpsc, oneshot};
@@ -203,6 +203,10 @@ impl Cluster for Waiting {
     }
 
     async fn balance_leaders(&self, _: Request<BalanceLeadersRequest>) -> Result<Response<PlanReply>, Status> {
+        self.not_yet()
+    }
+
+    async fn set_layout(&self, _: Request<SetLayoutRequest>) -> Result<Response<LayoutReply>, Status> {
         self.not_yet()
     }
 

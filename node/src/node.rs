@@ -22,7 +22,7 @@ use crate::datadir::{DataDir, DataDirError, Identity};
 use crate::joining::{self, JoinError};
 use crate::meta::group::{self as meta_group, Meta};
 use crate::meta::job::DOCUMENT_BYTES_MAX;
-use crate::meta::waits::Waits;
+use crate::meta::waits::{Turns, Waits};
 use crate::net::Listener;
 use crate::seams::Seams;
 use crate::store::attachments::BillAttachments;
@@ -306,6 +306,7 @@ fn share(
         draws: Draws::new(seams.seed),
         fate: seams.fate,
         waits: Waits::default(),
+        turns: Turns::default(),
         stopping: CancellationToken::new(),
     };
     Ok((Arc::new(context), seams.listener))

@@ -83,7 +83,7 @@ impl Node {
         let address = config.advertised(listener.address);
         let mut listener = listener;
         let identity = match data.identity()? {
-            None if !config.join.is_empty() => joining::identity(&config, &data, &address, &mut listener).await?,
+            None if !config.join.is_empty() => joining::identity(&config, &data, &address, &mut listener, None).await?,
             known => identity(known, &config, &data, &address)?,
         };
         let mut seams = Seams::on_disk(data.path(), listener)?;

@@ -23,6 +23,9 @@ use crate::placer;
 /// Sets what is wanted of a node, or tells what would come of it.
 pub async fn set_node(context: &Arc<Context>, request: SetNodeRequest) -> Result<PlanReply, Trouble> {
     let state = context.meta.state();
+    if !state.is_founded() {
+        return Err(Trouble::unavailable("this node has not heard of its cluster yet; try again"));
+    }
     let wanted = match request.state.as_str() {
         "active" => NodeState::Active,
         "draining" => NodeState::Draining,

@@ -269,6 +269,25 @@ async fn ask_read_index(context: &Arc<Context>, shard: &Shard) -> Result<Positio
     Ok(position)
 }
 
+/// Returns once this node knows the map as it was when this was called, or later.
+pub async fn latest_map(context: &Arc<Context>) -> Result<(), Trouble> {
+    let (meta, epoch) = (&context.meta, context.meta.state().epoch());
+    let of_group = |error| Trouble::of_group(error, 0, epoch);
+    if meta.leads() {
+        return meta.group().read_barrier(READ_PATIENCE).await.map(drop).map_err(of_group);
+    }
+    let Some((_, address)) = meta.leader() else {
+        return Err(Trouble::unavailable("nobody leads the meta group now; try again"));
+    };
+    let mut client = InternalClient::new(channel(context, &address)?);
+    let reply = match timeout(CALL_TIMEOUT, client.read_index(ReadIndexRequest { shard: 0 })).await {
+        Err(_) => return Err(Trouble::unavailable(format!("{address} did not answer in {CALL_TIMEOUT:?}"))),
+        Ok(Err(status)) => return Err(Trouble::unavailable(format!("{address}: {}", status.message()))),
+        Ok(Ok(reply)) => reply.into_inner(),
+    };
+    meta.group().wait_applied(reply.index, READ_PATIENCE).await.map_err(of_group)
+}
+
 /// What a node says of itself, and its clock against this one's in milliseconds, half the way taken off; `None` where it
 /// does not answer.
 pub async fn hello(context: &Context, node: &NodeRow) -> Option<(String, i64)> {

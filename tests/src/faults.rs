@@ -229,14 +229,14 @@ impl Wire {
     fn fate(&self, request: &PeerRequest) -> Fate {
         let mut wire = self.0.lock();
         let WireState { mix, random, calm, planted, injected } = &mut *wire;
-        let mut fate = Fate::default();
-        fate.answered_falsely = match (*planted, &request.call) {
+        let answered_falsely = match (*planted, &request.call) {
             (Some(Planted::FalseAcknowledgement), Some(Call::Append(append))) => {
                 !append.entries.is_empty() && random.random_bool(0.3)
             }
             (Some(Planted::FalseVote), Some(Call::Vote(_) | Call::PreVote(_))) => random.random_bool(0.5),
             _ => false,
         };
+        let mut fate = Fate { answered_falsely, ..Fate::default() };
         if *calm {
             return fate;
         }

@@ -8,7 +8,7 @@ use reckoner_client::client::Client;
 use reckoner_client::error::Error;
 use reckoner_client::proto;
 use reckoner_shard::base::id::ShardId;
-use reckoner_shard::placement::{ShardMap, slot_of};
+use reckoner_shard::placement::slot_of;
 
 use crate::oracle::{Place, thousandths};
 use crate::world::{CYCLE, NEXT, ROOTS, World, root};
@@ -32,9 +32,9 @@ pub async fn judge(world: World) -> turmoil::Result {
         judge_usage(&world, &client, &name, NEXT, None).await;
     }
     judge_replicas(&world).await;
-    let map = ShardMap::even(world.settings.shards as u16);
     for machine in &world.machines {
         let Some(context) = machine.context() else { continue };
+        let Some(map) = context.meta.map() else { continue };
         for (root, hash) in &bodies {
             if context.shards.get(map.shard_of(slot_of(root))).is_none() {
                 continue;
@@ -166,7 +166,8 @@ fn millionths(decimal: &str) -> Option<i128> {
 
 /// All replicas of a shard, once they have applied the same, have the same state.
 async fn judge_replicas(world: &World) {
-    for shard in 1..=world.settings.shards {
+    let shards = world.shared.lock().shards.clone();
+    for shard in shards {
         let mut same = false;
         let mut seen = String::new();
         for _ in 0..200 {

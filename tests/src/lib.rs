@@ -10,6 +10,7 @@ pub mod faults;
 pub mod fold;
 pub mod groups;
 pub mod judge;
+pub mod layouts;
 pub mod machine;
 pub mod members;
 pub mod model;

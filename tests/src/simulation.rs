@@ -2,7 +2,7 @@
 //! middle of it, nodes crash and links break, nodes come and go; then everything is healed and compared with what clients
 //! were told.
 //!
-//! What goes wrong is in [`crate::faults`], who takes part in [`crate::producing`] and [`crate::members`], what is checked
+//! What goes wrong is in [`crate::faults`], who takes part in [`crate::producing`], [`crate::members`] and [`crate::layouts`], what is checked
 //! in [`crate::judge`], what a node is made of in [`crate::cluster`].
 
 use std::collections::BTreeSet;
@@ -23,6 +23,7 @@ use crate::cluster::{Machine, Settings};
 use crate::crash::Steps;
 use crate::faults::{Injected, Mix, Storm, Victim, Wire};
 use crate::judge::judge;
+use crate::layouts;
 use crate::members::{self, Operator};
 use crate::oracle::Oracle;
 use crate::planted::Planted;
@@ -183,6 +184,9 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     };
     // Planted bugs and crash points are looked for in clusters that stay as they are.
     let changes = if mix.operate && planted.is_none() { members::draw(&mut random) } else { Vec::new() };
+    // Nodes that come and go, or slots: both at once would hide which it was.
+    let is_still = planted.is_none() && !plan.quiet && changes.is_empty();
+    let wishes = if is_still && random.random_bool(0.6) { layouts::draw(&mut random) } else { Vec::new() };
     let joiners = changes.iter().filter(|change| matches!(change, members::Change::Join(_))).count() as u64;
     let machines: Vec<Machine> = (1..=FOUNDERS + joiners)
         .map(|number| {
@@ -200,6 +204,7 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
         bad: BTreeSet::new(),
         open: false,
         replicas: FOUNDERS,
+        shards: (1..=settings.shards).collect(),
     };
     let world = World { seed, settings, machines, length, shared: Arc::new(Mutex::new(shared)) };
     let mut sim = report::builder(seed, TICK, mix.latency_max).build();
@@ -211,6 +216,9 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     sim.client("closer", close(world.clone()));
     if !changes.is_empty() {
         sim.client("operator", Operator::new(world.clone(), changes).work());
+    }
+    if !wishes.is_empty() {
+        sim.client("operator", layouts::work(world.clone(), wishes));
     }
     let mut bystanders = Vec::new();
     for number in 1..=SEQUENCED + BY_ID {
@@ -258,6 +266,10 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
         }
         if calm_since.is_some_and(|since| sim.elapsed() > since + HEALING_MAX) {
             let missing = world.shared.lock().oracle.unanswered();
+            for context in world.machines.iter().filter_map(Machine::context) {
+                let (node, status) = (context.node, context.meta.group().status());
+                tracing::info!(node, ?status, map = ?context.meta.state(), "what a node knows of the cluster");
+            }
             break Err(format!("not healed {HEALING_MAX:?} after the storm; {missing} records without a verdict"));
         }
     };

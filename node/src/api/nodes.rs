@@ -22,6 +22,8 @@ use crate::placer;
 
 /// Sets what is wanted of a node, or tells what would come of it.
 pub async fn set_node(context: &Arc<Context>, request: SetNodeRequest) -> Result<PlanReply, Trouble> {
+    // A node that was started just now knows of none of the others.
+    reach::latest_map(context).await?;
     let state = context.meta.state();
     if !state.is_founded() {
         return Err(Trouble::unavailable("this node has not heard of its cluster yet; try again"));

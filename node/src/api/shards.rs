@@ -11,6 +11,7 @@ use reckoner_shard::base::refusal::{Reason, Refusal};
 
 use super::status::Trouble;
 use crate::context::Context;
+use crate::data::reach;
 use crate::meta::command::{Command, encode};
 use crate::meta::layout::{self, MOVE_SLOTS_MAX, Wish};
 use crate::meta::state::MetaState;
@@ -29,6 +30,8 @@ pub async fn set_layout(context: &Arc<Context>, request: SetLayoutRequest) -> Re
         Some(Asked::Stop(_)) => Wish::Stop,
         None => return Err(Trouble::invalid("nothing is wished; scale, split, merge, move or stop")),
     };
+    // Ids follow the last one that anybody has heard of.
+    reach::latest_map(context).await?;
     let state = context.meta.state();
     let command = Command::SetLayout(layout::layout(&state, wish)?);
     // The same command on a copy of the map: what it says, and where slots go then.

@@ -118,7 +118,9 @@ fn what_was_counted_moves_with_its_slot() {
     restore(&mut to);
     assert!(to.effects.contains(&Effect::SlotsSealed { id: 3 }));
     assert_eq!(to.state.arrived(3).unwrap().cycles(&account("acme")).unwrap(), closing);
-    assert_eq!(carry(&mut from, &mut to, 3), Ok(Done::Unchanged), "everything may be sent again");
+    from.stamp = time("2024-10-03");
+    from.ok(Command::Tick);
+    assert_eq!(carry(&mut from, &mut to, 3), Ok(Done::Unchanged), "everything may be sent again, later too");
     assert_eq!(numbered(&mut to, None, 1, &[5]), "whole: WRONG_SHARD", "it serves nothing before the decision");
     assert_eq!(to.activate(catalogue("2025-01", "0.02", &[]), 2), Err(Reason::SlotMoving));
 

@@ -530,7 +530,10 @@ impl Driver {
             };
             slot.holding = false;
             slot.not_before = None;
-            slot.sent = slot.settled;
+            // A slot that moved may have given later ones their verdict where it is now, while these lost theirs where it
+            // was: they refer to nothing, and are recognised.
+            let first = slot.held.front().map(Run::first);
+            slot.sent = slot.settled.filter(|settled| first.is_none_or(|first| *settled < first));
             let held = std::mem::take(&mut slot.held);
             let lane = self.lanes.entry(shard).or_insert_with(|| Lane::new(shard));
             lane.ready.extend(held);

@@ -380,7 +380,8 @@ impl Cluster for Door {
                 return Err(Trouble::Refused(Refusal::new(Reason::NotFound, detail)).into());
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            if job.ended() || left.is_zero() || timeout(left, seen.changed()).await.is_err() {
+            // Nothing changes any more on a node whose meta group has stopped.
+            if job.ended() || left.is_zero() || !matches!(timeout(left, seen.changed()).await, Ok(Ok(()))) {
                 let state = self.0.meta.state();
                 let job = state.job(&request.job).unwrap_or(job);
                 return Ok(Response::new(self.job_out(job)));

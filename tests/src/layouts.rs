@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::Rng as _;
 use rand::rngs::SmallRng;
 use reckoner_client::client::Client;
+use reckoner_client::error::Error;
 use reckoner_client::proto::set_layout_request::Wish;
 use reckoner_client::proto::{MergeShards, MoveSlots, SetLayoutRequest, StatusReply, StopMoves};
 use reckoner_shard::placement::slot_of;
@@ -30,6 +31,7 @@ pub fn draw(random: &mut SmallRng) -> Vec<Wish> {
 /// Wishes, one after the other, until all is as it was wanted last.
 pub async fn work(world: World, wishes: Vec<Wish>) -> turmoil::Result {
     let (client, mut random) = (world.client(5), world.random(5));
+    let last = wishes.last().copied();
     world.opened().await;
     for wish in wishes {
         pause(&mut random, 2_000).await;
@@ -55,13 +57,27 @@ pub async fn work(world: World, wishes: Vec<Wish>) -> turmoil::Result {
             }
             let is_founded = status.shards.iter().all(|shard| !shard.moving && shard.wanted.len() == 3);
             let rests = status.slots_to_move + status.slots_moving == 0;
-            if rests && is_founded && status.shards.iter().all(|shard| shard.slots > 0) {
-                world.shared.lock().shards = status.shards.iter().map(|shard| shard.id).collect();
+            let is_there = rests && is_founded && status.shards.iter().all(|shard| shard.slots > 0);
+            // Whoever answered may not have heard of the last wish.
+            if is_there && is_fulfilled(&world, &client, last).await {
                 world.heard("every slot is where it should be");
                 return Ok(());
             }
         }
         pause(&mut random, 300).await;
+    }
+}
+
+/// Whether a wish would change nothing any more.
+async fn is_fulfilled(world: &World, client: &Client, wish: Option<Wish>) -> bool {
+    match client.set_layout(SetLayoutRequest { wish, plan: true }).await {
+        Ok(reply) => !reply.changes,
+        // A shard that was merged is not there.
+        Err(Error::Refused { code, .. }) => code == "NOT_FOUND",
+        Err(error) => {
+            world.heard(&format!("no plan: {error}"));
+            false
+        }
     }
 }
 

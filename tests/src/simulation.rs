@@ -204,7 +204,6 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
         bad: BTreeSet::new(),
         open: false,
         replicas: FOUNDERS,
-        shards: (1..=settings.shards).collect(),
     };
     let world = World { seed, settings, machines, length, shared: Arc::new(Mutex::new(shared)) };
     let mut sim = report::builder(seed, TICK, mix.latency_max).build();

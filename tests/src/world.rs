@@ -51,8 +51,6 @@ pub struct Shared {
     pub open: bool,
     /// Replicas that each shard has in the end.
     pub replicas: u64,
-    /// The shards in the end.
-    pub shards: Vec<u32>,
 }
 
 /// A run, as its parts see it.

@@ -72,7 +72,13 @@ pub fn replica(context: &Context, shard: ShardId) -> Result<Shard, Trouble> {
     let state = context.meta.state();
     let Some(row) = state.replicas().iter().find(|row| row.shard == shard.0) else {
         return Err(match state.is_founded() {
-            true => Trouble::invalid(format!("there is no shard {shard}; ask for the routes")),
+            // It was given up, or this node has not heard of it yet.
+            true => {
+                let epoch = state.epoch();
+                let redirect =
+                    Redirect { shard: shard.0, leader_node: 0, leader_address: String::new(), map_epoch: epoch };
+                Trouble::wrong_shard(format!("node {} knows no shard {shard}", context.node), redirect)
+            }
             false => Trouble::unavailable("the cluster is being founded; try again"),
         });
     };

@@ -106,7 +106,7 @@ impl Compiler<'_> {
             name: document.name.as_deref().map(Arc::from),
             effective: document.effective,
             until: document.until,
-            starts: document.starts.unwrap_or(document.effective),
+            starts: Some(document.starts.unwrap_or(document.effective)),
             stages: document.stages.clone(),
             credit_order,
             clauses,

@@ -64,7 +64,7 @@ fn years_begin_where_the_contract_says() {
     assert!(found.len() == 2 && found[0].starts_with("starts: the contract counts years from 2030-01"), "{found:?}");
     assert!(found[1].starts_with("clauses[0].id: clause pool/x has an id that begins with pool/"), "{found:?}");
     let mut own = document(json!([]));
-    let starts = |own: &ContractDocument| Contract::compile(own, None).unwrap().starts;
+    let starts = |own: &ContractDocument| Contract::compile(own, None).unwrap().starts.unwrap();
     assert_eq!(starts(&own), own.effective);
     own.starts = Some("2023-05".parse().unwrap());
     assert_eq!(starts(&own).to_string(), "2023-05");

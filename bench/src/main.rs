@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use reckoner_bench::scenario::{failover, ingest, read};
+use reckoner_bench::nodes;
+use reckoner_bench::scenario::{failover, ingest, read, rejoin};
 use reckoner_bench::workload::Shape;
 use reckoner_bench::{report, server};
 
@@ -79,8 +80,19 @@ enum Scenario {
         #[arg(short = 'o', long, value_enum, default_value = "table")]
         output: Form,
     },
-    /// A node of the failover scenario; started by the bench itself
-    #[command(name = failover::NODE, hide = true)]
+    /// How long a node takes to come back, and a new one to take a lost one's place
+    Rejoin {
+        /// Counters of the node that comes back
+        #[arg(long, default_value_t = 1_000_000)]
+        counters: u32,
+        /// State that the new node is sent, in MiB, roughly
+        #[arg(long, default_value_t = 1_024)]
+        state_mib: u32,
+        #[arg(short = 'o', long, value_enum, default_value = "table")]
+        output: Form,
+    },
+    /// A node in a process of its own; started by the bench itself
+    #[command(name = nodes::NODE, hide = true)]
     Node {
         #[arg(long)]
         folder: PathBuf,
@@ -105,11 +117,19 @@ enum Scenario {
 async fn main() -> Result<()> {
     match Arguments::parse().scenario {
         Scenario::Server { nodes, shards, folder } => server::serve(nodes, shards, &folder).await,
-        Scenario::Node { folder, listen, join } => failover::serve(&folder, &listen, join).await,
+        Scenario::Node { folder, listen, join } => nodes::serve(&folder, &listen, join).await,
         Scenario::Failover { kills, stops, output } => {
             let run = failover::run(&failover::Options { kills, stops }).await?;
             match output {
                 Form::Table => report::failover_table(&run),
+                Form::Json => println!("{}", serde_json::to_string(&run)?),
+            }
+            Ok(())
+        }
+        Scenario::Rejoin { counters, state_mib, output } => {
+            let run = rejoin::run(&rejoin::Options { counters, state_mib }).await?;
+            match output {
+                Form::Table => report::rejoin_table(&run),
                 Form::Json => println!("{}", serde_json::to_string(&run)?),
             }
             Ok(())

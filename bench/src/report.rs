@@ -85,6 +85,42 @@ pub struct FailoverRun {
     pub commit: String,
 }
 
+/// What the rejoin scenario measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct RejoinRun {
+    pub scenario: String,
+    /// Counters of the node that was killed, each with a record.
+    pub restart_counters: u32,
+    /// From the start of its process to an answer of every shard, counters read back.
+    pub restart_ms: f64,
+    /// Counters of the cluster that got a new node.
+    pub join_counters: u32,
+    /// Bytes on the new node's disk in the end.
+    pub join_bytes: u64,
+    /// From the start of its process to every replica in its place.
+    pub join_ms: f64,
+    /// Of small batches with all nodes there, and while the new one caught up.
+    pub before_p99_ms: f64,
+    pub meanwhile_p99_ms: f64,
+    /// Share of the machine's CPU time that was used at all.
+    pub machine_busy_share: f64,
+    pub machine: String,
+    pub commit: String,
+}
+
+/// Prints a run of the rejoin scenario on standard output.
+pub fn rejoin_table(run: &RejoinRun) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["node", "counters", "MiB", "s", "p99 ms"]);
+    let seconds = |ms: f64| format!("{:.1}", ms / 1e3);
+    let p99 = format!("{:.1}, before {:.1}", run.meanwhile_p99_ms, run.before_p99_ms);
+    let bytes = (run.join_bytes >> 20).to_string();
+    table.add_row(["comes back", &run.restart_counters.to_string(), "", &seconds(run.restart_ms), ""]);
+    table.add_row(["is new", &run.join_counters.to_string(), &bytes, &seconds(run.join_ms), &p99]);
+    println!("{table}");
+    println!("machine {:.0} % busy · {} · commit {}", run.machine_busy_share * 100.0, run.machine, run.commit);
+}
+
 /// Prints a run of the failover scenario on standard output.
 pub fn failover_table(run: &FailoverRun) {
     let mut table = Table::new();

@@ -367,6 +367,12 @@ impl Client {
         .await
     }
 
+    /// Says which shards should have which slots, or asks what would come of it.
+    pub async fn set_layout(&self, request: proto::SetLayoutRequest) -> Result<proto::LayoutReply, Error> {
+        self.ask(Target::Any, request, |channel, request| async move { cluster(channel).set_layout(request).await })
+            .await
+    }
+
     /// Starts a job that applies documents; the same id again is the same job.
     pub async fn apply(&self, job: &str, documents: Vec<proto::Document>) -> Result<proto::ApplyReply, Error> {
         let request = proto::ApplyRequest { job: job.to_owned(), documents };

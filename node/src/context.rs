@@ -18,7 +18,7 @@ use crate::config::{Config, Member};
 use crate::data::admission::Admission;
 use crate::data::shard::Shard;
 use crate::meta::group::Meta;
-use crate::meta::waits::Waits;
+use crate::meta::waits::{Turns, Waits};
 use crate::store::bills::BillStore;
 use crate::store::blobs::BlobStore;
 use crate::store::catalogues::Catalogues;
@@ -51,6 +51,8 @@ pub struct Context {
     pub fate: Fate,
     /// What the steps of jobs wait for.
     pub waits: Waits,
+    /// Jobs that wait for their turn between slot moves.
+    pub turns: Turns,
     /// Cancelled when the node begins to stop: no new usage is taken.
     pub stopping: CancellationToken,
 }

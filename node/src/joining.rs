@@ -10,12 +10,14 @@ use reckoner_client::client::{Client, ClientConfig};
 use reckoner_client::proto::cluster_server::{Cluster, ClusterServer};
 use reckoner_client::proto::{
     ApplyReply, ApplyRequest, BalanceLeadersRequest, ExecuteReply, ExecuteRequest, InitReply, InitRequest, JobReply,
-    JobRequest, PlanReply, RoutesReply, RoutesRequest, SetNodeRequest, StageBlobReply, StageBlobRequest, StatusReply,
-    StatusRequest,
+    JobRequest, LayoutReply, PlanReply, RoutesReply, RoutesRequest, SetLayoutRequest, SetNodeRequest, StageBlobReply,
+    StageBlobRequest, StatusReply, StatusRequest,
 };
+use reckoner_client::routes::Connector;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::api::status::Trouble;
@@ -49,7 +51,8 @@ pub enum JoinError {
     Refused(String),
 }
 
-/// The identity that a new node gets, from an operator or from a cluster; kept in the data directory.
+/// The identity that a new node gets, from an operator or from a cluster; kept in the data directory. `connector` is the
+/// way to the nodes that are asked, TCP when absent.
 ///
 /// # Errors
 /// When the cluster refuses the node for good, or the directory cannot be written.
@@ -58,6 +61,7 @@ pub async fn identity(
     data: &DataDir,
     address: &str,
     listener: &mut Listener,
+    connector: Option<Connector>,
 ) -> Result<Identity, JoinError> {
     let ticket = Bytes::copy_from_slice(&data.ticket()?);
     let seeds: Vec<String> = config.join.iter().filter(|seed| *seed != address).cloned().collect();
@@ -66,10 +70,14 @@ pub async fn identity(
     let (found, mut founding) = mpsc::channel::<Founding>(1);
     let close = CancellationToken::new();
     let door = ClusterServer::new(Waiting { found, address: address.to_owned() });
+    // Clients that were told of this node ask it for everything; they are to try another one.
+    let not_yet = waiting(address);
+    let everything_else = move || std::future::ready(not_yet.clone().into_http::<axum::body::Body>());
+    let routes = Routes::from(Routes::new(door).into_axum_router().fallback(everything_else));
     let closed = close.clone().cancelled_owned();
-    let server = tonic::transport::Server::builder().add_service(door).serve_with_incoming_shutdown(incoming, closed);
+    let server = tonic::transport::Server::builder().add_routes(routes).serve_with_incoming_shutdown(incoming, closed);
     let mut server = tokio::spawn(server);
-    let asked = ask(&seeds, address, ticket);
+    let asked = ask(&seeds, address, ticket, connector);
     tokio::pin!(asked);
     let identity = loop {
         tokio::select! {
@@ -114,12 +122,18 @@ fn founded(config: &Config, address: &str, request: &InitRequest) -> Result<Iden
 }
 
 /// Asks the seeds in turn until one gives an id.
-async fn ask(seeds: &[String], address: &str, ticket: Bytes) -> Result<Identity, JoinError> {
+async fn ask(
+    seeds: &[String],
+    address: &str,
+    ticket: Bytes,
+    connector: Option<Connector>,
+) -> Result<Identity, JoinError> {
     if seeds.is_empty() {
         // Only an operator can help.
         return std::future::pending().await;
     }
-    let client = Client::lazy(seeds, ClientConfig::default()).map_err(|error| JoinError::Refused(error.to_string()))?;
+    let config = ClientConfig { connector, ..ClientConfig::default() };
+    let client = Client::lazy(seeds, config).map_err(|error| JoinError::Refused(error.to_string()))?;
     loop {
         for seed in seeds {
             let Ok(channel) = client.routes().channel(seed) else { continue };
@@ -151,12 +165,15 @@ struct Waiting {
 
 impl Waiting {
     fn not_yet<T>(&self) -> Result<Response<T>, Status> {
-        let message = format!(
-            "{} waits for its cluster: run `reckoner cluster init --endpoint {}` on one of the nodes, once",
-            self.address, self.address
-        );
-        Err(Trouble::unavailable(message).into())
+        Err(waiting(&self.address))
     }
+}
+
+fn waiting(address: &str) -> Status {
+    let message = format!(
+        "{address} waits for its cluster: run `reckoner cluster init --endpoint {address}` on one of the nodes, once"
+    );
+    Trouble::unavailable(message).into()
 }
 
 #[async_trait]
@@ -186,6 +203,10 @@ impl Cluster for Waiting {
     }
 
     async fn balance_leaders(&self, _: Request<BalanceLeadersRequest>) -> Result<Response<PlanReply>, Status> {
+        self.not_yet()
+    }
+
+    async fn set_layout(&self, _: Request<SetLayoutRequest>) -> Result<Response<LayoutReply>, Status> {
         self.not_yet()
     }
 

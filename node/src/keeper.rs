@@ -11,10 +11,13 @@ use reckoner_raft::group::Role;
 use reckoner_raft::types::{GroupId, NodeId};
 use reckoner_shard::base::id::ShardId;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::context::Context;
 use crate::data::cycle_clock::{self, CycleClock};
+use crate::data::reach;
 use crate::data::shard::{self, Shard};
+use crate::meta::command::ReplicasRow;
 use crate::meta::state::MetaState;
 
 /// How often the groups are compared with the map when nothing changed: an open that failed is tried again.
@@ -22,6 +25,9 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long handing a leader over may take at a stop; elections do it otherwise.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// How long the leader of the meta group may take to say what the map is; it is asked again at the next look.
+const MAP_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub enum Message {
     /// Compare what is open with the map.
@@ -35,6 +41,8 @@ pub struct Keeper;
 pub struct Kept {
     context: Arc<Context>,
     open: BTreeMap<ShardId, Open>,
+    /// Closed because their replicas are elsewhere, and still on disk.
+    leaving: BTreeSet<ShardId>,
 }
 
 /// A shard with the actors that belong to it.
@@ -60,13 +68,13 @@ impl Actor for Keeper {
                 if myself.send_message(Message::Reconcile).is_err() {
                     return;
                 }
-                let changed = tokio::time::timeout(RECONCILE_INTERVAL, seen.changed()).await;
+                let changed = timeout(RECONCILE_INTERVAL, seen.changed()).await;
                 if matches!(changed, Ok(Err(_))) {
                     return;
                 }
             }
         });
-        Ok(Kept { context, open: BTreeMap::new() })
+        Ok(Kept { context, open: BTreeMap::new(), leaving: BTreeSet::new() })
     }
 
     async fn handle(
@@ -104,13 +112,11 @@ impl Kept {
     async fn reconcile(&mut self, myself: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
         let state = self.context.meta.state();
         self.seal_failed(&state);
-        let node = self.context.node;
-        // A replica is open while it is wanted here or was last seen here; founders bring a new group into being, and
-        // whoever comes later is added by its leader.
+        // Founders bring a new group into being, and whoever comes later is added by its leader.
         let wanted: BTreeMap<ShardId, Option<BTreeMap<NodeId, String>>> = state
             .replicas()
             .iter()
-            .filter(|row| row.nodes.contains(&node) || row.held.contains(&node))
+            .filter(|row| self.is_here(row))
             .map(|row| {
                 let member = |id: &u64| (NodeId(*id), state.address(*id).unwrap_or_default().to_owned());
                 let founders = row.held.is_empty().then(|| row.nodes.iter().map(member).collect());
@@ -121,8 +127,9 @@ impl Kept {
         for shard in surplus {
             tracing::info!(%shard, "the shard's replicas are elsewhere, this one is dropped");
             self.close(shard).await;
-            self.forget(shard).await;
+            self.leaving.insert(shard);
         }
+        self.leaving.retain(|shard| !wanted.contains_key(shard));
         let missing: Vec<_> = wanted.into_iter().filter(|(shard, _)| !self.open.contains_key(shard)).collect();
         let mut started = Vec::new();
         for (shard, members) in missing {
@@ -149,7 +156,33 @@ impl Kept {
                 }
             }
         }
+        self.forget_left().await;
         Ok(())
+    }
+
+    /// A replica is open while it is wanted here or was last seen here.
+    fn is_here(&self, row: &ReplicasRow) -> bool {
+        row.nodes.contains(&self.context.node) || row.held.contains(&self.context.node)
+    }
+
+    /// Removes what replicas that moved away left on disk. What this node knows of the map may be old: the replica could be
+    /// wanted here again, and its leader count on what it once answered. It is closed by now and answers nothing more, so
+    /// the map of this moment decides; where nobody tells it, the files wait.
+    async fn forget_left(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        match timeout(MAP_TIMEOUT, reach::latest_map(&self.context)).await {
+            Ok(Ok(())) => (),
+            Ok(Err(trouble)) => return tracing::debug!(error = %trouble.status(), "files of replicas elsewhere stay"),
+            Err(_) => return tracing::debug!("files of replicas elsewhere stay: no answer"),
+        }
+        let state = self.context.meta.state();
+        let here: BTreeSet<ShardId> =
+            state.replicas().iter().filter(|row| self.is_here(row)).map(|row| ShardId(row.shard)).collect();
+        for shard in std::mem::take(&mut self.leaving).difference(&here) {
+            self.forget(*shard).await;
+        }
     }
 
     /// A replica that cannot go on is rebuilt from its peers; one without any has nobody to be rebuilt from, and its

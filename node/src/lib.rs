@@ -16,6 +16,7 @@ pub mod keeper;
 pub mod local;
 pub mod meta;
 pub mod metrics;
+pub mod mover;
 pub mod net;
 pub mod node;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::datadir::{DataDir, DataDirError, Identity};
 use crate::joining::{self, JoinError};
 use crate::meta::group::{self as meta_group, Meta};
 use crate::meta::job::DOCUMENT_BYTES_MAX;
-use crate::meta::waits::Waits;
+use crate::meta::waits::{Turns, Waits};
 use crate::net::Listener;
 use crate::seams::Seams;
 use crate::store::attachments::BillAttachments;
@@ -83,7 +83,7 @@ impl Node {
         let address = config.advertised(listener.address);
         let mut listener = listener;
         let identity = match data.identity()? {
-            None if !config.join.is_empty() => joining::identity(&config, &data, &address, &mut listener).await?,
+            None if !config.join.is_empty() => joining::identity(&config, &data, &address, &mut listener, None).await?,
             known => identity(known, &config, &data, &address)?,
         };
         let mut seams = Seams::on_disk(data.path(), listener)?;
@@ -306,6 +306,7 @@ fn share(
         draws: Draws::new(seams.seed),
         fate: seams.fate,
         waits: Waits::default(),
+        turns: Turns::default(),
         stopping: CancellationToken::new(),
     };
     Ok((Arc::new(context), seams.listener))

@@ -1,4 +1,4 @@
-//! The root actor: starts the keeper, the job runner and the placer, restarts what failed, and stops all in their order. What the
+//! The root actor: starts the keeper, the job runner, the placer and the mover, restarts what failed, and stops all in their order. What the
 //! children do is in their own files; a shard that halts is the keeper's matter.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::context::Context;
 use crate::keeper::{self, Keeper};
 use crate::meta::runner::{self, Runner};
+use crate::mover::{self, Mover};
 use crate::placer::{self, Placer};
 
 /// A child that fails more often than this within [`RESTART_WINDOW`] fails for a reason that a restart does not heal.
@@ -29,6 +30,7 @@ pub struct Children {
     keeper: ActorRef<keeper::Message>,
     runner: ActorRef<runner::Message>,
     placer: ActorRef<placer::Message>,
+    mover: ActorRef<mover::Message>,
     failures: Vec<Instant>,
     stopping: bool,
 }
@@ -46,7 +48,8 @@ impl Actor for Supervisor {
         let (keeper, _) = Actor::spawn_linked(None, Keeper, context.clone(), myself.get_cell()).await?;
         let (runner, _) = Actor::spawn_linked(None, Runner, context.clone(), myself.get_cell()).await?;
         let (placer, _) = Actor::spawn_linked(None, Placer, context.clone(), myself.get_cell()).await?;
-        Ok(Children { context, keeper, runner, placer, failures: Vec::new(), stopping: false })
+        let (mover, _) = Actor::spawn_linked(None, Mover, context.clone(), myself.get_cell()).await?;
+        Ok(Children { context, keeper, runner, placer, mover, failures: Vec::new(), stopping: false })
     }
 
     async fn handle(
@@ -86,6 +89,9 @@ impl Children {
     async fn stop(&mut self) {
         self.stopping = true;
         let timeout = Some(Duration::from_millis(self.context.config.stop_timeout_ms));
+        if self.mover.stop_and_wait(None, timeout).await.is_err() {
+            tracing::warn!("the mover did not stop in time");
+        }
         if self.placer.stop_and_wait(None, timeout).await.is_err() {
             tracing::warn!("the placer did not stop in time");
         }
@@ -123,6 +129,9 @@ impl Children {
         } else if who == self.placer.get_id() {
             tracing::error!(error, "the placer failed and is started again");
             (self.placer, _) = Actor::spawn_linked(None, Placer, context, myself.get_cell()).await?;
+        } else if who == self.mover.get_id() {
+            tracing::error!(error, "the mover failed and is started again");
+            (self.mover, _) = Actor::spawn_linked(None, Mover, context, myself.get_cell()).await?;
         }
         Ok(())
     }

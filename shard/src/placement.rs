@@ -1,6 +1,8 @@
 //! Where a hierarchy lives: name -> slot -> shard. Used alike by machine, node and client. Which node hosts a shard, and
 //! how the map changes, lives elsewhere.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::{ShardId, Slot};
@@ -23,6 +25,50 @@ pub struct SlotRange {
 impl SlotRange {
     pub fn contains(self, slot: Slot) -> bool {
         self.first <= slot.0 && slot.0 <= self.last
+    }
+
+    /// How many there are.
+    pub fn count(self) -> usize {
+        usize::from(self.last - self.first) + 1
+    }
+
+    /// Ranges with these slots too: sorted, neighbours joined.
+    pub fn added_to(self, ranges: &[SlotRange]) -> Vec<SlotRange> {
+        let mut all = self.taken_from(ranges);
+        all.push(self);
+        all.sort_unstable();
+        let mut joined: Vec<SlotRange> = Vec::with_capacity(all.len());
+        for range in all {
+            match joined.last_mut() {
+                Some(last) if u32::from(last.last) + 1 == u32::from(range.first) => last.last = range.last,
+                _ => joined.push(range),
+            }
+        }
+        joined
+    }
+
+    /// Ranges without these slots.
+    pub fn taken_from(self, ranges: &[SlotRange]) -> Vec<SlotRange> {
+        let mut left = Vec::with_capacity(ranges.len() + 1);
+        for range in ranges {
+            if self.last < range.first || range.last < self.first {
+                left.push(*range);
+                continue;
+            }
+            if range.first < self.first {
+                left.push(SlotRange { first: range.first, last: self.first - 1 });
+            }
+            if self.last < range.last {
+                left.push(SlotRange { first: self.last + 1, last: range.last });
+            }
+        }
+        left
+    }
+}
+
+impl fmt::Display for SlotRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{} to {}", self.first, self.last) }
     }
 }
 
@@ -122,6 +168,24 @@ mod tests {
         check(&[(0, 4094)], false);
         check(&[(0, u16::MAX)], false);
         check(&[], false);
+    }
+
+    #[test]
+    fn ranges_take_and_give_slots() {
+        fn check(ranges: &[(u16, u16)], (first, last): (u16, u16), added: &[(u16, u16)], taken: &[(u16, u16)]) {
+            let range = |&(first, last): &(u16, u16)| SlotRange { first, last };
+            let ranges: Vec<SlotRange> = ranges.iter().map(range).collect();
+            let slots = SlotRange { first, last };
+            assert_eq!(slots.added_to(&ranges), added.iter().map(range).collect::<Vec<_>>(), "{slots} to {ranges:?}");
+            assert_eq!(slots.taken_from(&ranges), taken.iter().map(range).collect::<Vec<_>>(), "{slots} of {ranges:?}");
+        }
+        check(&[], (3, 5), &[(3, 5)], &[]);
+        check(&[(0, 2)], (3, 5), &[(0, 5)], &[(0, 2)]);
+        check(&[(0, 2), (6, 9)], (3, 5), &[(0, 9)], &[(0, 2), (6, 9)]);
+        check(&[(0, 9)], (3, 5), &[(0, 9)], &[(0, 2), (6, 9)]);
+        check(&[(0, 4), (8, 9)], (3, 8), &[(0, 9)], &[(0, 2), (9, 9)]);
+        check(&[(0, 4095)], (0, 4095), &[(0, 4095)], &[]);
+        check(&[(7, 7)], (0, 0), &[(0, 0), (7, 7)], &[(7, 7)]);
     }
 
     #[test]

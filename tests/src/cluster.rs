@@ -1,7 +1,6 @@
 //! Whole nodes in virtual time: what each is made of (twins of disk, clock and network), and how one starts, fails and
-//! starts again. The faults are in [`crate::faults`], what clients do in [`crate::simulation`].
+//! starts again. The faults are in [`crate::faults`] and [`crate::seams`], what clients do in [`crate::simulation`].
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +13,30 @@ use reckoner_client::routes;
 use reckoner_node::clock::Clock;
 use reckoner_node::config::{Config, Member};
 use reckoner_node::context::{Context, Fate};
-use reckoner_node::datadir::Identity;
+use reckoner_node::datadir::{DataDir, Identity};
+use reckoner_node::joining;
 use reckoner_node::net::{Accepted, Listener};
 use reckoner_node::node::Node;
 use reckoner_node::seams::Seams;
-use reckoner_node::store::bills::BillStore;
 use reckoner_node::store::blobs::MemoryBlobs;
 use reckoner_node::workers::InPlaceWorkers;
 use reckoner_raft::machine::InPlaceWorkers as InPlaceDiskWorkers;
 use reckoner_raft::net::peer::{Connector, GrpcTransport, Io};
 use reckoner_raft::timings::Limits;
-use reckoner_shard::base::time::{CycleId, Timestamp};
+use reckoner_shard::base::time::Timestamp;
+use tempfile::TempDir;
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::faults::{FaultyJournal, FaultyTransport, Planted, Victim, Wire};
+use crate::crash::Steps;
+use crate::faults::{FaultyTransport, Victim, Wire};
+use crate::planted::Planted;
+use crate::seams::{BillDisk, FaultyBills, FaultyBlobs, FaultyJournal, FaultySnapshots};
 
 /// Port of every node.
 const PORT: u16 = 7_400;
+
+/// The node that reads other prices than the rest, where that is planted.
+const MISREADS: u64 = 2;
 
 /// Name of a node's machine.
 pub fn name(node: u64) -> String {
@@ -83,53 +89,13 @@ impl Clock for SkewedClock {
     }
 }
 
-/// A bill store's twin that loses in a crash what was not flushed. Clones are the same disk.
-#[derive(Clone, Default)]
-pub struct BillDisk(Arc<Mutex<BillFiles>>);
-
-#[derive(Default)]
-struct BillFiles {
-    flushed: BTreeMap<[u8; 32], Bytes>,
-    written: BTreeMap<[u8; 32], Bytes>,
-}
-
-impl BillDisk {
-    /// The power goes.
-    pub fn crash(&self) {
-        self.0.lock().written.clear();
-    }
-}
-
-impl BillStore for BillDisk {
-    fn put(&self, _cycle: Option<CycleId>, hash: &[u8; 32], bytes: Bytes) -> io::Result<()> {
-        self.0.lock().written.insert(*hash, bytes);
-        Ok(())
-    }
-
-    fn get(&self, _cycle: Option<CycleId>, hash: &[u8; 32]) -> io::Result<Option<Bytes>> {
-        let files = self.0.lock();
-        Ok(files.written.get(hash).or_else(|| files.flushed.get(hash)).cloned())
-    }
-
-    fn has(&self, cycle: Option<CycleId>, hash: &[u8; 32]) -> io::Result<bool> {
-        Ok(self.get(cycle, hash)?.is_some())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        let mut files = self.0.lock();
-        let written = std::mem::take(&mut files.written);
-        files.flushed.extend(written);
-        Ok(())
-    }
-}
-
 /// What all nodes of a simulated cluster have in common.
 #[derive(Clone)]
 pub struct Settings {
     /// Of the run.
     pub seed: u64,
-    /// How many nodes.
-    pub nodes: u64,
+    /// How many nodes found the cluster; others join it.
+    pub founders: u64,
     /// How many shards.
     pub shards: u32,
     /// When the simulation began.
@@ -138,6 +104,8 @@ pub struct Settings {
     pub snapshot_bytes: u64,
     /// The wire of replication.
     pub wire: Wire,
+    /// Counts calls to disks, and ends a node at one.
+    pub steps: Steps,
     /// A bug put in on purpose.
     pub planted: Option<Planted>,
 }
@@ -145,8 +113,8 @@ pub struct Settings {
 /// A machine that a node runs on; it survives the node.
 #[derive(Clone)]
 pub struct Machine {
-    /// The node's id.
-    pub node: u64,
+    /// Founders have the number as their id, others get theirs when they join.
+    pub number: u64,
     /// Name and disk, as the storm knows them.
     pub victim: Victim,
     bills: BillDisk,
@@ -154,25 +122,50 @@ pub struct Machine {
     /// How far its clock is ahead, nanoseconds.
     ahead: i64,
     settings: Settings,
+    /// Of a machine that joins.
+    joining: Option<Arc<Joining>>,
     /// How often the node was started.
     starts: Arc<Mutex<u64>>,
     /// The parts of the node while it runs.
     running: Arc<Mutex<Option<Arc<Context>>>>,
 }
 
+/// What a machine keeps that comes to the cluster later.
+struct Joining {
+    switched_on: Mutex<bool>,
+    /// Its data directory, for the ticket that it asks with.
+    folder: TempDir,
+    identity: Mutex<Option<Identity>>,
+}
+
 impl Machine {
     /// A machine with empty disks.
-    pub fn new(node: u64, ahead: Duration, behind: bool, settings: Settings) -> Self {
+    pub fn new(number: u64, ahead: Duration, behind: bool, settings: Settings) -> Self {
         let ahead = ahead.as_nanos() as i64 * if behind { -1 } else { 1 };
         let running: Arc<Mutex<Option<Arc<Context>>>> = Arc::default();
         let bills = BillDisk::default();
-        let mut victim = Victim::new(name(node));
+        let mut victim = Victim::new(name(number));
         let (lost, gone) = (bills.clone(), running.clone());
         victim.also = Arc::new(move || {
             lost.crash();
             *gone.lock() = None;
         });
-        Self { node, victim, bills, blobs: Arc::default(), ahead, settings, starts: Arc::default(), running }
+        let joining = (number > settings.founders).then(|| {
+            let folder = tempfile::tempdir().expect("a folder for a ticket");
+            // A ticket from the seed, so that the seed gives the same run again.
+            let ticket = (u128::from(settings.seed) << 64 | u128::from(number)).to_be_bytes();
+            std::fs::write(folder.path().join("ticket"), ticket).expect("a ticket is written");
+            Arc::new(Joining { switched_on: Mutex::new(false), folder, identity: Mutex::new(None) })
+        });
+        let (blobs, starts) = (Arc::default(), Arc::default());
+        Self { number, victim, bills, blobs, ahead, settings, joining, starts, running }
+    }
+
+    /// Lets a machine start that joins.
+    pub fn switch_on(&self) {
+        if let Some(joining) = &self.joining {
+            *joining.switched_on.lock() = true;
+        }
     }
 
     /// The parts of the node, while it runs.
@@ -182,7 +175,7 @@ impl Machine {
 
     /// What is in the bill store.
     pub fn bill(&self, hash: &[u8; 32]) -> Option<Bytes> {
-        self.bills.get(None, hash).ok().flatten()
+        self.bills.read(hash)
     }
 
     /// The software of the machine: a node, until the machine crashes.
@@ -191,9 +184,9 @@ impl Machine {
             Ok(node) => {
                 *self.running.lock() = Some(node.context().clone());
                 let reason = node.failed().await;
-                tracing::info!(node = self.node, reason, "the node gave up");
+                tracing::info!(node = self.number, reason, "the node gave up");
             }
-            Err(error) => tracing::info!(node = self.node, %error, "the node did not start"),
+            Err(error) => tracing::info!(node = self.number, %error, "the node did not start"),
         }
         // In service the process ends here, and whoever watches it starts it again.
         *self.victim.fatal.lock() = true;
@@ -207,35 +200,46 @@ impl Machine {
             *starts += 1;
             *starts
         };
-        let members: Vec<Member> = (1..=settings.nodes).map(|id| Member { id, address: address(id) }).collect();
-        let config = Config {
-            advertise: Some(address(self.node)),
-            shards: Some(settings.shards),
-            node_id: Some(self.node),
-            members: members.clone(),
-            cycle_interval_ms: 200,
-            ..Config::default()
+        while self.joining.as_ref().is_some_and(|joining| !*joining.switched_on.lock()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let members: Vec<Member> = (1..=settings.founders).map(|id| Member { id, address: address(id) }).collect();
+        let own = Config { advertise: Some(address(self.number)), cycle_interval_ms: 200, ..Config::default() };
+        let config = match &self.joining {
+            None => {
+                let (shards, node_id) = (Some(settings.shards), Some(self.number));
+                Config { shards, node_id, members: members.clone(), ..own }
+            }
+            Some(_) => Config { join: members.iter().map(|member| member.address.clone()).collect(), ..own },
         };
-        let identity = Identity::new(u128::from(settings.seed) + 1, self.node, settings.shards, members);
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
         let bound = listener.local_addr()?;
         let incoming = futures::stream::unfold(listener, |listener| async move {
             let accepted = listener.accept().await.map(|(stream, _)| Accepted::new(stream));
             Some((accepted, listener))
         });
+        let mut listener = Listener { address: bound, incoming: incoming.boxed() };
+        let identity = match &self.joining {
+            None => Identity::new(u128::from(settings.seed) + 1, self.number, settings.shards, members),
+            Some(joining) => joining.identity(&config, &mut listener).await?,
+        };
         let fate = Fate::default();
         let fatal = {
             let fate = fate.clone();
             Arc::new(move |reason: &str| fate.seal(reason))
         };
+        let (disk, planted) = (&self.victim.disk, settings.planted);
+        let life = self.victim.life(&settings.steps);
+        // One node, and only once it has started again: documents are checked when they are staged.
+        let misreads = self.number == MISREADS && start > 1;
         let peers = GrpcTransport::new(Arc::new(PeerConnector));
         let seams = Seams {
-            journal: Arc::new(FaultyJournal::open(&self.victim.disk, fatal, settings.planted)),
-            snapshots: Arc::new(self.victim.disk.snapshots()),
+            journal: Arc::new(FaultyJournal::open(disk, fatal, life.clone(), planted)),
+            snapshots: Arc::new(FaultySnapshots::open(disk, life.clone(), planted)),
             transport: Arc::new(FaultyTransport::new(Arc::new(peers), settings.wire.clone())),
             connector: Some(connector()),
-            bills: Arc::new(self.bills.clone()),
-            blobs: self.blobs.clone(),
+            bills: Arc::new(FaultyBills { disk: self.bills.clone(), life: life.clone(), planted }),
+            blobs: Arc::new(FaultyBlobs::open(self.blobs.clone(), life, planted, misreads)),
             clock: Arc::new(SkewedClock { base: settings.base, ahead: self.ahead }),
             workers: Arc::new(InPlaceWorkers),
             replication_workers: Arc::new(InPlaceDiskWorkers),
@@ -244,10 +248,24 @@ impl Machine {
                 snapshot_interval: Duration::from_secs(5),
                 ..Limits::default()
             },
-            listener: Listener { address: bound, incoming: incoming.boxed() },
+            listener,
             fate,
-            seed: Some(settings.seed.wrapping_mul(1_000_003) ^ (start << 32) ^ self.node),
+            seed: Some(settings.seed.wrapping_mul(1_000_003) ^ (start << 32) ^ self.number),
         };
         Ok(Node::start(config, identity, seams).await?)
+    }
+}
+
+impl Joining {
+    /// The identity of then, or one that the cluster gives now.
+    async fn identity(&self, config: &Config, listener: &mut Listener) -> Result<Identity, Box<dyn std::error::Error>> {
+        if let Some(known) = self.identity.lock().clone() {
+            return Ok(known);
+        }
+        let data = DataDir::open(self.folder.path())?;
+        let address = config.advertise.clone().unwrap_or_default();
+        let identity = joining::identity(config, &data, &address, listener, Some(connector())).await?;
+        *self.identity.lock() = Some(identity.clone());
+        Ok(identity)
     }
 }

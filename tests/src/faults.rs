@@ -1,13 +1,11 @@
-//! What goes wrong, from a seed: the mix of faults that a run draws, the transport and the journal that inject them, and
-//! the storm that crashes nodes and cuts links while a simulation steps.
+//! What goes wrong, from a seed: the mix of faults that a run draws, the transport that injects them, and the storm that
+//! crashes nodes and cuts links while a simulation steps. What their disks do is in [`crate::seams`].
 //!
 //! Faults here are survivable: a run with any of them must keep every promise. [`Planted`] ones are not: each is a bug
 //! put in on purpose, and a run with one must fail, else the simulation proves nothing. What is checked is in
 //! [`crate::oracle`] and [`crate::groups`].
 
-use std::collections::BTreeMap;
-use std::io;
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,27 +14,16 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use reckoner_raft::net::transport::{Lane, PeerReply, PeerRequest, Transport, TransportError};
-use reckoner_raft::store::journal::{Change, Done, Fatal, Journal, Record, Stored};
-use reckoner_raft::store::memory::{MemoryDisk, MemoryJournal};
+use reckoner_raft::store::journal::{Change, Fatal, Journal as _};
+use reckoner_raft::store::memory::MemoryDisk;
+use reckoner_raft::store::snapshot::SnapshotStore as _;
 use reckoner_raft::types::{GroupId, NodeId};
 use reckoner_raft::wire::proto;
 use reckoner_raft::wire::proto::peer_reply::Answer;
 use reckoner_raft::wire::proto::peer_request::Call;
 
-/// A bug put in on purpose, chosen when a run starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Planted {
-    /// The journal says "on disk" before it is.
-    EarlyAcknowledgement,
-    /// The journal says that a vote is on disk and never writes it.
-    LostVote,
-    /// The transport answers appends with success that never arrived.
-    FalseAcknowledgement,
-    /// A producer without a verdict sends its records again under new numbers.
-    FreshNumbers,
-    /// The machine counts a repeat again.
-    CountedTwice,
-}
+use crate::crash::{Life, Steps};
+use crate::planted::Planted;
 
 /// Which faults a run injects and how often. Each seed switches every kind on or off for itself: a run with everything
 /// on mostly waits for elections, and hides what a single kind would show.
@@ -100,13 +87,39 @@ impl Mix {
     }
 
     /// The same with crashes and slow disks always on: planted bugs hide from gentle runs.
-    pub fn harsh(self) -> Self {
+    pub fn harsh(self, planted: Planted) -> Self {
+        let refuses = (planted == Planted::IgnoredRefusal).then_some(Duration::from_millis(2_000));
+        // Entries are replaced where a leader was cut off with some of its own.
+        let cut_every = Duration::from_millis(if planted == Planted::LostTruncation { 300 } else { 1_500 });
         Self {
             crash_every: Some(Duration::from_millis(700)),
             power_loss_every: Some(Duration::from_millis(2_000)),
-            cut_every: Some(Duration::from_millis(1_500)),
+            cut_every: Some(cut_every),
+            refuse_every: refuses.or(self.refuse_every),
             flush_max: Duration::from_millis(15),
+            // Half of what was under way is the torn record's neighbour.
+            torn: self.torn || planted == Planted::TornTail,
             ..self
+        }
+    }
+
+    /// No fault at all, on disks that take a moment: the background of crash points.
+    pub fn none() -> Self {
+        Self {
+            loss_permille: 0,
+            delay_permille: 0,
+            delay_max: Duration::ZERO,
+            duplicate_permille: 0,
+            cut_every: None,
+            cut_one_way: false,
+            crash_every: None,
+            power_loss_every: None,
+            refuse_every: None,
+            torn: false,
+            rot: false,
+            operate: false,
+            flush_max: Duration::from_millis(4),
+            latency_max: Duration::from_millis(2),
         }
     }
 }
@@ -130,13 +143,32 @@ pub struct Injected {
     pub refusals: u64,
     /// Snapshots spoilt.
     pub rotten: u64,
+    /// Nodes ended at a crash point.
+    pub crash_points: u64,
+    /// Leaders handed over and members changed, as an operator would.
+    pub operations: u64,
 }
 
 impl Injected {
+    /// Each kind with its name.
+    pub fn kinds(&self) -> [(&'static str, u64); 10] {
+        [
+            ("calls-lost", self.lost),
+            ("calls-delayed", self.delayed),
+            ("calls-doubled", self.doubled),
+            ("links-cut", self.cuts),
+            ("crashes", self.crashes),
+            ("power-losses", self.power_losses),
+            ("flushes-refused", self.refusals),
+            ("snapshots-spoilt", self.rotten),
+            ("crash-points", self.crash_points),
+            ("operations", self.operations),
+        ]
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
-        let wire = self.lost + self.delayed + self.doubled;
-        wire + self.cuts + self.crashes + self.power_losses + self.refusals + self.rotten
+        self.kinds().iter().map(|(_, count)| count).sum()
     }
 }
 
@@ -185,15 +217,26 @@ impl Wire {
         self.0.lock().injected
     }
 
+    /// An operator changed something.
+    pub fn operated(&self) {
+        self.0.lock().injected.operations += 1;
+    }
+
+    fn planted(&self) -> Option<Planted> {
+        self.0.lock().planted
+    }
+
     fn fate(&self, request: &PeerRequest) -> Fate {
         let mut wire = self.0.lock();
         let WireState { mix, random, calm, planted, injected } = &mut *wire;
         let mut fate = Fate::default();
-        if *planted == Some(Planted::FalseAcknowledgement)
-            && let Some(Call::Append(append)) = &request.call
-        {
-            fate.answered_falsely = !append.entries.is_empty() && random.random_bool(0.3);
-        }
+        fate.answered_falsely = match (*planted, &request.call) {
+            (Some(Planted::FalseAcknowledgement), Some(Call::Append(append))) => {
+                !append.entries.is_empty() && random.random_bool(0.3)
+            }
+            (Some(Planted::FalseVote), Some(Call::Vote(_) | Call::PreVote(_))) => random.random_bool(0.5),
+            _ => false,
+        };
         if *calm {
             return fate;
         }
@@ -242,7 +285,7 @@ impl Transport for FaultyTransport {
         Box::pin(async move {
             let call = async {
                 if fate.answered_falsely {
-                    return Ok(success(&request));
+                    return Ok(falsely(&request));
                 }
                 if fate.request_lost {
                     return std::future::pending().await;
@@ -268,59 +311,15 @@ impl Transport for FaultyTransport {
     }
 }
 
-/// The answer to an append that was taken.
-fn success(request: &PeerRequest) -> PeerReply {
-    let answer = proto::AppendAnswer { result: Some(proto::append_answer::Result::Success(true)) };
-    PeerReply { format: request.format, answer: Some(Answer::Append(answer)) }
-}
-
-/// The journal's twin, with a planted bug where one is asked for.
-pub struct FaultyJournal {
-    inner: MemoryJournal,
-    planted: Option<Planted>,
-}
-
-impl FaultyJournal {
-    /// Opens the journal of `disk`: the process starts again.
-    pub fn open(disk: &MemoryDisk, fatal: Fatal, planted: Option<Planted>) -> Self {
-        Self { inner: disk.journal(fatal), planted }
-    }
-}
-
-impl Journal for FaultyJournal {
-    fn load(&self, group: GroupId) -> io::Result<Stored> {
-        self.inner.load(group)
-    }
-
-    fn submit(&self, group: GroupId, changes: Vec<Change>, done: Done) {
-        match self.planted {
-            Some(Planted::EarlyAcknowledgement) => {
-                done(Ok(()));
-                self.inner.submit(group, changes, Box::new(|_| ()));
-            }
-            Some(Planted::LostVote) => {
-                let kept = changes.into_iter().filter(|change| !matches!(change, Change::Vote(_))).collect();
-                self.inner.submit(group, kept, done);
-            }
-            _ => self.inner.submit(group, changes, done),
+/// The answer to an append that was taken, or a vote that was granted.
+fn falsely(request: &PeerRequest) -> PeerReply {
+    let answer = match &request.call {
+        Some(Call::Vote(call) | Call::PreVote(call)) => {
+            Answer::Vote(proto::VoteAnswer { vote: call.vote, granted: true, last: call.last })
         }
-    }
-
-    fn read(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Record>> {
-        self.inner.read(group, range, bytes_max)
-    }
-
-    fn groups(&self) -> Vec<GroupId> {
-        self.inner.groups()
-    }
-
-    fn pinned(&self) -> Vec<GroupId> {
-        self.inner.pinned()
-    }
-
-    fn close(&self) {
-        self.inner.close();
-    }
+        _ => Answer::Append(proto::AppendAnswer { result: Some(proto::append_answer::Result::Success(true)) }),
+    };
+    PeerReply { format: request.format, answer: Some(answer) }
 }
 
 /// A simulated machine under the storm: its name in the simulation and its disk.
@@ -334,12 +333,20 @@ pub struct Victim {
     pub fatal: Arc<Mutex<bool>>,
     /// What else happens to the machine when it crashes.
     pub also: Arc<dyn Fn() + Send + Sync>,
+    /// Set by an operator who takes the machine away for good.
+    pub gone: Arc<Mutex<bool>>,
 }
 
 impl Victim {
     /// A machine with an empty disk.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), disk: MemoryDisk::new(), fatal: Arc::default(), also: Arc::new(|| ()) }
+        let (disk, also) = (MemoryDisk::new(), Arc::new(|| ()));
+        Self { name: name.into(), disk, fatal: Arc::default(), also, gone: Arc::default() }
+    }
+
+    /// A life of the node on this machine, from its start on.
+    pub fn life(&self, steps: &Steps) -> Life {
+        Life::begin(steps, &self.fatal)
     }
 
     /// What a journal on this disk does when a flush is refused.
@@ -359,6 +366,8 @@ pub struct Storm {
     groups: Vec<GroupId>,
     /// Nodes whose snapshot was spoilt.
     rotten: Vec<bool>,
+    /// Nodes that never start again.
+    gone: BTreeSet<usize>,
     wire: Wire,
     injected: Injected,
     /// Nodes that are down, with the time of their restart.
@@ -384,6 +393,7 @@ impl Storm {
             mix,
             random,
             rotten: vec![false; victims.len()],
+            gone: BTreeSet::new(),
             victims,
             bystanders: Vec::new(),
             groups,
@@ -408,7 +418,8 @@ impl Storm {
     /// What was done so far, on the wire too.
     pub fn injected(&self) -> Injected {
         let wire = self.wire.injected();
-        Injected { lost: wire.lost, delayed: wire.delayed, doubled: wire.doubled, ..self.injected }
+        let Injected { lost, delayed, doubled, operations, .. } = wire;
+        Injected { lost, delayed, doubled, operations, ..self.injected }
     }
 
     /// Whether something happens in a step of length `tick` that happens `every` so often.
@@ -422,12 +433,15 @@ impl Storm {
     }
 
     fn crash(&mut self, sim: &mut turmoil::Sim<'_>, at: usize) {
-        if self.down.contains_key(&at) {
+        if self.down.contains_key(&at) || self.gone.contains(&at) {
             return;
         }
         let victim = self.victims[at].clone();
         sim.crash(victim.name.as_str());
         victim.disk.crash();
+        if self.wire.planted() == Some(Planted::WipedDisk) && self.random.random_bool(0.3) {
+            self.wipe(&victim.disk);
+        }
         (victim.also)();
         victim.disk.set_refusing(false);
         *victim.fatal.lock() = false;
@@ -439,6 +453,17 @@ impl Storm {
         let until = sim.elapsed() + Duration::from_millis(self.random.random_range(1..1_500));
         self.down.insert(at, until);
         self.tell(sim, format!("{} down until {until:?}", victim.name));
+    }
+
+    /// Planted: the node comes back with nothing.
+    fn wipe(&self, disk: &MemoryDisk) {
+        disk.set_flush_delay(Duration::ZERO);
+        let journal = disk.journal(Arc::new(|_| ()));
+        for group in &self.groups {
+            journal.submit(*group, vec![Change::Forget], Box::new(|_| ()));
+            disk.snapshots().forget(*group).expect("the twin has no reason to refuse");
+        }
+        disk.set_flush_delay(self.mix.flush_max);
     }
 
     /// One step of the storm, before each step of the simulation.
@@ -481,11 +506,24 @@ impl Storm {
         self.tell(sim, format!("{a} no longer reaches {b}, until {until:?}"));
     }
 
+    /// Takes a node down for a while, as by hand.
+    pub fn take_down(&mut self, sim: &mut turmoil::Sim<'_>, at: usize, length: Duration) {
+        self.injected.crashes += 1;
+        self.crash(sim, at);
+        self.down.insert(at, sim.elapsed() + length);
+    }
+
     /// Ends what is due, and takes down nodes whose journal gave up.
     fn recover(&mut self, sim: &mut turmoil::Sim<'_>) {
         for at in 0..self.victims.len() {
             if *self.victims[at].fatal.lock() {
                 self.crash(sim, at);
+            }
+            if *self.victims[at].gone.lock() && !self.gone.contains(&at) {
+                self.crash(sim, at);
+                self.down.remove(&at);
+                self.gone.insert(at);
+                self.tell(sim, format!("{} is taken away", self.victims[at].name));
             }
         }
         let now = sim.elapsed();

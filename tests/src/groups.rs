@@ -16,7 +16,7 @@ use prost::Message as _;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use reckoner_raft::error::Error;
-use reckoner_raft::group::Group;
+use reckoner_raft::group::{Group, Role};
 use reckoner_raft::host::{Host, HostConfig};
 use reckoner_raft::machine::{
     ChunkSink, ChunkSource, Committed, Frozen, Halt, InPlaceWorkers, Machine, NoAttachments, Position,
@@ -28,8 +28,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::faults::{FaultyJournal, FaultyTransport, Mix, Planted, Storm, Victim, Wire};
-use crate::report::{Failure, Report, Run};
+use crate::crash::Steps;
+use crate::faults::{FaultyTransport, Injected, Mix, Storm, Victim, Wire};
+use crate::planted::Planted;
+use crate::report::{Failure, Plan, Report, Run};
+use crate::seams::{FaultyJournal, FaultySnapshots};
 
 /// Port of every node.
 const PORT: u16 = 7_400;
@@ -116,6 +119,7 @@ struct World {
     planted: Option<Planted>,
     wire: Wire,
     snapshot_bytes: u64,
+    steps: Steps,
     /// Number of starts of all nodes, for seeds that differ.
     starts: Arc<Mutex<u64>>,
     shared: Arc<Mutex<Shared>>,
@@ -141,6 +145,8 @@ struct Counting {
     group: u32,
     world: World,
     tally: Arc<Mutex<Tally>>,
+    /// The state before the last entry.
+    before: Tally,
 }
 
 impl Machine for Counting {
@@ -148,6 +154,7 @@ impl Machine for Counting {
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             let mut tally = self.tally.lock();
+            self.before = tally.clone();
             let push: Push = match serde_json::from_slice(&entry.bytes) {
                 Ok(push) => push,
                 Err(error) => return Box::pin(async move { Err(Halt::new(error.to_string())) }),
@@ -171,7 +178,9 @@ impl Machine for Counting {
     }
 
     fn freeze(&mut self) -> BoxFuture<'_, Result<Box<dyn Frozen>, Halt>> {
-        let frozen: Box<dyn Frozen> = Box::new(FrozenTally(self.tally.lock().clone()));
+        let now = self.tally.lock().clone();
+        let kept = if self.world.planted == Some(Planted::SnapshotLacksEntry) { self.before.clone() } else { now };
+        let frozen: Box<dyn Frozen> = Box::new(FrozenTally(kept));
         Box::pin(async move { Ok(frozen) })
     }
 
@@ -258,6 +267,7 @@ async fn serve(world: World, victim: Victim, node: u64) -> turmoil::Result {
         *starts += 1;
         *starts
     };
+    let life = victim.life(&world.steps);
     let host = Host::new(HostConfig {
         node: NodeId(node),
         cluster: ClusterId(u128::from(world.seed)),
@@ -267,8 +277,8 @@ async fn serve(world: World, victim: Victim, node: u64) -> turmoil::Result {
             snapshot_interval: Duration::from_secs(5),
             ..Limits::default()
         },
-        journal: Arc::new(FaultyJournal::open(&victim.disk, victim.fatal(), world.planted)),
-        snapshots: Arc::new(victim.disk.snapshots()),
+        journal: Arc::new(FaultyJournal::open(&victim.disk, victim.fatal(), life.clone(), world.planted)),
+        snapshots: Arc::new(FaultySnapshots::open(&victim.disk, life, world.planted)),
         transport: Arc::new(FaultyTransport::new(Arc::new(Direct), world.wire.clone())),
         attachments: Arc::new(NoAttachments),
         workers: Arc::new(InPlaceWorkers),
@@ -278,7 +288,7 @@ async fn serve(world: World, victim: Victim, node: u64) -> turmoil::Result {
     let members: BTreeMap<NodeId, String> = (1..=world.nodes).map(|id| (NodeId(id), name(id))).collect();
     for group in 1..=GROUPS {
         let tally = Arc::new(Mutex::new(Tally::default()));
-        let machine = Counting { node, group, world: world.clone(), tally: tally.clone() };
+        let machine = Counting { node, group, world: world.clone(), tally: tally.clone(), before: Tally::default() };
         let opened = host.open(GroupId(group), Some(members.clone()), Box::new(machine)).await;
         if let Err(error) = opened {
             // A disk that refuses while a node starts ends the node, like any refused flush.
@@ -344,7 +354,12 @@ async fn obey(group: &Group, order: Order) -> Answer {
 }
 
 async fn read(host: &Host, world: &World, group: &Group) -> Answer {
-    if let Err(error) = group.read_barrier(ATTEMPT).await {
+    if world.planted == Some(Planted::UnconfirmedRead) {
+        let status = group.status();
+        if status.role != Role::Leader {
+            return Answer::Elsewhere { leader: status.leader.map(|(node, _)| node.0) };
+        }
+    } else if let Err(error) = group.read_barrier(ATTEMPT).await {
         return failed(error);
     }
     let key = (host.node().0, group.id().0);
@@ -479,7 +494,10 @@ impl Operator {
         let mut question = vec![TO_OPERATE];
         question.extend(serde_json::to_vec(&(group, order)).unwrap_or_default());
         let asked = tokio::time::timeout(ATTEMPT, ask(&name(to), &question)).await;
-        let answer = asked.ok()?.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let answer: Option<Answer> = asked.ok()?.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if matches!(answer, Some(Answer::Obeyed)) {
+            self.world.wire.operated();
+        }
         self.world.shared.lock().run.heard(turmoil::elapsed(), &format!("{to} {group} {order:?} {answer:?}"));
         answer
     }
@@ -538,24 +556,36 @@ fn settled(world: &World) -> Option<BTreeMap<u32, Tally>> {
     Some(found)
 }
 
-/// Runs one seed for `length` of storm.
+/// Runs one seed.
 ///
 /// # Errors
 /// What was violated, with the story.
-pub fn run(seed: u64, length: Duration, planted: Option<Planted>) -> Result<Report, Failure> {
+pub fn run(plan: &Plan) -> Result<Report, Failure> {
+    let Plan { seed, length, planted, .. } = *plan;
     let mut random = SmallRng::seed_from_u64(seed);
     let mut mix = Mix::draw(&mut random);
-    if planted.is_some() {
-        mix = mix.harsh();
+    if let Some(planted) = planted {
+        mix = mix.harsh(planted);
     }
-    let nodes = if random.random_bool(0.25) { 5 } else { 3 };
+    if plan.quiet {
+        mix = Mix::none();
+    }
+    let steps = Steps::new(plan.crash);
+    let nodes = if random.random_bool(0.25) && !plan.quiet { 5 } else { 3 };
     let wire = Wire::new(mix.clone(), random.random(), planted);
     let world = World {
         seed,
         nodes,
         planted,
         wire: wire.clone(),
-        snapshot_bytes: random.random_range(1_000..40_000),
+        snapshot_bytes: random.random_range(if planted.is_some() {
+            200..2_000
+        } else if plan.quiet {
+            1_000..4_000
+        } else {
+            1_000..40_000
+        }),
+        steps: steps.clone(),
         starts: Arc::default(),
         shared: Arc::new(Mutex::new(Shared {
             run: Run::default(),
@@ -589,6 +619,8 @@ pub fn run(seed: u64, length: Duration, planted: Option<Planted>) -> Result<Repo
     }
     let groups: Vec<GroupId> = (1..=GROUPS).map(GroupId).collect();
     let mut storm = Storm::new(mix, random.random(), victims, groups, wire);
+    // Under crash points one node is away for a while, so that the others have to send it a snapshot.
+    let mut away = plan.quiet.then_some(length / 4);
     let mut calm_since = None;
     let mut again = false;
     let judged = loop {
@@ -599,6 +631,10 @@ pub fn run(seed: u64, length: Duration, planted: Option<Planted>) -> Result<Repo
             }
             None => storm.step(&mut sim, TICK),
             Some(_) => storm.after(&mut sim),
+        }
+        if away.is_some_and(|at| sim.elapsed() >= at) {
+            away = None;
+            storm.take_down(&mut sim, nodes as usize - 1, length / 2);
         }
         let done = match crate::report::step(&mut sim) {
             Ok(done) => done,
@@ -631,9 +667,16 @@ pub fn run(seed: u64, length: Duration, planted: Option<Planted>) -> Result<Repo
     let simulated = sim.elapsed();
     // After a panic inside a node its runtime cannot be dropped in order.
     std::mem::forget(sim);
-    let injected = storm.injected();
+    let injected = Injected { crash_points: steps.reached().into(), ..storm.injected() };
     let shared = world.shared.lock();
-    let report = Report { seed, trace: shared.run.trace(), simulated, injected, checked: shared.run.checked };
+    let report = Report {
+        seed,
+        trace: shared.run.trace(),
+        simulated,
+        injected,
+        checked: shared.run.checked,
+        steps: steps.counts(),
+    };
     judged.map(|()| report).map_err(|words| Failure { seed, words, story: storm.story.clone() })
 }
 

@@ -1,11 +1,15 @@
 //! The harness as a program: one seed in a process of its own, soaks over many seeds, and a node as a real process.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use reckoner_tests::faults::Planted;
-use reckoner_tests::{fold, groups, report, serve, simulation, soak};
+use clap::{Parser, Subcommand};
+use reckoner_tests::crash::CrashPoint;
+use reckoner_tests::planted::{self, Layer, Planted};
+use reckoner_tests::report::Plan;
+use reckoner_tests::soaking::Soak;
+use reckoner_tests::{fold, groups, report, serve, simulation, soaking};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -43,20 +47,17 @@ enum Verb {
     },
     /// Runs a node until it is killed.
     Serve(serve::Serve),
-    /// Runs many seeds, each in a process of its own.
-    Soak {
-        /// How many.
-        #[arg(long, default_value_t = 100)]
-        seeds: u64,
-        /// The first one.
-        #[arg(long, default_value_t = 1)]
-        from: u64,
-        /// Processes at a time.
+    /// Plants every fault of a wrong cluster in turn and tells which seed found it, and by which check.
+    PlantedCluster {
+        /// Only these; all unless told otherwise.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        faults: Vec<Planted>,
+        /// Faults at a time.
         #[arg(long, default_value_t = 2)]
         parallel: usize,
-        #[command(flatten)]
-        what: What,
     },
+    /// Runs for as long as told: planted faults, crash points, then seeds; each run in a process of its own.
+    Soak(Soak),
 }
 
 #[derive(clap::Args)]
@@ -70,18 +71,22 @@ struct What {
     /// A bug to put in on purpose.
     #[arg(long, value_enum)]
     planted: Option<Planted>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Layer {
-    /// Replication alone.
-    Groups,
-    /// Whole nodes and clients.
-    Nodes,
+    /// No faults but one node that is away for a while: the background of crash points.
+    #[arg(long)]
+    quiet: bool,
+    /// Where to end a node, such as append-flushed:17.
+    #[arg(long)]
+    crash: Option<CrashPoint>,
+    /// Tell how often each step was taken that a crash point can name.
+    #[arg(long)]
+    steps: bool,
 }
 
 /// Length of the storm unless told otherwise.
 const STORM_SECONDS: u64 = 8;
+
+/// The same without faults: long enough for a close and a snapshot that is sent.
+const QUIET_SECONDS: u64 = 4;
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
@@ -114,14 +119,19 @@ fn main() -> ExitCode {
         }
         Verb::Seed { seed, what } => {
             report::remember_panics();
-            let length = Duration::from_secs(what.seconds.unwrap_or(STORM_SECONDS));
+            let seconds = what.seconds.unwrap_or(if what.quiet { QUIET_SECONDS } else { STORM_SECONDS });
+            let length = Duration::from_secs(seconds);
+            let plan = Plan { seed, length, planted: what.planted, crash: what.crash, quiet: what.quiet };
             let outcome = match what.layer {
-                Layer::Groups => groups::run(seed, length, what.planted),
-                Layer::Nodes => simulation::run(seed, length, what.planted),
+                Layer::Groups => groups::run(&plan),
+                Layer::Nodes => simulation::run(&plan),
             };
             match outcome {
                 Ok(report) => {
                     println!("{report}");
+                    if what.steps {
+                        report.steps.iter().for_each(|(step, count)| println!("step {step} {count}"));
+                    }
                     ExitCode::SUCCESS
                 }
                 Err(failure) => {
@@ -130,30 +140,26 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Verb::Soak { seeds, from, parallel, what } => {
-            let mut extra = Vec::new();
-            for (name, value) in [
-                ("--layer", what.layer.to_possible_value().map(|value| value.get_name().to_owned())),
-                ("--seconds", what.seconds.map(|seconds| seconds.to_string())),
-                (
-                    "--planted",
-                    what.planted.and_then(|p| p.to_possible_value()).map(|value| value.get_name().to_owned()),
-                ),
-            ] {
-                if let Some(value) = value {
-                    extra.extend([name.to_owned(), value]);
-                }
-            }
-            let program = match std::env::current_exe() {
-                Ok(program) => program,
-                Err(error) => {
-                    eprintln!("this program does not find itself: {error}");
-                    return ExitCode::FAILURE;
-                }
-            };
-            let soaked = soak::run(&program, from..from + seeds, &extra, parallel);
-            println!("{soaked}");
-            if soaked.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        Verb::PlantedCluster { faults, parallel } => with_program(|program| {
+            let wanted = |fault: &&planted::Fault| faults.is_empty() || faults.contains(&fault.planted);
+            let wanted: Vec<planted::Fault> = planted::FAULTS.iter().filter(wanted).copied().collect();
+            println!("{}", planted::header());
+            let caught = planted::run(program, &wanted, parallel, None, |caught| println!("{caught}"));
+            Ok(caught.iter().all(|caught| caught.by.is_some()))
+        }),
+        Verb::Soak(soak) => with_program(|program| soaking::run(program, &soak)),
+    }
+}
+
+/// Runs what needs this program again, in processes of their own.
+fn with_program(run: impl FnOnce(&Path) -> anyhow::Result<bool>) -> ExitCode {
+    let done = std::env::current_exe().map_err(anyhow::Error::from).and_then(|program| run(&program));
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a simulated run leaves behind: its trace, what was checked, and how a failure is told. Shared by the layers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,10 +8,27 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
+use crate::crash::CrashPoint;
 use crate::faults::Injected;
+use crate::planted::Planted;
 
 /// Virtual time begins here: 2024-09-15T00:00:00Z, in the middle of a cycle.
 pub const EPOCH_SECONDS: u64 = 1_726_358_400;
+
+/// What is to be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Names the run.
+    pub seed: u64,
+    /// Of the storm, virtual.
+    pub length: Duration,
+    /// A bug to put in.
+    pub planted: Option<Planted>,
+    /// Where to end a node.
+    pub crash: Option<CrashPoint>,
+    /// Without faults, the same for every crash point.
+    pub quiet: bool,
+}
 
 /// What is gathered while a run goes on.
 #[derive(Default)]
@@ -42,7 +60,7 @@ impl Run {
 }
 
 /// A run that kept every promise.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Report {
     /// Names the run.
     pub seed: u64,
@@ -54,6 +72,8 @@ pub struct Report {
     pub injected: Injected,
     /// Acknowledged records and reads that were checked.
     pub checked: u64,
+    /// How often each step of [`crate::crash::STEPS`] was taken.
+    pub steps: BTreeMap<&'static str, u64>,
 }
 
 impl fmt::Display for Report {
@@ -66,7 +86,11 @@ impl fmt::Display for Report {
             self.simulated.as_secs_f64(),
             self.injected.total(),
             self.checked
-        )
+        )?;
+        for (kind, count) in self.injected.kinds().into_iter().filter(|(_, count)| *count > 0) {
+            write!(f, " {kind} {count}")?;
+        }
+        Ok(())
     }
 }
 
@@ -118,7 +142,14 @@ pub fn step(sim: &mut turmoil::Sim<'_>) -> Result<bool, String> {
 /// What panicked in this process, in order.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// From now on panics are remembered for the report rather than printed.
+/// From now on panics are remembered for the report; only the first one is printed, for a process that cannot report.
 pub fn remember_panics() {
-    std::panic::set_hook(Box::new(|panic| PANICS.lock().push(panic.to_string())));
+    std::panic::set_hook(Box::new(|panic| {
+        let mut panics = PANICS.lock();
+        let words = panic.to_string().replace('\n', " ");
+        if panics.is_empty() {
+            eprintln!("first of all {words}");
+        }
+        panics.push(words);
+    }));
 }

@@ -3,13 +3,10 @@
 //! signal) to the first verdict for a record that was pushed afterwards. The node comes back before the next turn.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use reckoner_client::batch::batcher::Batcher;
@@ -17,8 +14,6 @@ use reckoner_client::batch::gather::Batching;
 use reckoner_client::batch::records::Settled;
 use reckoner_client::client::{Client, ClientConfig};
 use reckoner_client::proto::GetUsageRequest;
-use reckoner_node::config::Config;
-use reckoner_node::node::Node;
 use reckoner_shard::base::id::{AccountId, ProducerId};
 use reckoner_shard::base::time::Timestamp;
 use reckoner_shard::machine::command::Verdict;
@@ -26,11 +21,9 @@ use reckoner_shard::placement::slot_of;
 use reckoner_shard::usage::series::SeriesKey;
 
 use super::ingest::apply;
+use crate::nodes::{Process, RETURN_MAX, settled};
 use crate::process;
 use crate::report::{self, FailoverRun};
-
-/// The word that starts a node instead of a scenario.
-pub const NODE: &str = "node";
 
 const NODES: usize = 3;
 const ROOT: &str = "failover";
@@ -42,9 +35,6 @@ const PUSH_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Longer than this without a verdict is no figure but a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-
-/// A node that was started again is up to date within this.
-const RETURN_MAX: Duration = Duration::from_secs(120);
 
 const DOCUMENTS: &str = "
 kind: Catalogue
@@ -65,63 +55,6 @@ cycles: { first: 2024-09, close: manual }
 pub struct Options {
     pub kills: u32,
     pub stops: u32,
-}
-
-/// Runs a node until it is killed or told to stop by a signal. The first line on standard output names its address.
-pub async fn serve(folder: &Path, listen: &str, join: Vec<String>) -> Result<()> {
-    let config = Config { data_dir: folder.to_owned(), listen: listen.to_owned(), join, ..Config::default() };
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let node = Node::open(config).await?;
-    println!("{}", node.address());
-    std::io::stdout().flush()?;
-    tokio::select! {
-        _ = terminate.recv() => node.stop().await,
-        reason = node.failed() => bail!(reason),
-    }
-    Ok(())
-}
-
-/// A node process of this bench; killed when dropped, by its own id.
-struct Process {
-    child: Child,
-    folder: PathBuf,
-    address: String,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Process {
-    fn start(folder: PathBuf, listen: &str, join: &[String]) -> Result<Process> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg(NODE).arg("--folder").arg(&folder).args(["--listen", listen]);
-        if !join.is_empty() {
-            command.args(["--join", &join.join(",")]);
-        }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("a node does not start")?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("a node has no output")?).read_line(&mut line)?;
-        ensure!(!line.trim().is_empty(), "a node ended before it was ready");
-        Ok(Process { child, folder, address: line.trim().to_owned() })
-    }
-
-    /// Ends it, with a word or without, and starts it again on its directory and address.
-    fn again(&mut self, join: &[String]) -> Result<()> {
-        self.child.wait()?;
-        *self = Process::start(self.folder.clone(), &self.address.clone(), join)?;
-        Ok(())
-    }
-
-    fn tell(&self, signal: i32) -> Result<()> {
-        let told = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status()?;
-        ensure!(told.success(), "the signal was not sent");
-        Ok(())
-    }
 }
 
 /// What the producer was told: for each number when, and what was wrong.
@@ -145,7 +78,7 @@ pub async fn run(options: &Options) -> Result<FailoverRun> {
     let endpoints: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
     let config = ClientConfig { deadline: RETURN_MAX, ..ClientConfig::default() };
     let client = Client::connect(&endpoints, config).await?;
-    settled(&client).await?;
+    settled(&client, NODES).await?;
     apply(&client, "failover", DOCUMENTS.to_owned()).await?;
 
     let heard: Arc<Mutex<Heard>> = Arc::default();
@@ -188,7 +121,7 @@ pub async fn run(options: &Options) -> Result<FailoverRun> {
     let machine_before = process::machine_seconds();
     let (mut kills, mut stops) = (Histogram::<u64>::new(3)?, Histogram::<u64>::new(3)?);
     for turn in 0..options.kills + options.stops {
-        settled(&client).await?;
+        settled(&client, NODES).await?;
         let leader = leader(&client).await?;
         let node = nodes.iter_mut().find(|node| node.address == leader).context("the leader is one of the nodes")?;
         let is_kill = turn < options.kills;
@@ -237,24 +170,6 @@ pub async fn run(options: &Options) -> Result<FailoverRun> {
         machine: process::machine(),
         commit: report::commit(),
     })
-}
-
-/// Returns once every node answers, every replica is in place, and every follower of a leader is close behind it.
-async fn settled(client: &Client) -> Result<()> {
-    let begin = Instant::now();
-    loop {
-        let status = client.status().await?;
-        let in_place = status.shards.iter().all(|shard| {
-            !shard.moving && shard.leader_node != 0 && shard.replicas.len() == NODES && !shard.wanted.is_empty()
-        });
-        if status.nodes.len() == NODES && status.nodes.iter().all(|node| node.reachable) && in_place {
-            // What a node missed while it was gone is sent within moments; the next turn must not begin before.
-            tokio::time::sleep(Duration::from_millis(1_500)).await;
-            return Ok(());
-        }
-        ensure!(begin.elapsed() < RETURN_MAX, "the cluster does not settle: {:?}", status.reasons);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// Where the shard of the pushed hierarchy is led.

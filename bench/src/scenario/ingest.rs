@@ -153,7 +153,7 @@ impl Progress {
 }
 
 /// Applies the catalogue and all hierarchies.
-async fn set_up(client: &Client, shape: &Shape) -> Result<()> {
+pub(super) async fn set_up(client: &Client, shape: &Shape) -> Result<()> {
     apply(client, "bench-catalogue", shape.catalogue()).await?;
     let mut root = 0;
     while root < shape.roots {
@@ -200,7 +200,7 @@ struct Producer {
 }
 
 /// Keeps how long batches took, in microseconds.
-struct Latencies(Arc<Mutex<Histogram<u64>>>);
+pub(super) struct Latencies(pub(super) Arc<Mutex<Histogram<u64>>>);
 
 impl Sink for Latencies {
     fn settled(&mut self, _: Settled<'_>) {}
@@ -276,7 +276,7 @@ fn batching(options: &Options) -> Batching {
     Batching { records_max: options.batch_records, ..Batching::default() }
 }
 
-fn define(batcher: &Batcher, shape: &Shape) -> Result<Vec<Series>> {
+pub(super) fn define(batcher: &Batcher, shape: &Shape) -> Result<Vec<Series>> {
     let mut series = Vec::with_capacity(shape.counters() as usize);
     for counter in 0..shape.counters() {
         let (account, meter) = shape.split(counter);

@@ -3,3 +3,4 @@
 pub mod failover;
 pub mod ingest;
 pub mod read;
+pub mod rejoin;

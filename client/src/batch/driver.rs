@@ -74,6 +74,8 @@ pub(super) struct Driver {
     numbers: Numbers,
     slots: Vec<SlotState>,
     lanes: BTreeMap<ShardId, Lane>,
+    /// The shard map that the lanes follow: its epoch, and the shard of each slot.
+    map: (u64, Arc<[ShardId]>),
     next_tag: u64,
     next_stream: u64,
     /// The shard map should be asked for.
@@ -101,6 +103,7 @@ impl Driver {
             numbers: Numbers::default(),
             slots: (0..SLOTS).map(|_| SlotState::default()).collect(),
             lanes: BTreeMap::new(),
+            map: (0, Arc::new([])),
             next_tag: 1,
             next_stream: 1,
             map_is_old: false,
@@ -164,16 +167,36 @@ impl Driver {
 
     /// A new run joins the queue of its slot's shard, or waits behind what is being sent again.
     fn route(&mut self, run: Run) {
+        self.follow_map();
         let slot = &mut self.slots[usize::from(run.slot.0)];
         if slot.holding {
             slot.keep(run);
             return;
         }
-        match self.shared.client.routes().shard_of(run.slot) {
+        match self.shard_of(run.slot) {
             Some(shard) => self.lane(shard).ready.push_back(run),
             None => {
                 self.map_is_old = true;
                 self.hold(run, None);
+            }
+        }
+    }
+
+    fn shard_of(&self, slot: Slot) -> Option<ShardId> {
+        self.map.1.get(usize::from(slot.0)).copied()
+    }
+
+    /// Follows a new shard map: what waits in a slot's old lane goes ahead of what comes later, into the new one.
+    fn follow_map(&mut self) {
+        if self.shared.client.routes().epoch() == self.map.0 {
+            return;
+        }
+        self.map = self.shared.client.routes().map();
+        let waiting: Vec<Run> = self.lanes.values_mut().flat_map(|lane| std::mem::take(&mut lane.ready)).collect();
+        for run in waiting {
+            match self.shard_of(run.slot) {
+                Some(shard) => self.lane(shard).ready.push_back(run),
+                None => self.hold(run, None),
             }
         }
     }
@@ -184,6 +207,7 @@ impl Driver {
 
     /// Sends whatever may go.
     fn pump(&mut self) {
+        self.follow_map();
         self.sweep();
         let shards: Vec<ShardId> = self.lanes.keys().copied().collect();
         for shard in shards {
@@ -498,7 +522,7 @@ impl Driver {
         let mut waiting = Vec::new();
         for at in std::mem::take(&mut self.holding) {
             let slot = &mut self.slots[usize::from(at.0)];
-            let shard = self.shared.client.routes().shard_of(at);
+            let shard = self.map.1.get(usize::from(at.0)).copied();
             let paused = slot.not_before.is_some_and(|until| until > now);
             let (Some(shard), 0, false) = (shard, slot.in_flight, paused) else {
                 waiting.push(at);

@@ -252,22 +252,26 @@ impl Shared {
     /// Seals what is old enough; called by the driver.
     pub fn seal_old(&self) {
         let mut open = self.open.lock();
-        for at in 0..open.bodies.len() {
-            if open.bodies[at].since.is_some_and(|since| since.elapsed() >= self.config.age_max)
-                && self.try_seal(&mut open, at).is_err()
-            {
+        let mut at = 0;
+        // Sealing may follow a new map, which has fewer shards.
+        while let Some(body) = open.bodies.get(at) {
+            let is_old = body.since.is_some_and(|since| since.elapsed() >= self.config.age_max);
+            if is_old && self.try_seal(&mut open, at).is_err() {
                 return;
             }
+            at += 1;
         }
     }
 
     /// Seals everything for which there is room.
     pub fn seal_all(&self) {
         let mut open = self.open.lock();
-        for at in 0..open.bodies.len() {
+        let mut at = 0;
+        while at < open.bodies.len() {
             if self.try_seal(&mut open, at).is_err() {
                 return;
             }
+            at += 1;
         }
     }
 

@@ -1,4 +1,4 @@
-//! `cluster ...`: how the cluster is. What changes it is in [`super::nodes`].
+//! `cluster ...`: how the cluster is. What changes it is in [`super::nodes`] and [`super::shards`].
 
 use std::time::Duration;
 
@@ -6,8 +6,9 @@ use clap::Subcommand;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::nodes::{self, LeadersCommand, NodeRow, NodesCommand, node_row, node_table, plain};
+use super::nodes::{self, LeadersCommand, NodeRow, NodesCommand, node_row, node_table};
 use super::output::Out;
+use super::shards::{self, ShardRow, ShardsCommand, shard_row, shard_table};
 use super::{Exit, Globals};
 use crate::error::Error;
 use crate::proto;
@@ -36,19 +37,12 @@ pub enum ClusterCommand {
     /// The nodes: list, drain, remove, replace
     #[command(subcommand)]
     Nodes(NodesCommand),
-    /// The shards and where their replicas are
+    /// The shards: list, scale, split, merge, move slots
     #[command(subcommand)]
     Shards(ShardsCommand),
     /// Who leads
     #[command(subcommand)]
     Leaders(LeadersCommand),
-}
-
-/// `cluster shards ...`
-#[derive(Subcommand, Clone, Debug)]
-pub enum ShardsCommand {
-    /// Every shard: who leads, who holds replicas, who should
-    List,
 }
 
 /// Runs `cluster ...`.
@@ -57,7 +51,7 @@ pub async fn run(command: ClusterCommand, globals: &Globals, out: &Out) -> Resul
         ClusterCommand::Status { wait } => status(wait, globals, out).await,
         ClusterCommand::Init { shards } => nodes::init(shards, globals, out).await,
         ClusterCommand::Nodes(command) => nodes::run(command, globals, out).await,
-        ClusterCommand::Shards(ShardsCommand::List) => shards(globals, out).await,
+        ClusterCommand::Shards(command) => shards::run(command, globals, out).await,
         ClusterCommand::Leaders(LeadersCommand::Balance(wish)) => nodes::balance(&wish, globals, out).await,
     }
 }
@@ -70,29 +64,8 @@ struct Status {
     answered_by: u64,
     nodes: Vec<NodeRow>,
     shards: Vec<ShardRow>,
-}
-
-#[derive(Serialize)]
-struct ShardRow {
-    id: u32,
-    leader_node: u64,
-    term: u64,
-    committed: u64,
-    applied: u64,
-    replicas: Vec<ReplicaRow>,
-    slots: u32,
-    hierarchies: u64,
-    counters: u64,
-    records: u64,
-    wanted: Vec<u64>,
-    moving: bool,
-}
-
-#[derive(Serialize)]
-struct ReplicaRow {
-    node: u64,
-    role: String,
-    matched: u64,
+    slots_to_move: u32,
+    slots_moving: u32,
 }
 
 async fn status(wait: Option<usize>, globals: &Globals, out: &Out) -> Result<Exit, Error> {
@@ -134,58 +107,9 @@ fn is_settled(reply: &proto::StatusReply, nodes: usize) -> bool {
     reply.nodes.len() >= nodes && reply.nodes.iter().all(|node| node.reachable) && reply.shards.iter().all(in_place)
 }
 
-async fn shards(globals: &Globals, out: &Out) -> Result<Exit, Error> {
-    let status = rows(globals.connect().await?.status().await?);
-    if out.is_json() {
-        out.json(&status.shards);
-    } else {
-        shard_table(status.shards, out);
-    }
-    Ok(Exit::Ok)
-}
-
-fn shard_table(shards: Vec<ShardRow>, out: &Out) {
-    let shards = shards.into_iter().map(|shard| {
-        let leader = if shard.leader_node == 0 { "none".to_owned() } else { shard.leader_node.to_string() };
-        let replicas: Vec<String> = shard.replicas.iter().map(|r| format!("{}:{}", r.node, r.role)).collect();
-        vec![
-            shard.id.to_string(),
-            leader,
-            match shard.moving {
-                true => format!("{} -> {}", replicas.join(" "), plain(&shard.wanted)),
-                false => replicas.join(" "),
-            },
-            shard.committed.to_string(),
-            shard.slots.to_string(),
-            shard.hierarchies.to_string(),
-            shard.counters.to_string(),
-            shard.records.to_string(),
-        ]
-    });
-    let header = ["shard", "leader", "replicas", "committed", "slots", "hierarchies", "counters", "records"];
-    out.table(&header, &[3, 4, 5, 6, 7], shards.collect());
-}
-
 fn rows(reply: proto::StatusReply) -> Status {
     let nodes = reply.nodes.into_iter().map(node_row);
-    let shards = reply.shards.into_iter().map(|shard| ShardRow {
-        id: shard.id,
-        leader_node: shard.leader_node,
-        term: shard.term,
-        committed: shard.committed,
-        applied: shard.applied,
-        replicas: shard
-            .replicas
-            .into_iter()
-            .map(|replica| ReplicaRow { node: replica.node, role: replica.role, matched: replica.matched })
-            .collect(),
-        slots: shard.slots,
-        hierarchies: shard.hierarchies,
-        counters: shard.counters,
-        records: shard.records,
-        wanted: shard.wanted,
-        moving: shard.moving,
-    });
+    let shards = reply.shards.into_iter().map(shard_row);
     Status {
         health: reply.health,
         reasons: reply.reasons,
@@ -193,5 +117,7 @@ fn rows(reply: proto::StatusReply) -> Status {
         answered_by: reply.node,
         nodes: nodes.collect(),
         shards: shards.collect(),
+        slots_to_move: reply.slots_to_move,
+        slots_moving: reply.slots_moving,
     }
 }

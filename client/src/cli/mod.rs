@@ -46,6 +46,7 @@ pub mod output;
 pub mod printed;
 pub mod push;
 pub mod schema;
+pub mod shards;
 pub mod simulate;
 mod summary;
 pub mod usage;

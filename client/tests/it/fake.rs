@@ -515,6 +515,10 @@ impl Cluster for Door {
         Err(absent())
     }
 
+    async fn set_layout(&self, _: Request<SetLayoutRequest>) -> Result<Response<LayoutReply>, Status> {
+        Err(Status::unimplemented("the fake cluster has one layout"))
+    }
+
     async fn balance_leaders(&self, _: Request<BalanceLeadersRequest>) -> Result<Response<PlanReply>, Status> {
         Err(absent())
     }

@@ -1,29 +1,33 @@
 //! The accounts service: who belongs to whom, hierarchies and their cycles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use reckoner_client::proto::accounts_server::Accounts;
 use reckoner_client::proto::{
-    Account, AccountMembership, BalanceBefore, ContractText, Cycle, DocumentsReply, DocumentsRequest, Hierarchy,
-    ListAccountsReply, ListAccountsRequest, Membership, ResolveReply, ResolveRequest, Resolved, ShowAccountReply,
-    ShowAccountRequest, Version,
+    Account, AccountMembership, BalanceBefore, ContractText, DocumentsReply, DocumentsRequest, ListAccountsReply,
+    ListAccountsRequest, Membership, ResolveReply, ResolveRequest, Resolved, ShowAccountReply, ShowAccountRequest,
+    Version,
 };
+use reckoner_raft::machine::Position;
+use reckoner_shard::account::directory::Membership as DirectoryEntry;
 use reckoner_shard::account::tree::{self, Hierarchy as Tree};
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::money::Money;
 use reckoner_shard::base::refusal::{Reason, Refusal};
-use reckoner_shard::base::time::{CycleId, Period, Timestamp};
-use reckoner_shard::billing::cycle::{Cycles, Phase, Status as CycleStatus};
+use reckoner_shard::base::time::{CycleId, Timestamp};
+use reckoner_shard::billing::cycle::Phase;
 use reckoner_shard::machine::query::View;
-use reckoner_shard::machine::state::{Blobs as _, ContractVersion};
+use reckoner_shard::machine::state::ContractVersion;
 use reckoner_shard::placement::slot_of;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::counters;
+use super::roster::{self, Asked};
 use super::status::Trouble;
 use super::wire;
 use crate::context::Context;
+use crate::data::directory;
 use crate::data::reach::{self, Freshness};
 use crate::workers;
 
@@ -34,91 +38,51 @@ const RESOLVE_ACCOUNTS_MAX: usize = 1_000;
 pub struct Door(pub Arc<Context>);
 
 impl Door {
-    /// Memberships of one account as the directory knows them.
-    async fn memberships(&self, account: &AccountId) -> Result<Vec<(AccountId, Period)>, Trouble> {
-        let slot = slot_of(account.as_str());
-        let id = reach::shard_of(&self.0, slot)?;
-        let shard = reach::replica(&self.0, id)?;
-        let read = shard.view(Some(slot)).await.map_err(|error| Trouble::of_group(error, id.0, 0))?;
-        let known = read.view.slot(slot).map(|slot| slot.directory.memberships(account).to_vec()).unwrap_or_default();
-        Ok(known.into_iter().map(|membership| (membership.root, membership.period)).collect())
-    }
-
-    /// Makes the replicas here as fresh as a linearizable read, for all shards that own one of `accounts`.
-    async fn refresh<'a>(&self, accounts: impl Iterator<Item = &'a AccountId>) -> Result<(), Trouble> {
-        let mut asked = BTreeMap::new();
-        for account in accounts {
-            let slot = slot_of(account.as_str());
-            asked.insert(reach::shard_of(&self.0, slot)?, slot);
+    /// The newest catalogue version that each root's shard has activated; absent for a root that is nowhere.
+    async fn newest_catalogues(
+        &self,
+        roots: BTreeSet<AccountId>,
+        fresh: bool,
+    ) -> Result<BTreeMap<AccountId, Version>, Trouble> {
+        let mut by_shard: BTreeMap<ShardId, Vec<AccountId>> = BTreeMap::new();
+        for root in roots {
+            by_shard.entry(reach::shard_of(&self.0, slot_of(root.as_str()))?).or_default().push(root);
         }
-        for (shard, slot) in asked {
-            reach::read(&self.0, shard, Some(slot), Freshness::Linearizable).await?;
+        let freshness = if fresh { Freshness::Linearizable } else { Freshness::AtLeast(0) };
+        let mut newest = BTreeMap::new();
+        for (shard, roots) in by_shard {
+            let asked = Asked { roots, details: true, ..Asked::default() };
+            let part = roster::of(&self.0, shard, &asked, freshness).await?;
+            newest.extend(part.rows.into_iter().filter_map(|row| Some((row.root, row.catalogue?))));
         }
-        Ok(())
-    }
-
-    /// The newest catalogue version that the root's shard has activated, where the shard is here.
-    async fn newest_catalogue(&self, root: &AccountId) -> Option<Version> {
-        let slot = slot_of(root.as_str());
-        let shard = self.0.shards.get(reach::shard_of(&self.0, slot).ok()?)?;
-        let read = shard.view(Some(slot)).await.ok()?;
-        let hierarchy = read.view.hierarchy(root).ok()?;
-        let newest = read.view.catalogues.get(&hierarchy.catalogue)?.last()?;
-        Some(Version {
-            name: hierarchy.catalogue.to_string(),
-            version: u32::try_from(newest.version).unwrap_or(u32::MAX),
-            hash: newest.hash.to_vec().into(),
-        })
-    }
-
-    fn hierarchy_out(&self, view: &View, root: &AccountId, shard: ShardId) -> Result<Hierarchy, Trouble> {
-        let tree = view.hierarchy(root)?;
-        let cycles = view.cycles(root)?;
-        let now = view.stamp.max(self.0.clock.now());
-        let newest = view.catalogues.get(&tree.catalogue).and_then(|versions| versions.last());
-        let compiled = newest.and_then(|version| self.0.catalogues.catalogue(&version.hash));
-        let currency = tree.currency.or(compiled.map(|catalogue| catalogue.currency));
-        let contract = view.contracts(root)?;
-        let in_force = contract
-            .iter()
-            .rev()
-            .find(|version| version.effective <= cycles.open && version.until.is_none_or(|until| cycles.open < until));
-        Ok(Hierarchy {
-            root: root.to_string(),
-            catalogue: tree.catalogue.to_string(),
-            currency: currency.map_or_else(String::new, |currency| currency.to_string()),
-            payers: tree.payers().len() as u32,
-            accounts: tree.accounts().len() as u64,
-            slot: u32::from(slot_of(root.as_str()).0),
-            shard: shard.0,
-            contract: in_force.map(|version| Version {
-                name: root.to_string(),
-                version: version.version,
-                hash: version.hash.to_vec().into(),
-            }),
-            cycles: cycles_out(&tree, &cycles, now),
-        })
+        Ok(newest)
     }
 
     async fn list_roots(&self, request: ListAccountsRequest) -> Result<ListAccountsReply, Trouble> {
         let (rows, first) = wire::page(request.page_size, &request.page_token)?;
         let epoch = self.0.meta.state().epoch();
-        let mut all = Vec::new();
-        let mut positions = Vec::new();
-        let map = self.0.meta.map().ok_or_else(|| Trouble::unavailable("the cluster is being founded; try again"))?;
-        for shard in map.shards() {
-            let freshness = wire::freshness_in(request.freshness, shard);
-            let read = reach::read(&self.0, shard, None, freshness).await?;
-            positions.push(wire::position_out(shard, read.position, epoch));
-            all.extend(read.view.roots().map(|(_, root)| (root.clone(), shard, read.view.clone())));
+        let fresh = |shard| wire::freshness_in(request.freshness, shard);
+        let parts = roster::all(&self.0, &Asked::default(), fresh).await?;
+        let positions = parts.iter().map(|part| wire::position_out(part.shard, part.position, epoch)).collect();
+        let mut all: Vec<(&AccountId, &roster::Part)> =
+            parts.iter().flat_map(|part| part.rows.iter().map(move |row| (&row.root, part))).collect();
+        all.sort_by_key(|(root, _)| *root);
+        let total = all.len();
+        let mut wanted: BTreeMap<ShardId, (Vec<AccountId>, Position)> = BTreeMap::new();
+        for (root, part) in all.into_iter().skip(first).take(rows) {
+            wanted.entry(part.shard).or_insert_with(|| (Vec::new(), part.position)).0.push(root.clone());
         }
-        all.sort_by(|one, other| one.0.cmp(&other.0));
-        let page = all.iter().skip(first).take(rows);
-        let hierarchies = page.map(|(root, shard, view)| self.hierarchy_out(view, root, *shard));
+        let mut hierarchies = Vec::new();
+        for (shard, (roots, position)) in wanted {
+            let asked = Asked { roots, details: true, ..Asked::default() };
+            let part = roster::of(&self.0, shard, &asked, Freshness::AtLeast(position.index)).await?;
+            hierarchies.extend(part.rows.into_iter().filter_map(|row| row.hierarchy));
+        }
+        hierarchies.sort_by(|one, other| one.root.cmp(&other.root));
         Ok(ListAccountsReply {
-            hierarchies: hierarchies.collect::<Result<_, _>>()?,
+            hierarchies,
             accounts: Vec::new(),
-            next_page_token: wire::next_page(first, rows, all.len()),
+            next_page_token: wire::next_page(first, rows, total),
             positions,
         })
     }
@@ -191,7 +155,7 @@ impl Door {
         let at = running(&read.view, &root, self.0.clock.now())?;
         let page = tree.accounts().iter().skip(first).take(rows);
         Ok(ListAccountsReply {
-            hierarchies: vec![self.hierarchy_out(&read.view, &root, shard)?],
+            hierarchies: vec![roster::hierarchy(&self.0, &read.view, &root, shard)?],
             accounts: page.flat_map(|account| account_out(&tree, account, at)).collect(),
             next_page_token: wire::next_page(first, rows, tree.accounts().len()),
             positions: vec![wire::position_out(shard, read.position, self.0.meta.state().epoch())],
@@ -222,31 +186,6 @@ fn account_out(tree: &Tree, account: &tree::Account, at: CycleId) -> Vec<Account
     }
 }
 
-/// Cycles that are not yet issued, and the last that is; oldest first.
-fn cycles_out(tree: &Tree, cycles: &Cycles, now: Timestamp) -> Vec<Cycle> {
-    let cut = cycles.cut.last().map(|cut| Cycle {
-        cycle: cut.cycle.to_string(),
-        state: phase_word(&cut.phase).to_owned(),
-        cut_index: Some(cut.index),
-        grace_until_ns: None,
-    });
-    let open = [cycles.open, cycles.open.next()].into_iter().filter_map(|cycle| {
-        let state = match cycles.status(cycle, now) {
-            CycleStatus::Open if cycle == cycles.open || cycle.start() <= now => "open",
-            CycleStatus::Grace => "grace",
-            _ => return None,
-        };
-        let due = cycles.due_at(tree.close, tree.grace).filter(|_| cycle == cycles.open);
-        Some(Cycle {
-            cycle: cycle.to_string(),
-            state: state.to_owned(),
-            cut_index: None,
-            grace_until_ns: due.map(|due| due.0),
-        })
-    });
-    cut.into_iter().chain(open).collect()
-}
-
 /// What a cut cycle's state is called.
 pub(super) fn phase_word(phase: &Phase) -> &'static str {
     match phase {
@@ -266,25 +205,18 @@ impl Accounts for Door {
         }
         let ids: Vec<AccountId> =
             request.accounts.iter().map(|account| wire::account_in(account)).collect::<Result<_, _>>()?;
-        if request.fresh {
-            self.refresh(ids.iter()).await?;
-        }
-        let mut catalogues: BTreeMap<AccountId, Option<Version>> = BTreeMap::new();
+        let known = directory::memberships(&self.0, &ids, request.fresh).await?;
+        let roots: BTreeSet<AccountId> = known.iter().flatten().map(|own| own.root.clone()).collect();
+        let catalogues = self.newest_catalogues(roots, request.fresh).await?;
         let mut accounts = Vec::with_capacity(ids.len());
-        for id in &ids {
+        for (id, known) in ids.iter().zip(known) {
             let mut memberships = Vec::new();
-            for (root, period) in self.memberships(id).await? {
-                if !catalogues.contains_key(&root) {
-                    if request.fresh {
-                        self.refresh(std::iter::once(&root)).await?;
-                    }
-                    catalogues.insert(root.clone(), self.newest_catalogue(&root).await);
-                }
+            for DirectoryEntry { root, period } in known {
                 memberships.push(Membership {
                     slot: u32::from(slot_of(root.as_str()).0),
                     from_ns: period.from.0,
                     until_ns: wire::until_out(period.until),
-                    catalogue: catalogues.get(&root).cloned().flatten(),
+                    catalogue: catalogues.get(&root).cloned(),
                     root: root.to_string(),
                 });
             }
@@ -302,8 +234,8 @@ impl Accounts for Door {
     async fn show(&self, request: Request<ShowAccountRequest>) -> Result<Response<ShowAccountReply>, Status> {
         let request = request.into_inner();
         let id = wire::account_in(&request.account)?;
-        self.refresh(std::iter::once(&id)).await?;
-        let mut roots: Vec<AccountId> = self.memberships(&id).await?.into_iter().map(|(root, _)| root).collect();
+        let known = directory::memberships(&self.0, std::slice::from_ref(&id), true).await?;
+        let mut roots: Vec<AccountId> = known.into_iter().flatten().map(|own| own.root).collect();
         roots.dedup();
         if roots.is_empty() {
             let detail = format!("account '{id}' is in no hierarchy; apply one that lists it");
@@ -316,7 +248,7 @@ impl Accounts for Door {
             positions.push(wire::position_out(shard, read.position, epoch));
             let Ok(tree) = read.view.hierarchy(&root) else { continue };
             let Some(account) = tree.account(&id) else { continue };
-            let hierarchy = self.hierarchy_out(&read.view, &root, shard)?;
+            let hierarchy = roster::hierarchy(&self.0, &read.view, &root, shard)?;
             let at = running(&read.view, &root, self.0.clock.now())?;
             memberships.extend(
                 account_out(&tree, account, at)

@@ -86,9 +86,10 @@ impl Catalogue for Door {
         let read = workers::run(self.0.workers.as_ref(), move || blobs.get(&hash)).await;
         let read = read.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
         let json = read.map_err(|error| Trouble::Broken { message: error.to_string() })?;
+        // A node that was away while it was staged gets it with its shards; until then another one has it.
         let json = json.ok_or_else(|| {
             let name = blake3::Hash::from_bytes(hash).to_hex();
-            Trouble::Refused(Refusal::new(Reason::NotFound, format!("blob {name} is not on this node")))
+            Trouble::unavailable(format!("blob {name} is not on this node; try another"))
         })?;
         Ok(Response::new(BlobReply { json }))
     }

@@ -2,11 +2,12 @@
 //! refunds. The steps after the first are the cycle clock's; here they are only waited for, so repeating a call is harmless
 //! and goes on where the last one was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reckoner_client::proto::{CloseLeft, CloseProgress, CloseReply, RefundRequest};
+use reckoner_client::proto::{CloseLeft, CloseProgress, CloseReply, Freshness as Wished, RefundRequest};
+use reckoner_raft::machine::Position;
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::money::Money;
 use reckoner_shard::base::refusal::{Reason, Refusal};
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::issued::{self, Issued};
+use super::roster::{self, Asked, Standing};
 use super::status::{Trouble, refusal_out};
 use super::wire;
 use crate::context::Context;
@@ -93,17 +95,16 @@ async fn made(
     deadline: Instant,
 ) -> Result<CloseReply, Trouble> {
     let slot = slot_of(root.as_str());
-    let shard = reach::shard_of(context, slot)?;
     let mut was_busy = true;
-    let (mut position, index, ended_grace) = loop {
-        let (outcomes, position) = reach::execute(context, shard, std::slice::from_ref(command)).await?;
+    let (mut read, index, ended_grace) = loop {
+        let (shard, outcomes, position) = reach::execute_in(context, slot, std::slice::from_ref(command)).await?;
+        let read = read_on(context, root, (shard, position)).await?;
         match outcomes.into_iter().next() {
-            Some(CommandOutcome::Done(Done::Cut { index, ended_grace, .. })) => break (position, index, ended_grace),
+            Some(CommandOutcome::Done(Done::Cut { index, ended_grace, .. })) => break (read, index, ended_grace),
             Some(CommandOutcome::Refused(refusal)) => {
-                let read = reach::read(context, shard, Some(slot), Freshness::AtLeast(position.index)).await?;
                 // Other bills of the hierarchy are on their way: their turn is a matter of moments, and may just have come.
                 let may_wait = refusal.reason == Reason::CloseOldestFirst && Instant::now() < deadline;
-                let is_busy = is_busy(&read.view, root);
+                let is_busy = is_busy(&read.2, root);
                 if !may_wait || !(is_busy || was_busy) {
                     return Err(refusal.into());
                 }
@@ -115,22 +116,21 @@ async fn made(
     };
     let claim = matches!(command, Command::Claim { .. }).then_some(index);
     loop {
-        let read = reach::read(context, shard, Some(slot), Freshness::AtLeast(position.index)).await?;
-        position = read.position.max(position);
+        let (shard, position, view) = &read;
         let out = |state: &str, bills| CloseReply {
             state: state.to_owned(),
             bills,
-            grace_until_ns: grace_end(&read.view, root, cycle).filter(|_| ended_grace),
-            position: Some(wire::position_out(shard, position, context.meta.state().epoch())),
+            grace_until_ns: grace_end(view, root, cycle).filter(|_| ended_grace),
+            position: Some(wire::position_out(*shard, *position, context.meta.state().epoch())),
         };
         let is_made = match claim {
-            None => is_issued(&read.view, root, cycle)?,
-            Some(index) => read.view.cycles(root)?.claim.as_ref().is_none_or(|running| running.index != index),
+            None => is_issued(view, root, cycle)?,
+            Some(index) => view.cycles(root)?.claim.as_ref().is_none_or(|running| running.index != index),
         };
         if is_made {
             let mut summaries = Vec::new();
             let own = |bill: &&Issued| bill.cycle == cycle && bill.claim == claim;
-            for bill in issued::issued(&read.view, root)?.iter().filter(own) {
+            for bill in issued::issued(view, root)?.iter().filter(own) {
                 summaries.push(issued::summary(context, root, bill).await?);
             }
             return Ok(out("issued", summaries));
@@ -139,7 +139,20 @@ async fn made(
             return Ok(out("closing", Vec::new()));
         }
         sleep(LOOK_INTERVAL).await;
+        read = read_on(context, root, (read.0, read.1)).await?;
     }
+}
+
+/// A read of a hierarchy that sees what an earlier one saw, in whatever shard it is by now.
+async fn read_on(
+    context: &Arc<Context>,
+    root: &AccountId,
+    (shard, seen): (ShardId, Position),
+) -> Result<(ShardId, Position, Arc<View>), Trouble> {
+    let at_least = Some(wire::position_out(shard, seen, context.meta.state().epoch()));
+    let (now, read) = wire::read_of(context, root, Some(Wished { at_least })).await?;
+    let position = if now == shard { read.position.max(seen) } else { read.position };
+    Ok((now, position, read.view))
 }
 
 /// Whether bills of the hierarchy are on their way, or the counters of a cycle out of memory.
@@ -217,10 +230,14 @@ async fn cut(
             let commands: Vec<Command> =
                 part.iter().map(|root| Command::Cut { root: root.clone(), cycle, manual: true }).collect();
             let (outcomes, position) = reach::execute(context, shard, &commands).await?;
-            let read = reach::read(context, shard, None, Freshness::AtLeast(position.index)).await?;
+            let asked = Asked { roots: part.to_vec(), ..Asked::default() };
+            let now = roster::of(context, shard, &asked, Freshness::AtLeast(position.index)).await?;
+            let busy: BTreeSet<&AccountId> = now.rows.iter().filter(|row| row.is_busy).map(|row| &row.root).collect();
             for (root, outcome) in part.iter().zip(outcomes) {
+                // What a retry heals is tried again with the next look.
                 if let CommandOutcome::Refused(refusal) = outcome
-                    && !is_busy(&read.view, root)
+                    && !refusal.reason.heals()
+                    && !busy.contains(root)
                 {
                     refused.insert(root.clone(), refusal);
                 }
@@ -240,22 +257,20 @@ struct Look {
 }
 
 async fn look(context: &Arc<Context>, cycle: CycleId) -> Result<Look, Trouble> {
-    let map = context.meta.map().ok_or_else(|| Trouble::unavailable("the cluster is being founded; try again"))?;
     let mut look = Look { roots: 0, issued: 0, bills: 0, open: Vec::new() };
-    for shard in map.shards() {
-        let read = reach::read(context, shard, None, Freshness::Linearizable).await?;
-        for (_, root) in read.view.roots() {
-            let cycles = read.view.cycles(root)?;
-            if cycle < cycles.first {
-                continue;
-            }
-            look.roots += 1;
-            match cycles.find(cycle).map(|cut| &cut.phase) {
-                Some(Phase::Issued(bills) | Phase::Archived(bills, _)) => {
+    let asked = Asked { cycle: Some(cycle), ..Asked::default() };
+    for part in roster::all(context, &asked, |_| Freshness::Linearizable).await? {
+        for row in part.rows {
+            look.roots += u64::from(row.standing != Standing::None);
+            match row.standing {
+                Standing::None => (),
+                Standing::Issued(bills) => {
                     look.issued += 1;
-                    look.bills += bills.len() as u64;
+                    look.bills += bills;
                 }
-                phase => look.open.push((shard, root.clone(), phase.is_some())),
+                Standing::Open | Standing::Cut => {
+                    look.open.push((part.shard, row.root, row.standing == Standing::Cut));
+                }
             }
         }
     }

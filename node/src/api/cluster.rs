@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use reckoner_client::proto::cluster_client::ClusterClient;
 use reckoner_client::proto::cluster_server::Cluster;
 use reckoner_client::proto::execute_request::Target;
 use reckoner_client::proto::{
     ApplyReply, ApplyRequest, BalanceLeadersRequest, ExecuteReply, ExecuteRequest, InitReply, InitRequest, JobReply,
-    JobRequest, JobStep, NodeRoute, NodeStatus, PlanReply, Position, ReplicaStatus, RoutesReply, RoutesRequest,
-    SetNodeRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply, StageBlobRequest, StatusReply, StatusRequest,
+    JobRequest, JobStep, LayoutReply, NodeRoute, NodeStatus, PlanReply, Position, ReplicaStatus, RoutesReply,
+    RoutesRequest, SetLayoutRequest, SetNodeRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply,
+    StageBlobRequest, StatusReply, StatusRequest,
 };
 use reckoner_raft::group::Role;
 use reckoner_shard::base::id::{ShardId, Slot};
@@ -19,10 +21,11 @@ use reckoner_shard::machine::query::View;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::nodes;
 use super::status::{Trouble, refusal_out};
+use super::{nodes, shards};
 use crate::context::Context;
 use crate::data::reach;
+use crate::internal::DescribeRequest;
 use crate::meta::command::{Command, JobRow, NodeRow, NodeState, OpenJob, RangeRow, ReplicasRow, StepState};
 use crate::meta::job;
 use crate::store::content::Hash;
@@ -36,6 +39,12 @@ const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Clocks further apart than this make a close come visibly early or late.
 const CLOCK_OFFSET_MS_MAX: i64 = 5_000;
+
+/// How long a job waits for slots on their way: as long as they may take.
+const MOVES_PATIENCE: Duration = Duration::from_secs(12);
+
+/// How long another node may take to say how a shard is.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Longest id of a job, in bytes.
 const JOB_ID_BYTES_MAX: usize = 128;
@@ -69,6 +78,8 @@ impl Door {
             return Err(Trouble::invalid(format!("a job's id has 1 to {JOB_ID_BYTES_MAX} bytes; choose one")));
         }
         let documents = job::parse(request.documents)?;
+        let _turn = context.turns.wait();
+        self.no_moves().await?;
         let map = context.meta.map().ok_or_else(|| Trouble::unavailable("the cluster is being founded; try again"))?;
         if context.meta.state().job(&id).is_none() {
             job::check(context, &documents).await?;
@@ -83,6 +94,14 @@ impl Door {
             return Err(Refusal::new(reason, outcome.detail).into());
         }
         Ok(ApplyReply { job: id })
+    }
+
+    /// Waits until no slot is on its way: the steps of a job go to the shards that have the slots now.
+    async fn no_moves(&self) -> Result<(), Trouble> {
+        let mut seen = self.0.meta.watch();
+        let settled = timeout(MOVES_PATIENCE, seen.wait_for(|state| state.moves().is_empty())).await;
+        let late = || Trouble::unavailable("slots are on their way between shards; try again");
+        settled.map_err(|_| late())?.map(|_| ()).map_err(|_| late())
     }
 
     async fn keep(&self, hash: Hash, bytes: bytes::Bytes) -> Result<(), Trouble> {
@@ -123,53 +142,77 @@ impl Door {
         };
         JobReply { state: state.to_owned(), steps }
     }
+}
 
-    async fn shard_status(&self, row: &ReplicasRow) -> ShardStatus {
-        let id = row.shard;
-        let mut holders: Vec<u64> = row.held.iter().chain(&row.nodes).copied().collect();
-        holders.sort_unstable();
-        holders.dedup();
-        let (wanted, moving) = (row.nodes.clone(), !row.held.is_empty() && !row.is_settled());
-        let map = self.0.meta.map();
-        let ranges = map.map(|map| map.slots_of(ShardId(id))).unwrap_or_default();
-        let slots = ranges.iter().map(|range| u32::from(range.last - range.first) + 1).sum();
-        let Some(shard) = self.0.shards.get(ShardId(id)) else {
-            let unknown = |node: &u64| ReplicaStatus { node: *node, role: "unknown".to_owned(), matched: 0 };
-            let replicas = holders.iter().map(unknown).collect();
-            return ShardStatus { id, slots, replicas, wanted, moving, ..ShardStatus::default() };
-        };
-        let status = shard.group().status();
-        let leader = status.leader.as_ref().map_or(0, |(node, _)| node.0);
-        let replica = |node: &u64| {
-            let id = reckoner_raft::types::NodeId(*node);
-            let role = match (*node == leader, status.learners.contains(&id)) {
-                (true, _) => "leader",
-                (false, true) => "learner",
-                (false, false) => "voter",
-            };
-            let own = (*node == self.0.node).then_some(status.last_log).flatten();
-            let matched = own.or(status.matched.get(&id).copied().flatten()).unwrap_or(0);
-            ReplicaStatus { node: *node, role: role.to_owned(), matched }
-        };
-        let totals = match shard.view(None).await {
-            Ok(read) => workers::run(self.0.workers.as_ref(), move || totals(&read.view)).await.unwrap_or_default(),
-            Err(_) => Totals::default(),
-        };
-        ShardStatus {
-            id,
-            leader_node: leader,
-            term: status.term,
-            committed: status.committed.unwrap_or(0),
-            applied: status.applied.map_or(0, |position| position.index),
-            replicas: holders.iter().map(replica).collect(),
-            slots,
-            hierarchies: totals.hierarchies,
-            counters: totals.counters,
-            records: totals.records,
-            wanted,
-            moving,
-        }
+/// How a shard is: from this node's replica, else from a node that has one, else what the map says.
+async fn shard_status(context: &Arc<Context>, row: &ReplicasRow) -> ShardStatus {
+    if let Some(status) = shard_here(context, row.shard).await {
+        return status;
     }
+    let request = DescribeRequest { shard: row.shard };
+    let asked =
+        reach::ask_holder(context, ShardId(row.shard), |mut client| async move { client.describe(request).await });
+    if let Ok(Ok(reply)) = timeout(DESCRIBE_TIMEOUT, asked).await
+        && let Ok(status) = ShardStatus::decode(reply.status)
+    {
+        return status;
+    }
+    let replicas = holders(row).into_iter().map(|node| ReplicaStatus { node, role: "unknown".to_owned(), matched: 0 });
+    ShardStatus { replicas: replicas.collect(), ..shard_in_map(context, row) }
+}
+
+/// What the map says of a shard.
+fn shard_in_map(context: &Context, row: &ReplicasRow) -> ShardStatus {
+    let ranges = context.meta.map().map(|map| map.slots_of(ShardId(row.shard))).unwrap_or_default();
+    ShardStatus {
+        id: row.shard,
+        slots: ranges.iter().map(|range| range.count() as u32).sum(),
+        wanted: row.nodes.clone(),
+        moving: !row.held.is_empty() && !row.is_settled(),
+        ..ShardStatus::default()
+    }
+}
+
+fn holders(row: &ReplicasRow) -> Vec<u64> {
+    let mut holders: Vec<u64> = row.held.iter().chain(&row.nodes).copied().collect();
+    holders.sort_unstable();
+    holders.dedup();
+    holders
+}
+
+/// How a shard is by its replica here; `None` where there is none.
+pub(super) async fn shard_here(context: &Arc<Context>, id: u32) -> Option<ShardStatus> {
+    let state = context.meta.state();
+    let row = state.replicas().iter().find(|row| row.shard == id)?;
+    let shard = context.shards.get(ShardId(id))?;
+    let status = shard.group().status();
+    let leader = status.leader.as_ref().map_or(0, |(node, _)| node.0);
+    let replica = |node: u64| {
+        let id = reckoner_raft::types::NodeId(node);
+        let role = match (node == leader, status.learners.contains(&id)) {
+            (true, _) => "leader",
+            (false, true) => "learner",
+            (false, false) => "voter",
+        };
+        let own = (node == context.node).then_some(status.last_log).flatten();
+        let matched = own.or(status.matched.get(&id).copied().flatten()).unwrap_or(0);
+        ReplicaStatus { node, role: role.to_owned(), matched }
+    };
+    let totals = match shard.view(None).await {
+        Ok(read) => workers::run(context.workers.as_ref(), move || totals(&read.view)).await.unwrap_or_default(),
+        Err(_) => Totals::default(),
+    };
+    Some(ShardStatus {
+        leader_node: leader,
+        term: status.term,
+        committed: status.committed.unwrap_or(0),
+        applied: status.applied.map_or(0, |position| position.index),
+        replicas: holders(row).into_iter().map(replica).collect(),
+        hierarchies: totals.hierarchies,
+        counters: totals.counters,
+        records: totals.records,
+        ..shard_in_map(context, row)
+    })
 }
 
 /// What a shard holds in memory.
@@ -208,7 +251,7 @@ impl Cluster for Door {
         let state = context.meta.state();
         let mut shards = Vec::new();
         for row in state.replicas() {
-            shards.push(self.shard_status(row).await);
+            shards.push(shard_status(context, row).await);
         }
         let asked = state.nodes().map(|node| async move { (node, reach::hello(context, node).await) });
         let mut reasons = Vec::new();
@@ -251,13 +294,26 @@ impl Cluster for Door {
         if !state.is_founded() {
             reasons.push("the cluster is not founded; are a majority of its members running?".to_owned());
         }
+        if !state.halted().is_empty() {
+            reasons.push(format!("slots stay where they should not be: {}", state.halted()));
+        }
         let health = match (reasons.is_empty(), state.is_founded() && leaderless < shards.len()) {
             (true, _) => "healthy",
             (false, true) => "degraded",
             (false, false) => "unavailable",
         };
-        let (health, map_epoch, node) = (health.to_owned(), state.epoch(), context.node);
-        Ok(Response::new(StatusReply { health, reasons, nodes: told, shards, map_epoch, node }))
+        let slots_moving = state.moves().iter().map(|row| row.last - row.first + 1).sum();
+        Ok(Response::new(StatusReply {
+            health: health.to_owned(),
+            reasons,
+            nodes: told,
+            shards,
+            map_epoch: state.epoch(),
+            node: context.node,
+            slots_to_move: state.slots_to_move(),
+            slots_moving,
+            halted: state.halted().to_owned(),
+        }))
     }
 
     async fn routes(&self, _request: Request<RoutesRequest>) -> Result<Response<RoutesReply>, Status> {
@@ -295,6 +351,10 @@ impl Cluster for Door {
 
     async fn balance_leaders(&self, request: Request<BalanceLeadersRequest>) -> Result<Response<PlanReply>, Status> {
         Ok(Response::new(nodes::balance_leaders(&self.0, request.into_inner().plan).await?))
+    }
+
+    async fn set_layout(&self, request: Request<SetLayoutRequest>) -> Result<Response<LayoutReply>, Status> {
+        Ok(Response::new(shards::set_layout(&self.0, request.into_inner()).await?))
     }
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyReply>, Status> {

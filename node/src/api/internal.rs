@@ -2,23 +2,32 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use prost::Message as _;
 use reckoner_raft::machine::Position;
 use reckoner_raft::types::NodeId;
+use reckoner_shard::base::hash::{Hash, hex};
 use reckoner_shard::base::id::{AccountId, ShardId};
+use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::cluster;
+use super::roster::{self, Asked};
 use super::status::Trouble;
 use crate::context::Context;
-use crate::data::{billing, reach};
+use crate::data::reach::{self, Freshness};
+use crate::data::{billing, directory};
 use crate::internal::internal_server::Internal;
 use crate::internal::{
-    FoldedReply, FoldedRequest, HandOverReply, HandOverRequest, HelloReply, HelloRequest, JoinReply, JoinRequest,
-    ProposeReply, ProposeRequest, ReadIndexReply, ReadIndexRequest, StateHashReply, StateHashRequest,
+    ContentPart, ContentRequest, DescribeReply, DescribeRequest, FoldedReply, FoldedRequest, HandOverReply,
+    HandOverRequest, HelloReply, HelloRequest, JoinReply, JoinRequest, MembersReply, MembersRequest, ProposeReply,
+    ProposeRequest, ReadIndexReply, ReadIndexRequest, RootsPart, RootsRequest, StateHashReply, StateHashRequest,
 };
 use crate::meta::command::{self as meta, Command as MetaCommand};
 use crate::placer;
+use crate::workers;
 
 /// How long the leader may look for its majority.
 const BARRIER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -28,6 +37,9 @@ const HANDOVER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Longest address of a node; a host name has 253 bytes at most.
 const ADDRESS_BYTES_MAX: usize = 300;
+
+/// Bytes of one part of a bill or an archive.
+const CONTENT_PART_BYTES: usize = 1 << 20;
 
 /// The door.
 pub struct Door(pub Arc<Context>);
@@ -41,6 +53,10 @@ impl Door {
         };
         group.read_barrier(BARRIER_TIMEOUT).await.map_err(|error| Trouble::of_group(error, shard, epoch))
     }
+}
+
+fn accounts_in(names: &[String]) -> Result<Vec<AccountId>, Trouble> {
+    names.iter().map(|name| AccountId::new(name).map_err(|error| Trouble::invalid(error.to_string()))).collect()
 }
 
 #[async_trait]
@@ -98,6 +114,48 @@ impl Internal for Door {
         let command = entry.command.ok_or_else(|| Trouble::invalid("an entry without a command"))?;
         let outcome = self.0.meta.propose(command).await.map_err(|error| Trouble::of_group(error, 0, 0))?;
         Ok(Response::new(ProposeReply { outcome: outcome.encode_to_vec().into() }))
+    }
+
+    async fn members(&self, request: Request<MembersRequest>) -> Result<Response<MembersReply>, Status> {
+        let MembersRequest { shard, fresh, accounts } = request.into_inner();
+        let accounts = accounts_in(&accounts)?;
+        let found = directory::here(&self.0, ShardId(shard), &accounts, fresh).await?;
+        Ok(Response::new(MembersReply { accounts: found.into_iter().map(directory::members_out).collect() }))
+    }
+
+    async fn roots(&self, request: Request<RootsRequest>) -> Result<Response<RootsPart>, Status> {
+        let request = request.into_inner();
+        let (roots, cycle) = (accounts_in(&request.roots)?, CycleId::from_ordinal(request.cycle));
+        let asked = Asked { roots, cycle: cycle.filter(|_| request.cycle > 0), details: request.details };
+        let freshness = request.at_least.map_or(Freshness::Linearizable, Freshness::AtLeast);
+        let part = roster::here(&self.0, ShardId(request.shard), &asked, freshness).await?;
+        Ok(Response::new(roster::part_out(part)))
+    }
+
+    async fn describe(&self, request: Request<DescribeRequest>) -> Result<Response<DescribeReply>, Status> {
+        let shard = request.into_inner().shard;
+        reach::replica(&self.0, ShardId(shard))?;
+        let status = cluster::shard_here(&self.0, shard).await.unwrap_or_default();
+        Ok(Response::new(DescribeReply { status: status.encode_to_vec().into() }))
+    }
+
+    type ContentStream = BoxStream<'static, Result<ContentPart, Status>>;
+
+    async fn content(&self, request: Request<ContentRequest>) -> Result<Response<Self::ContentStream>, Status> {
+        let hash = request.into_inner().hash;
+        let hash: Hash = hash.as_ref().try_into().map_err(|_| Trouble::invalid("a hash has 32 bytes"))?;
+        let bills = self.0.bills.clone();
+        let found = workers::run(self.0.workers.as_ref(), move || bills.get(None, &hash)).await;
+        let found = found.map_err(|lost| Trouble::unavailable(lost.to_string()))?;
+        let bytes = found.map_err(|error| Trouble::unavailable(error.to_string()))?;
+        let Some(bytes) = bytes else {
+            let detail = format!("nothing is here under {}", hex(&hash));
+            return Err(Trouble::Refused(Refusal::new(Reason::NotFound, detail)).into());
+        };
+        let starts = (0..bytes.len()).step_by(CONTENT_PART_BYTES);
+        let part =
+            move |start: usize| ContentPart { bytes: bytes.slice(start..bytes.len().min(start + CONTENT_PART_BYTES)) };
+        Ok(Response::new(stream::iter(starts.map(part).map(Ok)).boxed()))
     }
 
     async fn hand_over(&self, request: Request<HandOverRequest>) -> Result<Response<HandOverReply>, Status> {

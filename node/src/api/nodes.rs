@@ -23,6 +23,9 @@ use crate::placer;
 /// Sets what is wanted of a node, or tells what would come of it.
 pub async fn set_node(context: &Arc<Context>, request: SetNodeRequest) -> Result<PlanReply, Trouble> {
     let state = context.meta.state();
+    if !state.is_founded() {
+        return Err(Trouble::unavailable("this node has not heard of its cluster yet; try again"));
+    }
     let wanted = match request.state.as_str() {
         "active" => NodeState::Active,
         "draining" => NodeState::Draining,
@@ -55,10 +58,10 @@ pub async fn set_node(context: &Arc<Context>, request: SetNodeRequest) -> Result
     }
     let planned = plan::placement(&after);
     let moves = moves(context, state.replicas(), &planned);
-    for row in &planned {
-        if row.nodes.len() < REPLICAS_MAX {
-            let (shard, count) = (row.shard, row.nodes.len());
-            risks.push(format!("shard {shard} has {count} of {REPLICAS_MAX} replicas until another node joins"));
+    for count in 0..REPLICAS_MAX {
+        let few = planned.iter().filter(|row| row.nodes.len() == count).count();
+        if few > 0 {
+            risks.push(format!("{few} shards have {count} of {REPLICAS_MAX} replicas until another node joins"));
         }
     }
     let majority_lost = state.replicas().iter().filter(|row| {

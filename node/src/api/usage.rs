@@ -115,10 +115,9 @@ impl Usage for Door {
         let request = request.into_inner();
         let producer = ProducerId::new(&request.producer).map_err(|error| Trouble::invalid(error.to_string()))?;
         let slot = slot_of(producer.as_str());
-        let shard = reach::shard_of(&self.0, slot)?;
         let file = request.file.as_ref().map(file_in).transpose()?;
         let command = Command::OpenProducer { slot, producer, epoch: request.epoch, file };
-        let (outcomes, position) = reach::execute(&self.0, shard, &[command]).await?;
+        let (shard, outcomes, position) = reach::execute_in(&self.0, slot, &[command]).await?;
         match outcomes.into_iter().next() {
             Some(CommandOutcome::Done(Done::Producer { epoch, file })) => Ok(Response::new(OpenProducerReply {
                 epoch,

@@ -2,7 +2,9 @@
 
 pub mod admission;
 pub mod billing;
+pub mod contents;
 pub mod cycle_clock;
+pub mod directory;
 pub mod reach;
 pub mod shard;
 mod thresholds;

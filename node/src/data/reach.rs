@@ -12,6 +12,7 @@ use reckoner_client::proto::{BlobRequest, ExecuteRequest, Redirect};
 use reckoner_raft::error::Error;
 use reckoner_raft::machine::Position;
 use reckoner_shard::base::id::{ShardId, Slot};
+use reckoner_shard::base::refusal::Reason;
 use reckoner_shard::base::time::Timestamp;
 use reckoner_shard::machine::codec;
 use reckoner_shard::machine::command::{Command, CommandOutcome};
@@ -41,6 +42,9 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Largest message between nodes, in either direction.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Largest answer of another node about all hierarchies of a shard: about a hundred bytes each.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
 
 /// How long a node may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
@@ -92,8 +96,8 @@ pub async fn execute(
     commands: &[Command],
 ) -> Result<(Vec<CommandOutcome>, Position), Trouble> {
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        let trouble = match execute_once(context, shard, commands).await {
+    for attempt in 0.. {
+        let trouble = match execute_once(context, shard, commands, attempt).await {
             Ok(done) => return Ok(done),
             Err(trouble @ (Trouble::Refused(_) | Trouble::Invalid { .. })) => return Err(trouble),
             Err(trouble) => trouble,
@@ -104,12 +108,35 @@ pub async fn execute(
         }
         sleep(RETRY).await;
     }
+    unreachable!("it ends with an answer or at its deadline")
+}
+
+/// The same in the shard that owns `slot`, wherever it goes meanwhile.
+pub async fn execute_in(
+    context: &Arc<Context>,
+    slot: Slot,
+    commands: &[Command],
+) -> Result<(ShardId, Vec<CommandOutcome>, Position), Trouble> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let shard = shard_of(context, slot)?;
+        let (outcomes, position) = execute(context, shard, commands).await?;
+        let moved = outcomes.iter().any(|outcome| match outcome {
+            CommandOutcome::Refused(refusal) => matches!(refusal.reason, Reason::SlotMoving | Reason::WrongShard),
+            CommandOutcome::Done(_) => false,
+        });
+        if !moved || Instant::now() + RETRY >= deadline || context.stopping.is_cancelled() {
+            return Ok((shard, outcomes, position));
+        }
+        sleep(RETRY).await;
+    }
 }
 
 async fn execute_once(
     context: &Arc<Context>,
     id: ShardId,
     commands: &[Command],
+    attempt: usize,
 ) -> Result<(Vec<CommandOutcome>, Position), Trouble> {
     let epoch = context.meta.state().epoch();
     let of_group = |error| Trouble::of_group(error, id.0, epoch);
@@ -119,7 +146,8 @@ async fn execute_once(
         None => {
             let state = context.meta.state();
             let row = state.replicas().iter().find(|row| row.shard == id.0);
-            row.and_then(|row| state.address(*row.nodes.first()?)).map(str::to_owned)
+            // Nobody says here who leads: each of its nodes in turn.
+            row.and_then(|row| state.address(*row.nodes.get(attempt % row.nodes.len().max(1))?)).map(str::to_owned)
         }
     };
     let Some(address) = leader else {
@@ -162,9 +190,39 @@ pub async fn read(
         Freshness::Linearizable => Some(read_index(context, &shard).await?),
     };
     let mut read = shard.view(slot).await.map_err(of_group)?;
+    if let Some(slot) = slot {
+        // What left this shard may be older here than where it went.
+        read.view.check_owned(slot)?;
+    }
     // After a restore or a blank entry the machine's own last entry lies before what it contains.
     read.position = read.position.max(seen.unwrap_or_default());
     Ok(read)
+}
+
+/// Asks a node that should have a replica of a shard, one after the other until one answers.
+pub async fn ask_holder<T, Fut>(
+    context: &Arc<Context>,
+    shard: ShardId,
+    ask: impl Fn(InternalClient<Channel>) -> Fut,
+) -> Result<T, Trouble>
+where
+    Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+{
+    let state = context.meta.state();
+    let row = state.replicas().iter().find(|row| row.shard == shard.0);
+    let mut last = Trouble::unavailable(format!("no node has a replica of shard {shard}; try again"));
+    for node in row.map_or(&[][..], |row| &row.nodes) {
+        let Some(address) = state.address(*node).filter(|_| *node != context.node) else { continue };
+        let client = InternalClient::new(channel(context, address)?)
+            .max_decoding_message_size(ANSWER_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        last = match timeout(READ_PATIENCE, ask(client)).await {
+            Ok(Ok(reply)) => return Ok(reply.into_inner()),
+            Ok(Err(status)) => Trouble::unavailable(format!("{address}: {}", status.message())),
+            Err(_) => Trouble::unavailable(format!("{address} did not answer in {READ_PATIENCE:?}")),
+        };
+    }
+    Err(last)
 }
 
 async fn read_index(context: &Arc<Context>, shard: &Shard) -> Result<Position, Trouble> {
@@ -209,6 +267,25 @@ async fn ask_read_index(context: &Arc<Context>, shard: &Shard) -> Result<Positio
     let waited = shard.group().wait_applied(position.index, READ_PATIENCE).await;
     waited.map_err(|error| Trouble::of_group(error, id.0, epoch))?;
     Ok(position)
+}
+
+/// Returns once this node knows the map as it was when this was called, or later.
+pub async fn latest_map(context: &Arc<Context>) -> Result<(), Trouble> {
+    let (meta, epoch) = (&context.meta, context.meta.state().epoch());
+    let of_group = |error| Trouble::of_group(error, 0, epoch);
+    if meta.leads() {
+        return meta.group().read_barrier(READ_PATIENCE).await.map(drop).map_err(of_group);
+    }
+    let Some((_, address)) = meta.leader() else {
+        return Err(Trouble::unavailable("nobody leads the meta group now; try again"));
+    };
+    let mut client = InternalClient::new(channel(context, &address)?);
+    let reply = match timeout(CALL_TIMEOUT, client.read_index(ReadIndexRequest { shard: 0 })).await {
+        Err(_) => return Err(Trouble::unavailable(format!("{address} did not answer in {CALL_TIMEOUT:?}"))),
+        Ok(Err(status)) => return Err(Trouble::unavailable(format!("{address}: {}", status.message()))),
+        Ok(Ok(reply)) => reply.into_inner(),
+    };
+    meta.group().wait_applied(reply.index, READ_PATIENCE).await.map_err(of_group)
 }
 
 /// What a node says of itself, and its clock against this one's in milliseconds, half the way taken off; `None` where it

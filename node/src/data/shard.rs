@@ -23,7 +23,7 @@ use reckoner_shard::machine::state::State;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::billing::{Folds, contents_of};
-use super::reach;
+use super::{contents, reach};
 use crate::context::Context;
 
 /// How long a proposal may take: a few elections. After it the outcome is unknown and the sender repeats.
@@ -112,7 +112,7 @@ impl Owned {
     }
 
     async fn apply_one(&mut self, entry: &Committed) -> Result<Bytes, Halt> {
-        self.compare_results(&entry.bytes).await?;
+        self.prepare(&entry.bytes).await?;
         let catalogues = self.parts.context.catalogues.clone();
         let applied = loop {
             match self.state.apply(entry.position.index, &entry.bytes, catalogues.as_ref()) {
@@ -129,8 +129,8 @@ impl Owned {
     }
 
     /// Before bills or an archive are recorded, this replica's own must have given the same and be on disk; one that
-    /// differs stops rather than record what it cannot answer for.
-    async fn compare_results(&mut self, entry: &[u8]) -> Result<(), Halt> {
+    /// differs stops rather than record what it cannot answer for. Before slots are taken in, their bills must be here.
+    async fn prepare(&mut self, entry: &[u8]) -> Result<(), Halt> {
         let Ok(Entry::Commands { commands, .. }) = codec::decode_entry(entry) else {
             // Usage records nothing of this kind, and the machine itself says what it cannot read.
             return Ok(());
@@ -145,6 +145,7 @@ impl Owned {
                     }
                 }
                 Command::Archived { root, cycle, hash } => archived.push((root, cycle, hash)),
+                Command::SettleSlots { id, epoch: Some(_), .. } => self.wait_for_contents(id).await,
                 _ => (),
             }
         }
@@ -170,6 +171,16 @@ impl Owned {
         }
     }
 
+    /// Waits until everything is here that slots name which have come.
+    async fn wait_for_contents(&self, id: u64) {
+        let Some(view) = self.state.arrived(id) else { return };
+        let wanted = contents_of(&view);
+        while let Err(reason) = contents::ensure(&self.parts.context, wanted.clone()).await {
+            tracing::warn!(shard = %self.id, slot_move = id, reason, "slots wait for their bills");
+            tokio::time::sleep(BLOB_RETRY).await;
+        }
+    }
+
     fn act(&mut self, effect: Effect) {
         self.parts.wake.notify_one();
         match effect {
@@ -178,6 +189,13 @@ impl Owned {
                 drop(self.parts.folds.ensure(&view, &root, cycle));
             }
             Effect::CycleIssued { root, cycle, .. } => self.parts.folds.forget(&root, cycle),
+            Effect::SlotsSealed { id } => {
+                // Ahead of the decision, so that nothing waits for them then.
+                if let Some(view) = self.state.arrived(id) {
+                    let context = self.parts.context.clone();
+                    tokio::spawn(async move { contents::ensure(&context, contents_of(&view)).await });
+                }
+            }
             Effect::CycleBilled { .. }
             | Effect::CycleArchived { .. }
             | Effect::CatalogueActivated { .. }

@@ -74,6 +74,43 @@ impl ReplicasRow {
     }
 }
 
+/// Where a slot move stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum MoveState {
+    /// The slots are frozen and carried over; they are still the first shard's.
+    Carrying = 0,
+    /// They are the second shard's.
+    Committed = 1,
+    /// They stay.
+    Cancelled = 2,
+}
+
+/// Slots on their way from one shard to another.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct MoveRow {
+    /// Rising, from 1; never used again.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(uint32, tag = "2")]
+    pub first: u32,
+    /// Included.
+    #[prost(uint32, tag = "3")]
+    pub last: u32,
+    #[prost(uint32, tag = "4")]
+    pub from: u32,
+    #[prost(uint32, tag = "5")]
+    pub to: u32,
+    #[prost(enumeration = "MoveState", tag = "6")]
+    pub state: i32,
+    /// The shards that know the decision.
+    #[prost(uint32, repeated, tag = "7")]
+    pub settled: Vec<u32>,
+    /// Epoch of the map that the decision made.
+    #[prost(uint64, tag = "8")]
+    pub epoch: u64,
+}
+
 /// One version of a catalogue.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct CatalogueRow {
@@ -222,6 +259,21 @@ pub struct Tables {
     /// The highest id that a node ever had.
     #[prost(uint64, tag = "9")]
     pub last_node: u64,
+    /// Where slots should be, where that is not where they are; sorted, all of them, or none.
+    #[prost(message, repeated, tag = "10")]
+    pub wanted: Vec<RangeRow>,
+    /// By id.
+    #[prost(message, repeated, tag = "11")]
+    pub moves: Vec<MoveRow>,
+    /// The highest id that a move ever had.
+    #[prost(uint64, tag = "12")]
+    pub last_move: u64,
+    /// The highest id that a shard ever had; 0 before any was added.
+    #[prost(uint32, tag = "13")]
+    pub last_shard: u32,
+    /// Why slots did not go where they were wanted, in words; empty where they did.
+    #[prost(string, tag = "14")]
+    pub halted: String,
 }
 
 /// Founds the cluster: nodes, even slot ranges, replicas. Once.
@@ -278,6 +330,58 @@ pub struct Held {
     pub shard: u32,
     #[prost(uint64, repeated, tag = "2")]
     pub nodes: Vec<u64>,
+}
+
+/// Where slots should be. Moves follow one by one; shards that have no slots then are given up.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SetLayout {
+    /// Sorted, all slots; none stops where things stand.
+    #[prost(message, repeated, tag = "1")]
+    pub ranges: Vec<RangeRow>,
+    /// New shards, with the ids that follow the last one.
+    #[prost(message, repeated, tag = "2")]
+    pub shards: Vec<ReplicasRow>,
+}
+
+/// Begins to move slots.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct StartMove {
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    #[prost(uint32, tag = "2")]
+    pub last: u32,
+    #[prost(uint32, tag = "3")]
+    pub from: u32,
+    #[prost(uint32, tag = "4")]
+    pub to: u32,
+}
+
+/// Decides a move: the first decision stands.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Decide {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(bool, tag = "2")]
+    pub commit: bool,
+    /// Why no more is to be moved until an operator asks again; empty to go on.
+    #[prost(string, tag = "3")]
+    pub halt: String,
+}
+
+/// A shard knows the decision of a move.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Settled {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(uint32, tag = "2")]
+    pub shard: u32,
+}
+
+/// Gives up a shard without slots.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Retire {
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
 }
 
 /// Opens a job with all its steps.
@@ -342,6 +446,16 @@ pub enum Command {
     Place(Place),
     #[prost(message, tag = "10")]
     Held(Held),
+    #[prost(message, tag = "11")]
+    SetLayout(SetLayout),
+    #[prost(message, tag = "12")]
+    StartMove(StartMove),
+    #[prost(message, tag = "13")]
+    Decide(Decide),
+    #[prost(message, tag = "14")]
+    Settled(Settled),
+    #[prost(message, tag = "15")]
+    Retire(Retire),
 }
 
 /// One entry of the meta group's log.
@@ -349,7 +463,7 @@ pub enum Command {
 pub struct Entry {
     #[prost(uint32, tag = "1")]
     pub format: u32,
-    #[prost(oneof = "Command", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Command", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     pub command: Option<Command>,
 }
 

@@ -1,21 +1,21 @@
 //! An apply job before it runs: documents are read and checked, all of them and against each other, and only then do
 //! they become steps. What a step does is in [`super::step`].
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use reckoner_client::error::Error;
 use reckoner_client::proto;
 use reckoner_shard::account::directory::Membership;
 use reckoner_shard::account::document::HierarchyDocument;
+use reckoner_shard::account::tree::Hierarchy;
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::problem::{PathPart, Problem, Severity};
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::{Period, Timestamp};
 use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::contract::terms::Contract;
-use reckoner_shard::machine::query::View;
 use reckoner_shard::machine::state::Blobs as _;
 use reckoner_shard::placement::{ShardMap, slot_of};
 use reckoner_shard::pricing::catalogue::Catalogue;
@@ -24,7 +24,7 @@ use reckoner_shard::pricing::document::CatalogueDocument;
 use super::command::{DocumentRow, JobRow, StepKind, StepRow, StepState};
 use crate::api::status::Trouble;
 use crate::context::Context;
-use crate::data::reach::{self, Freshness};
+use crate::data::{directory, reach};
 use crate::store::content::Hash;
 
 /// Documents of one job: each is a few steps in the meta group's state.
@@ -127,14 +127,14 @@ pub async fn check(context: &Arc<Context>, documents: &[Parsed]) -> Result<(), T
     let mut found = Vec::new();
     let mut catalogues: BTreeMap<String, Arc<Catalogue>> = BTreeMap::new();
     let mut hierarchies: BTreeMap<String, String> = BTreeMap::new();
-    let (mut views, mut claimed) = (BTreeMap::new(), BTreeMap::new());
+    let mut claimed = BTreeMap::new();
     for document in documents {
         let problems = match &document.content {
             Content::Catalogue(catalogue) => check_catalogue(context, catalogue, &mut catalogues).await?,
             Content::Hierarchy(hierarchy) => {
                 hierarchies.insert(hierarchy.root.to_string(), hierarchy.catalogue.to_string());
                 let mut problems = hierarchy.check();
-                problems.extend(check_members(context, hierarchy, &mut views, &mut claimed).await?);
+                problems.extend(check_members(context, hierarchy, &mut claimed).await?);
                 if known(context, &mut catalogues, hierarchy.catalogue.as_str()).await?.is_none() {
                     problems.push(unknown(
                         "catalogue",
@@ -209,21 +209,17 @@ async fn check_catalogue(
 async fn check_members(
     context: &Arc<Context>,
     hierarchy: &HierarchyDocument,
-    views: &mut BTreeMap<ShardId, Arc<View>>,
     claimed: &mut BTreeMap<String, Vec<Membership>>,
 ) -> Result<Vec<Problem>, Trouble> {
     let mut problems = Vec::new();
-    for (account, periods) in members(hierarchy) {
-        let slot = slot_of(&account);
-        let shard = reach::shard_of(context, slot)?;
-        if let Entry::Vacant(place) = views.entry(shard) {
-            let read = reach::replica(context, shard)?.view(None).await;
-            place.insert(read.map_err(|error| Trouble::of_group(error, shard.0, 0))?.view);
-        }
-        let id = AccountId::new(&account).map_err(|error| Trouble::invalid(error.to_string()))?;
-        let known = views.get(&shard).and_then(|view| view.slot(slot)).map(|slot| slot.directory.memberships(&id));
+    let members = members(hierarchy);
+    let ids =
+        members.keys().map(|account| AccountId::new(account).map_err(|error| Trouble::invalid(error.to_string())));
+    let ids: Vec<AccountId> = ids.collect::<Result<_, _>>()?;
+    let known = directory::memberships(context, &ids, false).await?;
+    for ((account, periods), known) in members.into_iter().zip(known) {
         let of_job = claimed.entry(account.clone()).or_default();
-        let other = known.unwrap_or_default().iter().chain(of_job.iter()).find(|membership| {
+        let other = known.iter().chain(of_job.iter()).find(|membership| {
             membership.root != hierarchy.root && periods.iter().any(|period| period.overlaps(&membership.period))
         });
         if let Some(other) = other {
@@ -238,6 +234,13 @@ async fn check_members(
     Ok(problems)
 }
 
+/// A hierarchy as its document tells it.
+fn tree_of(json: &[u8]) -> Result<Hierarchy, Trouble> {
+    let document: HierarchyDocument = serde_json::from_slice(json)
+        .map_err(|error| Trouble::unavailable(format!("a hierarchy's document cannot be read: {error}")))?;
+    Ok(Hierarchy::create(&document))
+}
+
 async fn check_contract(
     context: &Arc<Context>,
     contract: &ContractDocument,
@@ -249,9 +252,14 @@ async fn check_contract(
     let catalogue = match hierarchies.get(root) {
         Some(catalogue) => Some(catalogue.clone()),
         None => {
-            let shard = reach::shard_of(context, slot_of(root))?;
-            let read = reach::read(context, shard, Some(slot_of(root)), Freshness::Linearizable).await?;
-            read.view.hierarchy(&contract.root).ok().map(|hierarchy| {
+            // From whichever node has it.
+            let known = match context.client.documents(&contract.root, None).await {
+                Ok(known) => Some(known),
+                Err(Error::Refused { code, .. }) if code == Reason::UnknownRoot.code() => None,
+                Err(error) => return Err(Trouble::unavailable(error.to_string())),
+            };
+            let tree = known.map(|known| tree_of(&known.hierarchy)).transpose()?;
+            tree.map(|hierarchy| {
                 problems = contract.check_accounts(|account| hierarchy.account(account).is_some());
                 problems.extend(contract.check_groups(|group| hierarchy.groups().contains(group)));
                 hierarchy.catalogue.to_string()

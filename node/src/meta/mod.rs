@@ -3,6 +3,7 @@
 pub mod command;
 pub mod group;
 pub mod job;
+pub mod layout;
 pub mod plan;
 pub mod runner;
 pub mod state;

@@ -28,7 +28,7 @@ pub const CATALOGUE_VERSIONS_MAX: usize = 10_000;
 /// The state of the meta group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaState {
-    tables: Tables,
+    pub(super) tables: Tables,
 }
 
 impl Default for MetaState {
@@ -71,6 +71,11 @@ impl MetaState {
             Command::SetNode(set) => self.set_node(&set),
             Command::Place(place) => self.place(&place),
             Command::Held(held) => self.held(held),
+            Command::SetLayout(layout) => self.set_layout(layout),
+            Command::StartMove(start) => self.start_move(&start),
+            Command::Decide(decide) => self.decide(decide),
+            Command::Settled(settled) => self.settled(&settled),
+            Command::Retire(retire) => self.retire(&retire),
         };
         Ok(result.unwrap_or_else(|refusal| Outcome {
             refusal: u32::from(refusal.reason.number()),
@@ -232,6 +237,10 @@ impl MetaState {
                 continue;
             }
             let Some(row) = self.tables.replicas.iter_mut().find(|row| row.shard == wanted.shard) else { continue };
+            // Its founders are told once: others would found another group.
+            if row.held.is_empty() {
+                continue;
+            }
             if row.nodes != wanted.nodes {
                 row.nodes.clone_from(&wanted.nodes);
                 outcome.unchanged = false;
@@ -254,6 +263,11 @@ impl MetaState {
     }
 
     fn open_job(&mut self, job: JobRow) -> Result<Outcome, Refusal> {
+        if let (None, Some(moving)) = (self.job(&job.id), self.tables.moves.first()) {
+            let (first, last) = (moving.first, moving.last);
+            let detail = format!("slots {first} to {last} are on their way to shard {}; try again", moving.to);
+            return Err(Refusal::new(Reason::SlotMoving, detail));
+        }
         if let Some(known) = self.job(&job.id) {
             if known.documents != job.documents {
                 let detail = format!("job {} was opened with other documents; choose another id", job.id);
@@ -312,7 +326,7 @@ impl MetaState {
     }
 }
 
-fn unchanged() -> Outcome {
+pub(super) fn unchanged() -> Outcome {
     Outcome { unchanged: true, ..Outcome::default() }
 }
 

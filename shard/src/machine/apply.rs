@@ -75,6 +75,10 @@ impl State {
             Command::Billed { slot, roots } => self.billed(*slot, roots, effects),
             Command::Issue { root, cycle } => self.issue(root, *cycle, effects),
             Command::Archived { root, cycle, hash } => self.archived(root, *cycle, *hash, effects),
+            Command::FreezeSlots { id, slots } => self.freeze_slots(*id, *slots),
+            Command::StageSlots { id, slots, at, chunk } => self.stage_slots(*id, *slots, *at, chunk),
+            Command::SealSlots { id, slots, seal } => self.seal_slots(*id, *slots, seal, effects),
+            Command::SettleSlots { id, slots, epoch } => self.settle_slots(*id, *slots, *epoch),
             Command::Tick => Ok(Done::Changed),
             Command::Digest => {
                 effects.push(Effect::Digest { index: self.index });

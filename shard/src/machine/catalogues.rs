@@ -27,6 +27,10 @@ impl State {
         if known.contains(&version) {
             return Ok(Done::Unchanged);
         }
+        if self.moves.is_under_way() {
+            let detail = format!("slots are on their way from or to shard {}; try again in a moment", self.shard);
+            return Err(Refusal::new(Reason::SlotMoving, detail));
+        }
         self.check_version(name, known, &version)?;
         let catalogue = self.compiled.get(&version.hash).expect("an entry's blobs are handed in beside it").clone();
         check_blob(name, &version, &catalogue)?;

@@ -9,10 +9,11 @@
 use prost::Message;
 
 use super::command::{
-    BatchVerdict, BilledRoot, Claimed, Command, CommandOutcome, Done, FileProgress, Outcome, SegmentVerdict, Verdict,
-    VerdictRange,
+    BatchVerdict, BilledRoot, CatalogueVersion, Claimed, Command, CommandOutcome, Done, FileProgress, Outcome, Seal,
+    SegmentVerdict, Verdict, VerdictRange,
 };
 use super::wire::{self, command::Kind, command_outcome::Kind as OutcomeKind};
+use super::wire_moves;
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, CatalogueName, Currency, ProducerId, ShardId, Slot};
 use crate::base::money::Money;
@@ -113,10 +114,7 @@ fn to_wire(command: &Command) -> wire::Command {
     let kind = match command {
         Command::Genesis { shard, slots, epoch, ids_bytes_max } => Kind::Genesis(wire::Genesis {
             shard: shard.0,
-            slots: slots
-                .iter()
-                .map(|range| wire::SlotRange { first: range.first.into(), last: range.last.into() })
-                .collect(),
+            slots: slots.iter().map(range_to_wire).collect(),
             epoch: *epoch,
             ids_bytes_max: *ids_bytes_max,
         }),
@@ -134,12 +132,8 @@ fn to_wire(command: &Command) -> wire::Command {
         }),
         Command::PutContract { document: bytes, job } => Kind::PutContract(document(bytes, job)),
         Command::ActivateCatalogue { name, version, hash, effective } => {
-            Kind::ActivateCatalogue(wire::ActivateCatalogue {
-                name: name.to_string(),
-                version: *version,
-                hash: hash.to_vec(),
-                effective: effective.ordinal(),
-            })
+            let version = CatalogueVersion { version: *version, hash: *hash, effective: *effective };
+            Kind::ActivateCatalogue(version_to_wire(name, &version))
         }
         Command::Cut { root, cycle, manual } => {
             Kind::Cut(wire::Cut { root: root.to_string(), cycle: cycle.ordinal(), manual: *manual })
@@ -159,6 +153,25 @@ fn to_wire(command: &Command) -> wire::Command {
         Command::Archived { root, cycle, hash } => {
             Kind::Archived(wire::Archived { root: root.to_string(), cycle: cycle.ordinal(), hash: hash.to_vec() })
         }
+        Command::FreezeSlots { id, slots } => {
+            Kind::FreezeSlots(wire_moves::Freeze { id: *id, slots: Some(range_to_wire(slots)) })
+        }
+        Command::StageSlots { id, slots, at, chunk } => Kind::StageSlots(wire_moves::Stage {
+            id: *id,
+            slots: Some(range_to_wire(slots)),
+            at: *at,
+            chunk: chunk.clone(),
+        }),
+        Command::SealSlots { id, slots, seal } => Kind::SealSlots(wire_moves::SealSlots {
+            id: *id,
+            slots: Some(range_to_wire(slots)),
+            seal: Some(seal_to_wire(seal)),
+        }),
+        Command::SettleSlots { id, slots, epoch } => Kind::SettleSlots(wire_moves::Settle {
+            id: *id,
+            slots: Some(range_to_wire(slots)),
+            epoch: epoch.unwrap_or(0),
+        }),
         Command::Tick => Kind::Tick(wire::Empty {}),
         Command::Digest => Kind::Digest(wire::Empty {}),
     };
@@ -169,11 +182,7 @@ fn from_wire(command: wire::Command) -> Result<Command, String> {
     Ok(match command.kind.ok_or("a command has no kind that this code knows")? {
         Kind::Genesis(genesis) => Command::Genesis {
             shard: ShardId(genesis.shard),
-            slots: genesis
-                .slots
-                .iter()
-                .map(|range| Ok(SlotRange { first: slot(range.first)?.0, last: slot(range.last)?.0 }))
-                .collect::<Result<_, String>>()?,
+            slots: genesis.slots.iter().map(|range| range_from_wire(Some(range))).collect::<Result<_, _>>()?,
             epoch: genesis.epoch,
             ids_bytes_max: genesis.ids_bytes_max,
         },
@@ -190,12 +199,10 @@ fn from_wire(command: wire::Command) -> Result<Command, String> {
             periods: put.periods.iter().map(period_from_wire).collect(),
         },
         Kind::PutContract(put) => Command::PutContract { document: put.document, job: put.job },
-        Kind::ActivateCatalogue(activate) => Command::ActivateCatalogue {
-            name: CatalogueName::new(&activate.name).map_err(text)?,
-            version: activate.version,
-            hash: hash(&activate.hash)?,
-            effective: cycle(activate.effective)?,
-        },
+        Kind::ActivateCatalogue(activate) => {
+            let (name, CatalogueVersion { version, hash, effective }) = version_from_wire(&activate)?;
+            Command::ActivateCatalogue { name, version, hash, effective }
+        }
         Kind::Cut(cut) => Command::Cut { root: account(&cut.root)?, cycle: cycle(cut.cycle)?, manual: cut.manual },
         Kind::Claim(claim) => {
             let before = if claim.manual { Cause::Asked } else { Cause::Late };
@@ -212,9 +219,80 @@ fn from_wire(command: wire::Command) -> Result<Command, String> {
             cycle: cycle(archived.cycle)?,
             hash: hash(&archived.hash)?,
         },
+        Kind::FreezeSlots(freeze) => {
+            Command::FreezeSlots { id: freeze.id, slots: range_from_wire(freeze.slots.as_ref())? }
+        }
+        Kind::StageSlots(stage) => Command::StageSlots {
+            id: stage.id,
+            slots: range_from_wire(stage.slots.as_ref())?,
+            at: stage.at,
+            chunk: stage.chunk,
+        },
+        Kind::SealSlots(seal) => Command::SealSlots {
+            id: seal.id,
+            slots: range_from_wire(seal.slots.as_ref())?,
+            seal: seal_from_wire(seal.seal.as_ref().ok_or("a seal is empty")?)?,
+        },
+        Kind::SettleSlots(settle) => Command::SettleSlots {
+            id: settle.id,
+            slots: range_from_wire(settle.slots.as_ref())?,
+            epoch: Some(settle.epoch).filter(|epoch| *epoch > 0),
+        },
         Kind::Tick(_) => Command::Tick,
         Kind::Digest(_) => Command::Digest,
     })
+}
+
+pub(super) fn range_to_wire(range: &SlotRange) -> wire::SlotRange {
+    wire::SlotRange { first: range.first.into(), last: range.last.into() }
+}
+
+pub(super) fn range_from_wire(range: Option<&wire::SlotRange>) -> Result<SlotRange, String> {
+    let range = range.ok_or("a range of slots is missing")?;
+    Ok(SlotRange { first: slot(range.first)?.0, last: slot(range.last)?.0 })
+}
+
+pub(super) fn version_to_wire(name: &CatalogueName, version: &CatalogueVersion) -> wire::ActivateCatalogue {
+    wire::ActivateCatalogue {
+        name: name.to_string(),
+        version: version.version,
+        hash: version.hash.to_vec(),
+        effective: version.effective.ordinal(),
+    }
+}
+
+pub(super) fn version_from_wire(
+    version: &wire::ActivateCatalogue,
+) -> Result<(CatalogueName, CatalogueVersion), String> {
+    let (number, hash, effective) = (version.version, hash(&version.hash)?, cycle(version.effective)?);
+    let name = CatalogueName::new(&version.name).map_err(text)?;
+    Ok((name, CatalogueVersion { version: number, hash, effective }))
+}
+
+pub(super) fn seal_to_wire(seal: &Seal) -> wire_moves::Seal {
+    let versions = seal
+        .catalogues
+        .iter()
+        .flat_map(|(name, versions)| versions.iter().map(move |version| version_to_wire(name, version)));
+    wire_moves::Seal {
+        hash: seal.hash.to_vec(),
+        stamp: seal.stamp.0,
+        oldest_id_hour: seal.oldest_id_hour,
+        catalogues: versions.collect(),
+    }
+}
+
+pub(super) fn seal_from_wire(seal: &wire_moves::Seal) -> Result<Seal, String> {
+    let mut catalogues: Vec<(CatalogueName, Vec<CatalogueVersion>)> = Vec::new();
+    for version in &seal.catalogues {
+        let (name, version) = version_from_wire(version)?;
+        match catalogues.last_mut() {
+            Some((last, versions)) if *last == name => versions.push(version),
+            _ => catalogues.push((name, vec![version])),
+        }
+    }
+    let (stamp, oldest_id_hour) = (Timestamp(seal.stamp), seal.oldest_id_hour);
+    Ok(Seal { hash: hash(&seal.hash)?, stamp, oldest_id_hour, catalogues })
 }
 
 /// The outcome of an entry as bytes: a batch that was accepted wholly takes a few.

@@ -45,10 +45,41 @@ pub enum Command {
     Issue { root: AccountId, cycle: CycleId },
     /// Every replica keeps the cycle's counters beside its bills; they leave memory.
     Archived { root: AccountId, cycle: CycleId, hash: Hash },
+    /// The slots leave under a move: from this entry on nothing in them changes, and whoever wants to is told
+    /// SLOT_MOVING.
+    FreezeSlots { id: u64, slots: SlotRange },
+    /// The chunk at place `at` of what frozen slots hold, in the shard that they go to.
+    StageSlots { id: u64, slots: SlotRange, at: u32, chunk: Vec<u8> },
+    /// All chunks have come; refused unless they are what the seal says and can be taken in.
+    SealSlots { id: u64, slots: SlotRange, seal: Seal },
+    /// The move is decided: since map epoch `epoch` the slots are this shard's, or they are another's. Sent to both.
+    SettleSlots { id: u64, slots: SlotRange, epoch: Option<u64> },
     /// Moves the shard's time to the entry's stamp.
     Tick,
     /// Fixes this entry's index for a comparison of all replicas.
     Digest,
+}
+
+/// What slots that come hold, and what the shard that they left knew beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// blake3 of all chunks in order.
+    pub hash: Hash,
+    /// The shard's time when they were frozen.
+    pub stamp: Timestamp,
+    /// Ids of earlier hours were dropped there.
+    pub oldest_id_hour: Option<i64>,
+    /// All versions of the catalogues that their hierarchies use, by name and in order; the shard that they go to must
+    /// have the same.
+    pub catalogues: Vec<(CatalogueName, Vec<CatalogueVersion>)>,
+}
+
+/// A catalogue version that is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogueVersion {
+    pub version: u64,
+    pub hash: Hash,
+    pub effective: CycleId,
 }
 
 /// How much of a file its producer has pushed.
@@ -186,6 +217,8 @@ pub enum Effect {
     CycleIssued { slot: Slot, root: AccountId, cycle: CycleId },
     /// The cycle's counters have left memory.
     CycleArchived { slot: Slot, root: AccountId, cycle: CycleId, hash: Hash },
+    /// Slots have come as a whole: what their bills and archives are must be at hand before they are settled.
+    SlotsSealed { id: u64 },
     /// The catalogue version is in use: keep its blob.
     CatalogueActivated { name: CatalogueName, version: u64, hash: Hash },
     /// Freeze here, hash, report.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::command::*;
 use super::kit::*;
+use super::moves_test::{empty, move_all};
 use super::state::State;
 use crate::usage::segment::{Head, HeadMode, Writer};
 
@@ -246,6 +247,25 @@ proptest! {
             }
         }
         prop_assert_eq!(other.hash(), kit.state.hash());
+    }
+
+    #[test]
+    fn a_history_that_moves_between_shards_counts_the_same(
+        steps in steps(),
+        moves in prop::collection::btree_map(0usize..30, any::<bool>(), 0..6),
+    ) {
+        let (mut kit, mut other, mut model) = (begin(), empty(1 << 20), Model::default());
+        for (place, step) in steps.iter().enumerate() {
+            if let Some(commit) = moves.get(&place) {
+                move_all(&mut kit, &mut other, place as u64 + 1, *commit);
+                if *commit {
+                    std::mem::swap(&mut kit, &mut other);
+                }
+            }
+            model.step(&mut kit, step);
+        }
+        model.check(&mut kit);
+        prop_assert!(other.state.view().roots().next().is_none(), "nothing is left behind");
     }
 
     #[test]

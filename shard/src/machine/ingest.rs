@@ -53,7 +53,6 @@ impl State {
             let counted = self.ingest_segment(segment, generation, &mut window);
             let live = self.slots[usize::from(segment.slot.0)].as_ref();
             let table = live.map_or(0, |live| live.data.series.generation);
-            let epoch = live.map_or(slot_epoch, |live| live.data.epoch);
             let (whole, series, ranges) = match counted {
                 Ok(counted) => (None, counted.series, counted.ranges.0),
                 Err(refusal) => (Some(refusal), Vec::new(), Vec::new()),
@@ -62,20 +61,11 @@ impl State {
             let is_plain = whole.is_none()
                 && series.is_empty()
                 && is_accepted
-                && epoch == slot_epoch
                 && (segment.generation == table || segment.generation == 0);
             if !is_plain {
                 let at = at as u32;
                 let (slot, generation) = (segment.slot, table);
-                verdict.segments.push(SegmentVerdict {
-                    at,
-                    slot,
-                    slot_epoch: epoch,
-                    generation,
-                    series,
-                    whole,
-                    ranges,
-                });
+                verdict.segments.push(SegmentVerdict { at, slot, slot_epoch, generation, series, whole, ranges });
             }
         }
         verdict
@@ -159,7 +149,7 @@ impl State {
 
     /// Drops whole hours, oldest first, until the ids fit again. It comes after a segment, so that its repeats were
     /// recognised before their hours go.
-    fn trim_ids(&mut self) {
+    pub(super) fn trim_ids(&mut self) {
         let max = self.identity.as_ref().map_or(0, |identity| identity.ids_bytes_max);
         while self.id_budget.count.saturating_mul(ID_BYTES) > max {
             let Some((hour, count)) = self.id_budget.hours.pop_first() else {
@@ -167,8 +157,10 @@ impl State {
             };
             self.id_budget.count -= count;
             self.id_budget.oldest = Some(hour + 1);
+            let leaving = &self.moves.leaving;
             for live in self.slots.iter_mut().flatten() {
-                if live.data.ids.hours.contains_key(&hour) {
+                // What leaves stays as it is, and is not counted here any more.
+                if live.data.ids.hours.contains_key(&hour) && !leaving.contains_key(&live.data.slot.0) {
                     live.thaw();
                     live.data.ids.drop_hour(&mut live.id_index, hour);
                 }

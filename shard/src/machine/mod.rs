@@ -10,6 +10,7 @@ pub mod command;
 pub mod cycles;
 pub mod hierarchies;
 pub mod ingest;
+pub mod moves;
 mod place;
 pub mod producers;
 pub mod query;
@@ -19,6 +20,7 @@ mod snapshot_cycles;
 mod spread;
 pub mod state;
 pub mod wire;
+mod wire_moves;
 
 #[cfg(test)]
 mod books;
@@ -36,5 +38,7 @@ mod kit;
 mod machine_test;
 #[cfg(test)]
 mod measure_test;
+#[cfg(test)]
+mod moves_test;
 #[cfg(test)]
 mod spread_test;

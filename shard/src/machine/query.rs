@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::moves::Moves;
 use super::state::{
-    Blobs, CatalogueVersion, ContractVersion, Home, Identity, MeterRow, RootRow, SlotData, governing, unknown_root,
+    Blobs, CatalogueVersion, ContractVersion, Home, Identity, MeterRow, RootRow, SlotData, check_owned, governing,
+    unknown_root,
 };
 use crate::account::tree::Hierarchy;
 use crate::base::hash::Hash;
@@ -40,6 +42,7 @@ pub struct View {
     pub catalogues: Arc<BTreeMap<CatalogueName, Vec<CatalogueVersion>>>,
     /// Hours of usage time before this one have no ids any more.
     pub oldest_id_hour: Option<i64>,
+    pub(super) moves: Arc<Moves>,
     /// By slot number; those that were ever written, or the one asked for.
     pub slots: BTreeMap<u16, Arc<SlotData>>,
 }
@@ -295,6 +298,11 @@ impl View {
         self.slot(slot_of(root.as_str())).ok_or_else(|| unknown_root(root))
     }
 
+    /// WRONG_SHARD where the slot is not owned here, SLOT_MOVING where it is leaving: another shard may know better.
+    pub fn check_owned(&self, slot: Slot) -> Result<(), Refusal> {
+        check_owned(self.shard, self.identity.as_ref(), &self.moves, slot).map(|_| ())
+    }
+
     /// The root that has the account at that instant, and its slot, as the directory here knows it.
     pub fn resolve(&self, account: &AccountId, at: Timestamp) -> Option<(AccountId, Slot)> {
         let slot = self.slot(slot_of(account.as_str()))?;
@@ -339,10 +347,15 @@ impl View {
         producers.map(|(name, seen)| (name.to_owned(), seen.clone())).collect()
     }
 
+    /// The slots that do not leave: only their owner goes on with what is due.
+    fn staying(&self) -> impl Iterator<Item = &Arc<SlotData>> {
+        self.slots.values().filter(|slot| !self.moves.leaving.contains_key(&slot.slot.0))
+    }
+
     /// What is due at a stamp, over all hierarchies here.
     pub fn due(&self, stamp: Timestamp) -> Vec<Due> {
         let mut due = Vec::new();
-        for slot in self.slots.values() {
+        for slot in self.staying() {
             for row in slot.roots.iter() {
                 slot.due_of(row, stamp, &mut due);
             }
@@ -360,7 +373,7 @@ impl View {
 
     /// The hierarchies whose open cycle may have a bill at a threshold.
     pub fn thresholds(&self, stamp: Timestamp) -> Vec<Threshold> {
-        let rows = self.slots.values().flat_map(|slot| slot.roots.iter().map(|row| (slot.slot, row)));
+        let rows = self.staying().flat_map(|slot| slot.roots.iter().map(|row| (slot.slot, row)));
         let threshold = |(slot, row): (Slot, &RootRow)| {
             let (spend, cycles) = (row.hierarchy.interim.spend?, &row.cycles);
             let is_free = cycles.claim.is_none()

@@ -13,8 +13,10 @@ use prost::Message;
 
 use super::codec::{
     account, cycle, file_from_wire, file_to_wire, hash, money_from_wire, money_to_wire, period_from_wire,
-    period_to_wire, refusal_from_wire, refusal_to_wire, slot, text,
+    period_to_wire, range_from_wire, range_to_wire, refusal_from_wire, refusal_to_wire, seal_from_wire, seal_to_wire,
+    slot, text, version_from_wire, version_to_wire,
 };
+use super::moves::{Arriving, Moves};
 use super::query::View;
 use super::snapshot_cycles::{cycles_from_wire, cycles_to_wire};
 use super::state::{
@@ -22,13 +24,14 @@ use super::state::{
     State, Unasked,
 };
 use super::wire;
+use super::wire_moves;
 use crate::account::directory::Directory;
 use crate::account::document::{Close, Grace, Interim};
 use crate::account::tree::{AccountParts, Hierarchy, Parts, TermParts};
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, CatalogueName, Currency, GroupName, MeterId, ProducerId, ShardId};
 use crate::base::time::Timestamp;
-use crate::placement::{SLOTS, SlotRange};
+use crate::placement::SLOTS;
 use crate::pricing::document::{Aggregation, Bucket, LevelDocument, LevelRecords, LevelWeigh};
 use crate::usage::counter::{LANES, Meta, SideKey, SideLot};
 use crate::usage::ids::IdEntry;
@@ -41,6 +44,8 @@ use crate::usage::series::{Dimensions, NONE, SeriesIndex};
 pub const FORMAT: u8 = 2;
 /// The section of the shard's header; slots are sections by their number.
 pub const HEADER_SECTION: u32 = SLOTS as u32;
+/// The section of slots that come from another shard and are not settled.
+pub const ARRIVING_SECTION: u32 = HEADER_SECTION + 1;
 /// Rows of one list in one part: parts stay below about a megabyte.
 const PART_ROWS: usize = 8_192;
 
@@ -57,7 +62,16 @@ impl View {
     pub fn write(&self, sink: &mut dyn FnMut(u32, &[u8])) {
         sink(HEADER_SECTION, &seal(&self.header()));
         for data in self.slots.values() {
-            write_slot(data, &mut |part| sink(u32::from(data.slot.0), &seal(part)));
+            write_slot_sealed(data, &mut |part| sink(u32::from(data.slot.0), part));
+        }
+        for (id, arriving) in &self.moves.arriving {
+            let (id, slots) = (*id, Some(range_to_wire(&arriving.slots)));
+            let head = wire_moves::Arriving { id, slots, seal: arriving.seal.as_ref().map(seal_to_wire), chunk: None };
+            sink(ARRIVING_SECTION, &seal(&head));
+            for chunk in &arriving.chunks {
+                let part = wire_moves::Arriving { id, chunk: Some(chunk.to_vec()), ..wire_moves::Arriving::default() };
+                sink(ARRIVING_SECTION, &seal(&part));
+            }
         }
     }
 
@@ -73,19 +87,10 @@ impl View {
     }
 
     fn header(&self) -> wire::ShardHeader {
-        let version = |name: &CatalogueName, version: &CatalogueVersion| wire::ActivateCatalogue {
-            name: name.to_string(),
-            version: version.version,
-            hash: version.hash.to_vec(),
-            effective: version.effective.ordinal(),
-        };
+        let moved = |(slot, id): (&u16, &u64)| wire_moves::MovedSlot { slot: (*slot).into(), id: *id };
         let identity = self.identity.as_ref().map(|identity| wire::Genesis {
             shard: self.shard.0,
-            slots: identity
-                .slots
-                .iter()
-                .map(|range| wire::SlotRange { first: range.first.into(), last: range.last.into() })
-                .collect(),
+            slots: identity.slots.iter().map(range_to_wire).collect(),
             epoch: identity.epoch,
             ids_bytes_max: identity.ids_bytes_max,
         });
@@ -98,10 +103,12 @@ impl View {
             catalogues: self
                 .catalogues
                 .iter()
-                .flat_map(|(name, versions)| versions.iter().map(|known| version(name, known)))
+                .flat_map(|(name, versions)| versions.iter().map(|known| version_to_wire(name, known)))
                 .collect(),
             oldest_id_hour: self.oldest_id_hour,
             slots: self.slots.len() as u32,
+            leaving: self.moves.leaving.iter().map(moved).collect(),
+            ended: self.moves.ended.iter().map(moved).collect(),
         }
     }
 }
@@ -115,26 +122,27 @@ impl State {
     /// Takes a snapshot's parts, each section's parts in order and together; sections in any order.
     pub fn restore(parts: impl IntoIterator<Item = (u32, Vec<u8>)>) -> Result<State, BadSnapshot> {
         let mut header: Option<wire::ShardHeader> = None;
-        let mut slots: Vec<Option<Box<LiveSlot>>> = (0..SLOTS).map(|_| None).collect();
-        let mut gathering: Option<Gathering> = None;
+        let mut arriving: BTreeMap<u64, Arriving> = BTreeMap::new();
+        let mut reader = SlotsReader::default();
         for (section, bytes) in parts {
             let bad = |why: String| BadSnapshot { section, why };
-            let body = unseal(&bytes).map_err(bad)?;
-            if section == HEADER_SECTION {
-                header = Some(wire::ShardHeader::decode(body).map_err(|error| bad(error.to_string()))?);
-                continue;
+            match section {
+                HEADER_SECTION => {
+                    let read = wire::ShardHeader::decode(unseal(&bytes).map_err(bad)?);
+                    header = Some(read.map_err(|error| bad(error.to_string()))?);
+                }
+                ARRIVING_SECTION => {
+                    let read = wire_moves::Arriving::decode(unseal(&bytes).map_err(bad)?);
+                    let part = read.map_err(|error| bad(error.to_string()))?;
+                    restore_arriving(&mut arriving, part).map_err(bad)?;
+                }
+                _ => reader.take(section, &bytes)?,
             }
-            if gathering.as_ref().is_none_or(|gathering| gathering.section != section) {
-                finish(gathering.take(), &mut slots)?;
-            }
-            let gathering = gathering.get_or_insert_with(|| Gathering::new(section));
-            gathering.part.merge(body).map_err(|error| bad(error.to_string()))?;
-            gathering.parts += 1;
         }
-        finish(gathering, &mut slots)?;
+        let slots = reader.finish()?;
         let bad = |why: String| BadSnapshot { section: HEADER_SECTION, why };
         let header = header.ok_or_else(|| bad("it is missing".to_owned()))?;
-        restore_shard(&header, slots).map_err(bad)
+        restore_shard(&header, slots, arriving).map_err(bad)
     }
 }
 
@@ -156,6 +164,13 @@ fn unseal(bytes: &[u8]) -> Result<&[u8], String> {
     Ok(body)
 }
 
+/// Slots from their parts, each slot's parts in order and together.
+#[derive(Default)]
+pub(super) struct SlotsReader {
+    slots: BTreeMap<u16, Box<LiveSlot>>,
+    gathering: Option<Gathering>,
+}
+
 /// A slot whose parts are being merged.
 struct Gathering {
     section: u32,
@@ -163,33 +178,67 @@ struct Gathering {
     parts: u32,
 }
 
-impl Gathering {
-    fn new(section: u32) -> Gathering {
-        Gathering { section, part: wire::SlotPart::default(), parts: 0 }
+impl SlotsReader {
+    /// Takes the next part.
+    pub fn take(&mut self, section: u32, bytes: &[u8]) -> Result<(), BadSnapshot> {
+        if self.gathering.as_ref().is_none_or(|gathering| gathering.section != section) {
+            self.end_slot()?;
+        }
+        let bad = |why: String| BadSnapshot { section, why };
+        let begun = || Gathering { section, part: wire::SlotPart::default(), parts: 0 };
+        let gathering = self.gathering.get_or_insert_with(begun);
+        gathering.part.merge(unseal(bytes).map_err(bad)?).map_err(|error| bad(error.to_string()))?;
+        gathering.parts += 1;
+        Ok(())
+    }
+
+    /// All of them, by number.
+    pub fn finish(mut self) -> Result<BTreeMap<u16, Box<LiveSlot>>, BadSnapshot> {
+        self.end_slot()?;
+        Ok(self.slots)
+    }
+
+    fn end_slot(&mut self) -> Result<(), BadSnapshot> {
+        let Some(Gathering { section, part, parts }) = self.gathering.take() else {
+            return Ok(());
+        };
+        let bad = |why: &str| BadSnapshot { section, why: why.to_owned() };
+        if part.parts != parts || part.slot != section {
+            return Err(bad("a part is missing or of another slot"));
+        }
+        let number = slot(section).map_err(|why| bad(&why))?.0;
+        let live = restore_slot(part).map_err(|why| bad(&why))?;
+        if self.slots.insert(number, Box::new(live)).is_some() {
+            return Err(bad("it comes twice"));
+        }
+        Ok(())
     }
 }
 
-fn finish(gathering: Option<Gathering>, slots: &mut [Option<Box<LiveSlot>>]) -> Result<(), BadSnapshot> {
-    let Some(Gathering { section, part, parts }) = gathering else {
-        return Ok(());
-    };
-    let bad = |why: &str| BadSnapshot { section, why: why.to_owned() };
-    if part.parts != parts || part.slot != section {
-        return Err(bad("a part is missing or of another slot"));
+fn restore_arriving(arriving: &mut BTreeMap<u64, Arriving>, part: wire_moves::Arriving) -> Result<(), String> {
+    match part.chunk {
+        None => {
+            let (slots, seal) = (range_from_wire(part.slots.as_ref())?, part.seal.as_ref());
+            let seal = seal.map(seal_from_wire).transpose()?;
+            arriving.insert(part.id, Arriving { slots, chunks: Vec::new(), seal });
+        }
+        Some(chunk) => {
+            let head = arriving.get_mut(&part.id).ok_or("a chunk of a move comes before its head")?;
+            head.chunks.push(chunk.into());
+        }
     }
-    let place = slots.get_mut(section as usize).ok_or_else(|| bad("there is no such slot"))?;
-    if place.is_some() {
-        return Err(bad("it comes twice"));
-    }
-    *place = Some(Box::new(restore_slot(part).map_err(|why| bad(&why))?));
     Ok(())
 }
 
-fn restore_shard(header: &wire::ShardHeader, slots: Vec<Option<Box<LiveSlot>>>) -> Result<State, String> {
+fn restore_shard(
+    header: &wire::ShardHeader,
+    slots: BTreeMap<u16, Box<LiveSlot>>,
+    arriving: BTreeMap<u64, Arriving>,
+) -> Result<State, String> {
     if header.machine_version != MACHINE_VERSION {
         return Err(format!("its machine version is {}, this code has {MACHINE_VERSION}", header.machine_version));
     }
-    let found = slots.iter().flatten().count();
+    let found = slots.len();
     if found != header.slots as usize {
         return Err(format!("it names {} slots, {found} are here", header.slots));
     }
@@ -197,11 +246,7 @@ fn restore_shard(header: &wire::ShardHeader, slots: Vec<Option<Box<LiveSlot>>>) 
     state.identity = match &header.identity {
         None => None,
         Some(identity) => Some(Identity {
-            slots: identity
-                .slots
-                .iter()
-                .map(|range| Ok(SlotRange { first: slot(range.first)?.0, last: slot(range.last)?.0 }))
-                .collect::<Result<_, String>>()?,
+            slots: identity.slots.iter().map(|range| range_from_wire(Some(range))).collect::<Result<_, _>>()?,
             epoch: identity.epoch,
             ids_bytes_max: identity.ids_bytes_max,
         }),
@@ -209,26 +254,31 @@ fn restore_shard(header: &wire::ShardHeader, slots: Vec<Option<Box<LiveSlot>>>) 
     (state.index, state.stamp) = (header.index, Timestamp(header.stamp));
     let mut catalogues: BTreeMap<CatalogueName, Vec<CatalogueVersion>> = BTreeMap::new();
     for version in &header.catalogues {
-        catalogues.entry(CatalogueName::new(&version.name).map_err(text)?).or_default().push(CatalogueVersion {
-            version: version.version,
-            hash: hash(&version.hash)?,
-            effective: cycle(version.effective)?,
-        });
+        let (name, version) = version_from_wire(version)?;
+        catalogues.entry(name).or_default().push(version);
     }
     state.catalogues = Arc::new(catalogues);
+    let moved = |moved: &wire_moves::MovedSlot| Ok::<_, String>((slot(moved.slot)?.0, moved.id));
+    let leaving: BTreeMap<u16, u64> = header.leaving.iter().map(moved).collect::<Result<_, _>>()?;
+    let ended = header.ended.iter().map(moved).collect::<Result<_, _>>()?;
     state.id_budget.oldest = header.oldest_id_hour;
-    for live in slots.iter().flatten() {
-        for (hour, entries) in &live.data.ids.hours {
-            *state.id_budget.hours.entry(*hour).or_default() += entries.len() as u64;
-            state.id_budget.count += entries.len() as u64;
+    for (number, live) in slots {
+        if !leaving.contains_key(&number) {
+            state.id_budget.add(&live.data);
         }
         let names = |row: &RootRow| state.catalogues.contains_key(&row.hierarchy.catalogue);
         if !live.data.roots.iter().all(names) {
             return Err("a hierarchy's catalogue is missing".to_owned());
         }
+        state.slots[usize::from(number)] = Some(live);
     }
-    state.slots = slots;
+    state.moves = Arc::new(Moves { leaving, arriving, ended });
     Ok(state)
+}
+
+/// Writes a slot, part by part.
+pub(super) fn write_slot_sealed(data: &SlotData, sink: &mut dyn FnMut(&[u8])) {
+    write_slot(data, &mut |part| sink(&seal(part)));
 }
 
 fn write_slot(data: &SlotData, sink: &mut dyn FnMut(&wire::SlotPart)) {
@@ -240,7 +290,6 @@ fn write_slot(data: &SlotData, sink: &mut dyn FnMut(&wire::SlotPart)) {
     write_lists(data, &mut put);
     let head = wire::SlotPart {
         slot: data.slot.0.into(),
-        epoch: data.epoch,
         generation: data.series.generation,
         catalogues: data.catalogues.iter().map(ToString::to_string).collect(),
         meters: data.meters.iter().map(meter_to_wire).collect(),
@@ -335,7 +384,7 @@ fn in_parts<T>(
 }
 
 fn restore_slot(part: wire::SlotPart) -> Result<LiveSlot, String> {
-    let mut data = SlotData::new(slot(part.slot)?, part.epoch, part.generation);
+    let mut data = SlotData::new(slot(part.slot)?, part.generation);
     let catalogues = part.catalogues.iter().map(|name| CatalogueName::new(name).map_err(text));
     data.catalogues = Arc::new(catalogues.collect::<Result<_, _>>()?);
     data.meters = Arc::new(part.meters.iter().map(meter_from_wire).collect::<Result<_, _>>()?);

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+pub use super::command::CatalogueVersion;
 use super::command::{FileProgress, Halt};
+use super::moves::Moves;
 use super::wire;
 use crate::account::directory::Directory;
 use crate::account::tree::Hierarchy;
@@ -53,14 +55,6 @@ pub struct Identity {
     pub epoch: u64,
     /// Memory for ids, at [`crate::usage::ids::ID_BYTES`] each.
     pub ids_bytes_max: u64,
-}
-
-/// A catalogue version that is in use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CatalogueVersion {
-    pub version: u64,
-    pub hash: Hash,
-    pub effective: CycleId,
 }
 
 /// One version of a hierarchy's contract.
@@ -198,8 +192,6 @@ pub struct Home {
 #[derive(Debug)]
 pub struct SlotData {
     pub slot: Slot,
-    /// Map epoch since which this shard owns it.
-    pub epoch: u64,
     pub series: SeriesTable,
     /// By meter number.
     pub meters: Arc<Vec<MeterRow>>,
@@ -227,10 +219,9 @@ pub(super) enum Claimed {
 }
 
 impl SlotData {
-    pub(super) fn new(slot: Slot, epoch: u64, generation: u32) -> SlotData {
+    pub(super) fn new(slot: Slot, generation: u32) -> SlotData {
         SlotData {
             slot,
-            epoch,
             series: SeriesTable { generation, ..SeriesTable::default() },
             meters: Arc::default(),
             catalogues: Arc::default(),
@@ -254,7 +245,6 @@ impl SlotData {
     fn freeze(&mut self) -> SlotData {
         SlotData {
             slot: self.slot,
-            epoch: self.epoch,
             series: self.series.freeze(),
             meters: self.meters.clone(),
             catalogues: self.catalogues.clone(),
@@ -268,6 +258,27 @@ impl SlotData {
             claimed: self.claimed.clone(),
         }
     }
+}
+
+/// WRONG_SHARD where a slot is not owned, SLOT_MOVING where it is leaving.
+pub(super) fn check_owned<'a>(
+    shard: ShardId,
+    identity: Option<&'a Identity>,
+    moves: &Moves,
+    slot: Slot,
+) -> Result<&'a Identity, Refusal> {
+    let wrong = |detail: String| Err(Refusal::new(Reason::WrongShard, detail));
+    let Some(identity) = identity else {
+        return wrong(format!("shard {shard} has not been told its slots yet; try again"));
+    };
+    if !identity.slots.iter().any(|range| range.contains(slot)) {
+        return wrong(format!("slot {slot} is not in shard {shard}; ask for the shard map again"));
+    }
+    if !moves.leaving.is_empty() && moves.leaving.contains_key(&slot.0) {
+        let detail = format!("slot {slot} is leaving shard {shard}; try again in a moment");
+        return Err(Refusal::new(Reason::SlotMoving, detail));
+    }
+    Ok(identity)
 }
 
 pub(super) fn unknown_root(root: &AccountId) -> Refusal {
@@ -284,6 +295,30 @@ pub(super) struct LiveSlot {
     pub opens: Vec<u32>,
     /// The latest twin, while nothing was written since.
     frozen: Option<Arc<SlotData>>,
+}
+
+impl IdBudget {
+    /// Counts the ids of a slot that begins to count here.
+    pub fn add(&mut self, data: &SlotData) {
+        for (hour, entries) in &data.ids.hours {
+            *self.hours.entry(*hour).or_default() += entries.len() as u64;
+            self.count += entries.len() as u64;
+        }
+    }
+
+    /// The inverse.
+    pub fn subtract(&mut self, data: &SlotData) {
+        for (hour, entries) in &data.ids.hours {
+            let entries = entries.len() as u64;
+            if let Some(count) = self.hours.get_mut(hour) {
+                *count -= entries;
+                self.count -= entries;
+            }
+            if self.hours.get(hour) == Some(&0) {
+                self.hours.remove(hour);
+            }
+        }
+    }
 }
 
 impl LiveSlot {
@@ -329,6 +364,8 @@ pub struct State {
     /// Everything in `catalogues` is in `compiled`: only a snapshot takes that away.
     pub(super) is_loaded: bool,
     pub(super) id_budget: IdBudget,
+    /// What of the slots is on its way from or to other shards.
+    pub(super) moves: Arc<Moves>,
     /// By slot number; absent until first written.
     pub(super) slots: Vec<Option<Box<LiveSlot>>>,
 }
@@ -345,6 +382,7 @@ impl State {
             compiled: BTreeMap::new(),
             is_loaded: false,
             id_budget: IdBudget::default(),
+            moves: Arc::default(),
             slots: (0..SLOTS).map(|_| None).collect(),
         }
     }
@@ -363,24 +401,17 @@ impl State {
         self.stamp
     }
 
-    /// WRONG_SHARD where the slot is not owned here.
+    /// WRONG_SHARD where the slot is not owned here, SLOT_MOVING where it is leaving.
     pub(super) fn check_owned(&self, slot: Slot) -> Result<&Identity, Refusal> {
-        let wrong = |detail: String| Err(Refusal::new(Reason::WrongShard, detail));
-        let Some(identity) = &self.identity else {
-            return wrong(format!("shard {} has not been told its slots yet; try again", self.shard));
-        };
-        if !identity.slots.iter().any(|range| range.contains(slot)) {
-            return wrong(format!("slot {slot} is not in shard {}; ask for the shard map again", self.shard));
-        }
-        Ok(identity)
+        check_owned(self.shard, self.identity.as_ref(), &self.moves, slot)
     }
 
     /// The slot to be written to, made where it is owned and not there yet.
     pub(super) fn slot_mut(&mut self, slot: Slot, generation: u32) -> Result<&mut LiveSlot, Refusal> {
-        let epoch = self.check_owned(slot)?.epoch;
+        self.check_owned(slot)?;
         let place = self.slots.get_mut(usize::from(slot.0));
         let place = place.expect("an owned slot is one of all slots");
-        let live = place.get_or_insert_with(|| Box::new(LiveSlot::new(SlotData::new(slot, epoch, generation.max(1)))));
+        let live = place.get_or_insert_with(|| Box::new(LiveSlot::new(SlotData::new(slot, generation.max(1)))));
         live.thaw();
         Ok(live)
     }
@@ -428,7 +459,7 @@ impl State {
         self.view_with(slots)
     }
 
-    fn view_with(&self, slots: BTreeMap<u16, Arc<SlotData>>) -> super::query::View {
+    pub(super) fn view_with(&self, slots: BTreeMap<u16, Arc<SlotData>>) -> super::query::View {
         super::query::View {
             shard: self.shard,
             identity: self.identity.clone(),
@@ -436,6 +467,7 @@ impl State {
             stamp: self.stamp,
             catalogues: self.catalogues.clone(),
             oldest_id_hour: self.id_budget.oldest,
+            moves: self.moves.clone(),
             slots,
         }
     }

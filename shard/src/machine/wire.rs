@@ -3,6 +3,8 @@
 
 use prost::{Message, Oneof};
 
+use super::wire_moves::MovedSlot;
+
 #[derive(Clone, PartialEq, Message)]
 pub struct Commands {
     #[prost(message, repeated, tag = "1")]
@@ -11,7 +13,7 @@ pub struct Commands {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
-    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
     pub kind: Option<command::Kind>,
 }
 
@@ -44,6 +46,14 @@ pub mod command {
         Digest(super::Empty),
         #[prost(message, tag = "13")]
         Claim(super::ClaimOf),
+        #[prost(message, tag = "14")]
+        FreezeSlots(super::super::wire_moves::Freeze),
+        #[prost(message, tag = "15")]
+        StageSlots(super::super::wire_moves::Stage),
+        #[prost(message, tag = "16")]
+        SealSlots(super::super::wire_moves::SealSlots),
+        #[prost(message, tag = "17")]
+        SettleSlots(super::super::wire_moves::Settle),
     }
 }
 
@@ -459,6 +469,12 @@ pub struct ShardHeader {
     /// Slots that follow.
     #[prost(uint32, tag = "8")]
     pub slots: u32,
+    /// Slots that are leaving, with their moves.
+    #[prost(message, repeated, tag = "9")]
+    pub leaving: Vec<MovedSlot>,
+    /// The latest move of each slot that ended here.
+    #[prost(message, repeated, tag = "10")]
+    pub ended: Vec<MovedSlot>,
 }
 
 /// A part of one slot; the parts of a slot are merged in order, lists growing.
@@ -466,8 +482,6 @@ pub struct ShardHeader {
 pub struct SlotPart {
     #[prost(uint32, tag = "1")]
     pub slot: u32,
-    #[prost(uint64, tag = "2")]
-    pub epoch: u64,
     #[prost(uint32, tag = "3")]
     pub generation: u32,
     #[prost(string, repeated, tag = "4")]

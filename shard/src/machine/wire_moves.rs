@@ -1,0 +1,88 @@
+//! Slot moves as protobuf messages: the commands of one, and what a snapshot tells of those under way. What they mean is
+//! said in [`super::moves`].
+
+use prost::Message;
+
+use super::wire::{ActivateCatalogue, SlotRange};
+
+/// Freezes slots that leave.
+#[derive(Clone, PartialEq, Message)]
+pub struct Freeze {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub slots: Option<SlotRange>,
+}
+
+/// Content of slots that come.
+#[derive(Clone, PartialEq, Message)]
+pub struct Stage {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub slots: Option<SlotRange>,
+    /// Place of the chunk, from 0.
+    #[prost(uint32, tag = "3")]
+    pub at: u32,
+    #[prost(bytes = "vec", tag = "4")]
+    pub chunk: Vec<u8>,
+}
+
+/// All content has come.
+#[derive(Clone, PartialEq, Message)]
+pub struct SealSlots {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub slots: Option<SlotRange>,
+    #[prost(message, optional, tag = "3")]
+    pub seal: Option<Seal>,
+}
+
+/// What the content is, and what its shard knew beside it.
+#[derive(Clone, PartialEq, Message)]
+pub struct Seal {
+    /// blake3 of all chunks.
+    #[prost(bytes = "vec", tag = "1")]
+    pub hash: Vec<u8>,
+    #[prost(sint64, tag = "2")]
+    pub stamp: i64,
+    #[prost(sint64, optional, tag = "3")]
+    pub oldest_id_hour: Option<i64>,
+    #[prost(message, repeated, tag = "4")]
+    pub catalogues: Vec<ActivateCatalogue>,
+}
+
+/// Whose the slots are now.
+#[derive(Clone, PartialEq, Message)]
+pub struct Settle {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub slots: Option<SlotRange>,
+    /// Epoch of the map since which they are this shard's; 0: they are not.
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+}
+
+/// A slot with a move, in a snapshot.
+#[derive(Clone, PartialEq, Message)]
+pub struct MovedSlot {
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    #[prost(uint64, tag = "2")]
+    pub id: u64,
+}
+
+/// Slots that come, in a snapshot: the head first, without a chunk, then a message a chunk.
+#[derive(Clone, PartialEq, Message)]
+pub struct Arriving {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub slots: Option<SlotRange>,
+    #[prost(message, optional, tag = "3")]
+    pub seal: Option<Seal>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub chunk: Option<Vec<u8>>,
+}

@@ -100,6 +100,7 @@ impl Compiler<'_> {
         let clauses: Vec<Clause> = clauses.into_iter().collect::<Option<_>>()?;
         self.check_conflicts(&clauses);
         self.check_currencies(&clauses);
+        self.check_shares(&clauses);
         let hash = *blake3::hash(&document.canonical()).as_bytes();
         Some(Contract {
             root: document.root.clone(),

@@ -16,7 +16,7 @@ use reckoner_shard::billing::kind::Cause;
 use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::CatalogueDocument;
 use reckoner_tests::draw::words::{chance, one, quantity};
-use reckoner_tests::draw::{catalogue, contract, fees, hierarchy, usage};
+use reckoner_tests::draw::{catalogue, contract, fees, hierarchy, refine, spread, usage};
 use reckoner_tests::model::calendar::{Cycle, cycle_name, start_of};
 use reckoner_tests::model::ledger::{Sending, Sent};
 use reckoner_tests::model::record::Row;
@@ -65,6 +65,12 @@ const MEETS: &[&str] = &[
     "stray again",
     "several segments",
     "correction",
+    "Refused(\"INVALID_VALUE\")",
+    "spread",
+    "purchases",
+    "nothing bought",
+    "a year cut short",
+    "bought",
     "open",
     "open PRODUCER_MISMATCH",
     "open STALE_EPOCH",
@@ -109,6 +115,8 @@ impl History {
         let first = cycle_name(FIRST);
         let mut catalogue = catalogue::catalogue(&mut rng, &first);
         catalogue["fees"] = fees::fees(&mut rng);
+        refine::pool_years(&mut rng, &mut catalogue);
+        spread::meters(&mut rng, &mut catalogue, 25);
         pair.activate(&catalogue, FIRST);
         let roots: Vec<String> = (0..rng.random_range(1..=2)).map(|index| format!("root{index}")).collect();
         for root in &roots {
@@ -361,8 +369,9 @@ impl History {
         let root = one(&mut self.rng, &self.roots).clone();
         let cycle = self.rng.random_range(FIRST..=self.pair.ledger.roots[&root].open);
         let restores = chance(&mut self.rng, 30);
-        let cause = match self.rng.random_range(0..4) {
-            // Days and thresholds are of the open cycle.
+        let cause = match self.rng.random_range(0..5) {
+            // Days, thresholds and purchases are of the open cycle.
+            4 if cycle == self.pair.ledger.roots[&root].open => Cause::Purchases,
             0 if cycle == self.pair.ledger.roots[&root].open => Cause::Day(self.rng.random_range(2..=28)),
             1 if cycle == self.pair.ledger.roots[&root].open => {
                 Cause::Spend(Money(Money::ONE.0 * self.rng.random_range(1..200)))
@@ -409,6 +418,7 @@ impl History {
     fn reprice(&mut self) {
         let open = self.pair.ledger.roots.values().map(|root| root.open).max().expect("a root");
         catalogue::reprice(&mut self.rng, &mut self.catalogue);
+        refine::pool_years(&mut self.rng, &mut self.catalogue);
         self.catalogue["effective"] = json!(cycle_name(open + 1));
         self.pair.activate(&self.catalogue, open + 1);
     }
@@ -420,9 +430,12 @@ impl History {
         let latest = known.contracts.last().map_or(known.open, |(from, _)| *from);
         let effective = latest.max(known.open + self.rng.random_range(0..=1));
         let mut contract = contract::contract(&mut self.rng, &root, effective, &self.catalogue);
+        let cycle = effective + self.rng.random_range(0..=1);
+        refine::starts(&mut self.rng, &mut contract, cycle);
         if chance(&mut self.rng, 60) {
             contract["subscriptions"] =
                 fees::subscriptions(&mut self.rng, &self.catalogue, &known.hierarchy, effective);
+            refine::at_once(&mut self.rng, &mut contract, &self.catalogue);
         }
         self.jobs += 1;
         self.pair.put_contract(&contract, effective, &format!("agree {}", self.jobs));
@@ -482,9 +495,20 @@ impl History {
             2 => series.attributes.push(("shade".to_owned(), "x".to_owned())),
             _ => {}
         }
-        let end = start + if kind == "latest" { *one(rng, &[0, 0, HOUR]) } else { 0 };
+        let lasts = meter["spread"] == "time" && flaw == 5 && !alone && chance(rng, 60);
+        // A day longer than the longest is too long.
+        let end = start
+            + match kind {
+                "latest" => *one(rng, &[0, 0, HOUR]),
+                _ if lasts && chance(rng, 4) => 32 * 24 * HOUR,
+                _ if lasts => spread::length(rng, meter),
+                _ => 0,
+            };
         if corrects.is_some() {
             self.met("correction");
+        }
+        if lasts {
+            self.met("spread");
         }
         Row { series, quantity: if below { format!("-{quantity}") } else { quantity }, start, end, corrects }
     }
@@ -529,7 +553,9 @@ fn any_order_and_batching_bills_alike() {
             let quantity = quantity(&mut rng, usage::scale_of(&meter));
             let start = start_of(FIRST) + rng.random_range(0..700) * HOUR;
             let corrects = (is_summed(&meter) && chance(&mut rng, 10)).then(|| "r-0".to_owned());
-            let row = Row { series, quantity, start, end: start, corrects };
+            let lasts = meter["spread"] == "time" && chance(&mut rng, 50);
+            let end = start + if lasts { spread::length(&mut rng, &meter) } else { 0 };
+            let row = Row { series, quantity, start, end, corrects };
             // Numbers and ids are in one order, which tells apart what is of one time.
             sent.push(Sent { number, id: format!("r-{number:05}"), row });
         }

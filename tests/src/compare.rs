@@ -29,6 +29,10 @@ pub struct Shown {
     pub unpriced: Vec<(Series, String, Exact)>,
     /// Bills of groups that are priced by themselves.
     pub pro_forma: BTreeMap<String, Shown>,
+    /// Exact total and payable by payer of what was bought by some instant, billed at once.
+    pub bought: BTreeMap<String, (Exact, Exact)>,
+    /// The same of the close, where shortfalls have bills of their own.
+    pub closing: BTreeMap<String, (Exact, Exact)>,
 }
 
 /// A line of a bill.
@@ -135,8 +139,8 @@ impl Shown {
             (payer.clone(), (to, rate, since, clause))
         };
         let exchanges = bills.exchanges.iter().map(exchange).collect();
-        let pro_forma = BTreeMap::new();
-        Shown { lines, payers, exchanges, postings, unpriced: unpriced.collect(), pro_forma }.sorted()
+        let unpriced = unpriced.collect();
+        Shown { lines, payers, exchanges, postings, unpriced, ..Shown::default() }.sorted()
     }
 
     /// Two bills as one; totals are the caller's to add.
@@ -179,11 +183,18 @@ impl Shown {
             return Some(format!("engine has {found} lines, model {expected}; one more is\n  {more}"));
         }
         let both = |(total, payable): &(Exact, Exact)| format!("total {} payable {}", text(total), text(payable));
-        for payer in self.payers.keys().chain(wanted.payers.keys()) {
-            let (own, other) = (self.payers.get(payer), wanted.payers.get(payer));
-            if own != other {
-                let show = |of: Option<&(Exact, Exact)>| of.map_or("has no bill".to_owned(), both);
-                return Some(format!("payer {payer}:\n  engine {}\n  model  {}", show(own), show(other)));
+        let kinds = [
+            ("payer", &self.payers, &wanted.payers),
+            ("what was bought by payer", &self.bought, &wanted.bought),
+            ("the close of payer", &self.closing, &wanted.closing),
+        ];
+        for (what, found, wanted) in kinds {
+            for payer in found.keys().chain(wanted.keys()) {
+                let (own, other) = (found.get(payer), wanted.get(payer));
+                if own != other {
+                    let show = |of: Option<&(Exact, Exact)>| of.map_or("has no bill".to_owned(), both);
+                    return Some(format!("{what} {payer}:\n  engine {}\n  model  {}", show(own), show(other)));
+                }
             }
         }
         if self.exchanges != wanted.exchanges {

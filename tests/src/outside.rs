@@ -14,6 +14,7 @@ use reckoner_shard::machine::claims::Known;
 use reckoner_shard::machine::command::{BilledRoot, Claimed, Command, CommandOutcome, Done};
 use reckoner_shard::placement::slot_of;
 
+use crate::model::bill::Bills;
 use crate::model::calendar::{Cycle, cycle_name};
 use crate::model::exact::{Exact, exact};
 use crate::pair::{Pair, cycle_id, hash_of};
@@ -23,7 +24,9 @@ impl Pair {
     /// one bill over everything that was known at the claim; at a threshold those of who came to it.
     pub fn issue(&mut self, root: &str, cycle: Cycle, cause: Cause, meanwhile: impl FnOnce(&mut Pair)) {
         let known = &self.ledger.roots[root];
-        let (is_open, expected) = (cycle == known.open, known.whole_bills(cycle));
+        let is_open = cycle == known.open;
+        let expected = if is_open { known.early_bills(cycle) } else { known.whole_bills(cycle) };
+        let postings = expected.postings.clone();
         let id = AccountId::new(root).expect("a root");
         let claim = Command::Claim { root: id, cycle: cycle_id(cycle), cause: cause.clone() };
         let claimed = match self.machine.command(claim.clone()) {
@@ -39,10 +42,15 @@ impl Pair {
         self.meet(match cause {
             Cause::Day(_) => "day",
             Cause::Spend(_) => "threshold",
+            Cause::Purchases => "purchases",
             _ if is_open => "interim",
             _ => "late billed",
         });
         meanwhile(self);
+        // What came late counts in the years that go on.
+        if !is_open {
+            self.ledger.roots.get_mut(root).expect("a known root").post(cycle, postings);
+        }
         let before = self.billed(root, cycle);
         let archive = self.archives.get(&(root.to_owned(), cycle)).cloned();
         self.bill(root, cycle, Known::Claimed(archive.as_deref()));
@@ -52,6 +60,13 @@ impl Pair {
         }
         let now = self.billed(root, cycle);
         let nothing = (Exact::zero(), Exact::zero());
+        if cause == Cause::Purchases {
+            // What it comes to is the fold's matter; all bills of the cycle come to one, whatever was bought before.
+            let grows = now.iter().all(|(payer, now)| now.0 >= before.get(payer).unwrap_or(&nothing).0);
+            assert!(grows, "a purchase takes nothing back: {before:?} {now:?}");
+            self.meet(if now == before { "nothing bought" } else { "bought" });
+            return;
+        }
         if let Cause::Spend(least) = cause {
             let least = exact(&least.to_string());
             for (payer, whole) in &expected.payers {
@@ -62,12 +77,13 @@ impl Pair {
             }
             return;
         }
-        let payables = |all: BTreeMap<String, (Exact, Exact)>| {
-            // Nothing to pay may be a bill or none.
-            let payables = all.into_iter().map(|(payer, (_, payable))| (payer, payable));
-            payables.filter(|(_, payable)| !payable.is_zero()).collect::<BTreeMap<String, Exact>>()
-        };
         assert_eq!(payables(now), payables(expected.payers), "bills of {root} for {}", cycle_name(cycle));
+    }
+
+    /// All bills of a cycle that was closed come to the model's one bill.
+    pub(crate) fn compare_closed(&self, root: &str, cycle: Cycle, expected: Bills) {
+        let billed = self.billed(root, cycle);
+        assert_eq!(payables(billed), payables(expected.payers), "the close of {root} for {}", cycle_name(cycle));
     }
 
     /// Exact total and payable of all bills of a cycle, by payer.
@@ -133,4 +149,10 @@ impl Pair {
             *self.refunded.entry(of).or_default() += back;
         }
     }
+}
+
+/// What each payer has to pay; nothing to pay may be a bill or none.
+fn payables(all: BTreeMap<String, (Exact, Exact)>) -> BTreeMap<String, Exact> {
+    let payables = all.into_iter().map(|(payer, (_, payable))| (payer, payable));
+    payables.filter(|(_, payable)| !payable.is_zero()).collect()
 }

@@ -113,8 +113,14 @@ impl Pair {
     /// A new version of a root's contract.
     pub fn put_contract(&mut self, document: &Value, effective: Cycle, job: &str) {
         let parsed: ContractDocument = serde_json::from_value(document.clone()).expect("a contract document");
-        self.machine.put_contract(&parsed, job);
         let root = document["root"].as_str().expect("a root");
+        if self.ledger.roots[root].cuts_year(document, effective) {
+            let put = Command::PutContract { document: parsed.canonical(), job: job.to_owned() };
+            let refused = self.machine.command(put);
+            assert!(matches!(refused, CommandOutcome::Refused(refusal) if refusal.reason == Reason::InvalidDocument));
+            return self.meet("a year cut short");
+        }
+        self.machine.put_contract(&parsed, job);
         let versions = &mut self.ledger.roots.get_mut(root).expect("a known root").contracts;
         versions.retain(|(from, _)| *from < effective);
         versions.push((effective, document.clone()));
@@ -141,6 +147,10 @@ impl Pair {
         // The estimate before the cut was the bill.
         self.compare_bills(root, cycle);
         self.bill(root, cycle, Known::OnTime);
+        let known = self.ledger.roots.get_mut(root).expect("a known root");
+        let bills = known.bills(cycle);
+        known.post(cycle, bills.postings.clone());
+        self.compare_closed(root, cycle, bills);
         let issued = self.machine.done(Command::Issue { root: id.clone(), cycle: name });
         assert_eq!(self.machine.done(Command::Issue { root: id.clone(), cycle: name }), issued);
         self.compare_counters(root, cycle);
@@ -416,6 +426,7 @@ fn known(code: &str) -> &'static str {
         "TOO_FAR_AHEAD",
         "ID_REUSED",
         "ID_TOO_OLD",
+        "INVALID_VALUE",
     ];
     codes.into_iter().find(|own| *own == code).unwrap_or_else(|| panic!("no history should be refused {code}"))
 }

@@ -20,7 +20,9 @@ use crate::pricing::pool::SplitKey;
 /// The contract year of a fold: by the contract in force; without one years count from the hierarchy's first cycle.
 pub(super) fn year_of_fold(input: &FoldInput<'_>) -> PoolYear {
     let contract = input.contract.filter(|contract| contract.is_in_force(input.cycle));
-    let starts = contract.map_or(input.hierarchy.first, |contract| contract.starts);
+    let starts = contract.map_or(Some(input.hierarchy.first), |contract| contract.starts);
+    // A billing group's terms begin one with each cycle, and end none.
+    let Some(starts) = starts else { return PoolYear { begins: input.cycle, settles: false } };
     let begins = year_of(starts, input.cycle).unwrap_or(input.cycle);
     let is_last = contract.is_some_and(|contract| contract.until == Some(input.cycle.next()));
     PoolYear { begins, settles: !input.interim && (is_last || ends_year(begins, input.cycle)) }

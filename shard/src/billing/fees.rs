@@ -63,17 +63,16 @@ pub(super) fn extras<'a>(input: &FoldInput<'a>, contract: &'a Contract) -> Vec<E
 pub(super) fn spans(input: &FoldInput<'_>, contract: &Contract, used: &[Used<'_>]) -> BTreeMap<usize, Vec<Span>> {
     let catalogue = input.catalogue;
     let prorates = |sku: SkuIndex| catalogue.price(catalogue.sku(sku).price).prorate_limits != Prorate::None;
-    // As `extras` puts them in their places: a series that was counted takes what its account subscribes to.
-    let mut known: BTreeMap<(SkuIndex, &AccountId), Vec<Span>> = BTreeMap::new();
+    let mut known: BTreeMap<(SkuIndex, &AccountId, Option<&GroupName>), Vec<Span>> = BTreeMap::new();
     for subscription in &contract.subscriptions {
         let Subscribed::Sku(id) = &subscription.what else { continue };
         let Some(sku) = catalogue.sku_by_id(id.as_str()).filter(|sku| prorates(*sku)) else { continue };
-        known.entry((sku, subscription.who.account())).or_default().push(subscription.span);
+        let Some((account, _, group)) = who(input, subscription) else { continue };
+        known.entry((sku, account, group)).or_default().push(subscription.span);
     }
     let subscribed = used.iter().enumerate().filter(|(_, used)| used.standing == Standing::Subscribed);
-    let found = subscribed
-        .filter_map(|(index, used)| known.get(&(used.sku, &used.series.account)).map(|spans| (index, spans.clone())));
-    found.collect()
+    let spans = |used: &Used<'_>| known.get(&(used.sku, &used.series.account, used.group)).cloned();
+    subscribed.filter_map(|(index, used)| Some((index, spans(used)?))).collect()
 }
 
 /// The lines of fees that are due in the cycle, for the series that stand for them.

@@ -25,7 +25,7 @@ pub fn fold(input: &FoldInput<'_>) -> Result<Vec<BillBody>, FoldError> {
     let mut extras = gathered.homes(input);
     extras.extend(contract.map_or_else(Vec::new, |contract| fees::extras(input, contract)));
     extras.extend(year_ends(input));
-    let Gathered { used, choosers, unpriced } = gathered.with_extras(&extras, catalogue);
+    let Gathered { used, choosers, unpriced } = gathered.with_extras(&extras, input);
     let spans = contract.map_or_else(BTreeMap::new, |contract| fees::spans(input, contract, &used));
     let asked = Asked {
         root: &hierarchy.root,

@@ -137,6 +137,12 @@ fn by_hours(
     parts
 }
 
+/// Where each series is: a payer and its billing groups, which stand on its account, are apart.
+fn places<'u>(used: &[Used<'u>]) -> BTreeMap<(SeriesKey, SkuIndex, Option<&'u GroupName>), usize> {
+    let place = |(index, used): (usize, &Used<'u>)| ((used.series.clone(), used.sku, used.group), index);
+    used.iter().enumerate().map(place).collect()
+}
+
 /// A series that nothing was counted in, but that something is due for.
 pub(super) struct Extra<'a> {
     pub series: SeriesKey,
@@ -173,25 +179,25 @@ impl<'a> Gathered<'a> {
     }
 
     /// The same with those series added, sorted, each series of zero pointing to its payer's.
-    pub fn with_extras<'b>(self, extras: &'b [Extra<'a>], catalogue: &Catalogue) -> Gathered<'b>
+    pub fn with_extras<'b>(self, extras: &'b [Extra<'a>], input: &FoldInput<'a>) -> Gathered<'b>
     where
         'a: 'b,
     {
+        let FoldInput { hierarchy, cycle, catalogue, .. } = *input;
         let Gathered { used, choosers, unpriced } = self;
         let mut used: Vec<Used<'b>> = used;
-        let mut counted: BTreeMap<(SeriesKey, SkuIndex), usize> = BTreeMap::new();
-        if extras.iter().any(|extra| extra.standing == Standing::Subscribed) {
-            counted.extend(used.iter().enumerate().map(|(index, used)| ((used.series.clone(), used.sku), index)));
-        }
+        let subscribes = extras.iter().any(|extra| extra.standing == Standing::Subscribed);
+        let mut known = if subscribes { places(&used) } else { BTreeMap::new() };
         for Extra { series, sku, meter, payer, group, standing } in extras {
-            if *standing == Standing::Subscribed
-                && let Some(index) = counted.get(&(series.clone(), *sku))
-            {
-                used[*index].standing = Standing::Subscribed;
-                continue;
+            let (sku, group, standing) = (*sku, *group, *standing);
+            if subscribes {
+                let index = *known.entry((series.clone(), sku, group)).or_insert(used.len());
+                if index < used.len() {
+                    used[index].standing = standing;
+                    continue;
+                }
             }
             let measured = Measured::nothing(*meter);
-            let (sku, group, standing) = (*sku, *group, *standing);
             used.push(Used { series, sku, payer, group, measured, records: 0, standing, home: 0 });
         }
         used.sort_by(|a, b| {
@@ -201,11 +207,11 @@ impl<'a> Gathered<'a> {
             by_sku.then_with(|| a.series.dimensions.cmp(&b.series.dimensions)).then_with(|| a.group.cmp(&b.group))
         });
         if used.iter().any(|used| used.can_be_zero(catalogue)) {
-            let places: BTreeMap<(SeriesKey, SkuIndex), usize> =
-                used.iter().enumerate().map(|(index, used)| ((used.series.clone(), used.sku), index)).collect();
+            let places = places(&used);
             for (index, own) in used.iter_mut().enumerate() {
-                let key = SeriesKey { account: own.payer.clone(), dimensions: own.series.dimensions.clone() };
-                own.home = places.get(&(key, own.sku)).copied().unwrap_or(index);
+                let series = SeriesKey { account: own.payer.clone(), dimensions: own.series.dimensions.clone() };
+                let group = hierarchy.account(own.payer).and_then(|entry| hierarchy.group_at(entry, cycle));
+                own.home = places.get(&(series, own.sku, group)).copied().unwrap_or(index);
             }
         }
         Gathered { used, choosers, unpriced }

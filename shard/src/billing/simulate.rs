@@ -202,6 +202,15 @@ impl<'a> Counting<'a> {
             let detail = format!("id '{}' was used by another record before; give each record its own", record.id);
             return Err(Refusal::new(Reason::IdReused, detail));
         }
+        let key = record.series();
+        let found =
+            self.catalogue.meter_of(&key.service, &key.usage_type, &key.operation, &key.region, &key.attributes);
+        // Its parts say whose it is.
+        if let Ok(index) = found
+            && let Some(end) = record.end.filter(|end| self.catalogue.meter(index).spreads && *end > record.start)
+        {
+            return self.count_spread(record, index, end);
+        }
         let account = self.hierarchy.account(&record.account);
         let is_elsewhere = record.start.cycle() != self.cycle;
         if !is_elsewhere && !account.is_some_and(|account| account.is_member_at(record.start)) {
@@ -210,14 +219,6 @@ impl<'a> Counting<'a> {
                 record.account, self.hierarchy.root, record.start
             );
             return Err(Refusal::new(Reason::UnknownAccount, detail));
-        }
-        let key = record.series();
-        let found =
-            self.catalogue.meter_of(&key.service, &key.usage_type, &key.operation, &key.region, &key.attributes);
-        if let Ok(index) = found
-            && let Some(end) = record.end.filter(|end| self.catalogue.meter(index).spreads && *end > record.start)
-        {
-            return self.count_spread(record, index, end);
         }
         let before = record.start < self.cycle.start() && account.is_some();
         let is_carried = |index: MeterIndex| {

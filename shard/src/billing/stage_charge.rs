@@ -302,8 +302,7 @@ impl<'a> Terms<'a> {
             let payer = draft.payer.clone();
             for (rate, service, base) in bases {
                 let rate = &tax.rates[rate];
-                let exact = base.share(rate.share).ok_or_else(overflow)?;
-                let amount = self.catalogue.rounding.round(exact).ok_or_else(overflow)?;
+                let amount = self.catalogue.rounding.share(base, rate.share).ok_or_else(overflow)?;
                 if !amount.is_zero() {
                     let (share, text) = (Some(rate.share), Some(rate.text.clone()));
                     let line = derived(clause, Derived { base, rate: share, amount, text, ..Derived::default() });

@@ -100,13 +100,14 @@ impl Compiler<'_> {
         let clauses: Vec<Clause> = clauses.into_iter().collect::<Option<_>>()?;
         self.check_conflicts(&clauses);
         self.check_currencies(&clauses);
+        self.check_shares(&clauses);
         let hash = *blake3::hash(&document.canonical()).as_bytes();
         Some(Contract {
             root: document.root.clone(),
             name: document.name.as_deref().map(Arc::from),
             effective: document.effective,
             until: document.until,
-            starts: document.starts.unwrap_or(document.effective),
+            starts: Some(document.starts.unwrap_or(document.effective)),
             stages: document.stages.clone(),
             credit_order,
             clauses,

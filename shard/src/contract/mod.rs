@@ -18,6 +18,7 @@ pub mod prepayment;
 pub mod private_rate;
 pub mod pro_forma;
 pub mod scope;
+mod shares;
 pub mod steps;
 mod subscribe;
 pub mod subscription;

@@ -82,7 +82,7 @@ impl Compiler<'_> {
                 name: None,
                 effective: self.document.effective,
                 until: self.document.until,
-                starts: self.document.starts.unwrap_or(self.document.effective),
+                starts: None,
                 stages: Some(STAGES.to_vec()),
                 credit_order: Vec::new(),
                 clauses,

@@ -123,6 +123,11 @@ impl Scope {
 
     /// Whether the same usage, of the same account, can be in both, as far as a catalogue tells.
     pub fn can_meet(&self, other: &Scope, catalogue: &Catalogue) -> bool {
+        self.can_overlap(other) && self.reach(catalogue).any(|(meter, sku)| other.can_match(meter, sku))
+    }
+
+    /// Whether one line can be in both, whatever is sold.
+    pub fn can_overlap(&self, other: &Scope) -> bool {
         let together = |own: &[Pattern], others: &[Pattern]| {
             own.is_empty()
                 || others.is_empty()
@@ -140,7 +145,6 @@ impl Scope {
             && together(&self.group, &other.group)
             && together(&self.payer, &other.payer)
             && self.attributes.iter().all(attributes)
-            && self.reach(catalogue).any(|(meter, sku)| other.can_match(meter, sku))
     }
 
     /// Whether usage of `meter` that `sku` prices can be in this scope, whoever used it.

@@ -32,8 +32,8 @@ pub struct Contract {
     pub effective: CycleId,
     /// First cycle that it no longer governs.
     pub until: Option<CycleId>,
-    /// First cycle of its years, for prices whose pools last one.
-    pub starts: CycleId,
+    /// First cycle of its years, for prices whose pools last one; `None`, of a billing group's terms: each cycle.
+    pub starts: Option<CycleId>,
     /// Wins over the catalogue's order.
     pub stages: Option<Vec<Stage>>,
     /// What credits of a stage are sorted by.

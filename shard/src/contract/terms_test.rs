@@ -57,6 +57,36 @@ fn limits_with_days_of_their_own_are_prorated_within_their_cycles() {
 }
 
 #[test]
+fn percentages_leave_a_bill_room() {
+    let too_much = "clauses: the percentages of fees, lines and taxes may come to more than 15 times what was used";
+    let tax = |id: usize, more: Value| {
+        let mut rate = json!({"name": "t", "percent": "100"});
+        rate["scope"] = more;
+        json!({"id": format!("t{id}"), "mechanism": "tax", "rates": [rate]})
+    };
+    let fee = |id: usize| json!({"id": format!("f{id}"), "mechanism": "percent_fee", "percent": "100"});
+    let taxes = |count: usize| (0..count).map(|id| tax(id, json!({}))).collect::<Vec<Value>>();
+    // 1 + 14, then 1 + 15.
+    check(json!(taxes(14)), &[]);
+    check(json!(taxes(15)), &[too_much]);
+    check(json!(taxes(200)), &[too_much]);
+    // (1 + 2) x (1 + 4), then (1 + 3) x (1 + 3).
+    check(json!([vec![fee(0), fee(1)], taxes(4)].concat()), &[]);
+    check(json!([vec![fee(0), fee(1), fee(2)], taxes(3)].concat()), &[too_much]);
+    // Each payer has one of them.
+    check(json!((0..500).map(|id| tax(id, json!({"payer": format!("p{id}")}))).collect::<Vec<Value>>()), &[]);
+    // Of one clause the first that matches counts.
+    let rates: Vec<Value> = (0..50).map(|id| json!({"name": format!("r{id}"), "percent": "100"})).collect();
+    check(json!([{"id": "t", "mechanism": "tax", "rates": rates}]), &[]);
+    // One after the other.
+    let mut first = taxes(14);
+    first.iter_mut().for_each(|own| own["until"] = json!("2025-09"));
+    let mut then: Vec<Value> = (20..34).map(|id| tax(id, json!({}))).collect();
+    then.iter_mut().for_each(|own| own["effective"] = json!("2025-09"));
+    check(json!([first, then].concat()), &[]);
+}
+
+#[test]
 fn years_begin_where_the_contract_says() {
     let mut own = document(json!([{"id": "pool/x", "mechanism": "fee", "amount": "1"}]));
     own.starts = Some("2030-01".parse().unwrap());
@@ -64,7 +94,7 @@ fn years_begin_where_the_contract_says() {
     assert!(found.len() == 2 && found[0].starts_with("starts: the contract counts years from 2030-01"), "{found:?}");
     assert!(found[1].starts_with("clauses[0].id: clause pool/x has an id that begins with pool/"), "{found:?}");
     let mut own = document(json!([]));
-    let starts = |own: &ContractDocument| Contract::compile(own, None).unwrap().starts;
+    let starts = |own: &ContractDocument| Contract::compile(own, None).unwrap().starts.unwrap();
     assert_eq!(starts(&own), own.effective);
     own.starts = Some("2023-05".parse().unwrap());
     assert_eq!(starts(&own).to_string(), "2023-05");

@@ -125,6 +125,30 @@ fn a_pool_of_a_year_goes_on_through_interim_bills_corrections_and_restores() {
 }
 
 #[test]
+fn a_contract_goes_on_with_a_year_that_has_a_minimum() {
+    let mut document = document("2024-09", "0", &[]);
+    let sku = document["skus"][0].as_object_mut().unwrap();
+    sku.remove("rate");
+    sku.insert("price".to_owned(), json!("year"));
+    document["prices"] = json!([{"id": "year", "model": "per_unit", "rate": "0.1", "pool": {"period": "contract_year"}, "minimum": "50"}]);
+    let mut books = Books::new(None);
+    books.kit.activate(Catalogue::compile(&serde_json::from_value(document).unwrap()).unwrap(), 2).unwrap();
+    let mut check = |terms: &str, expected: Result<(), Reason>| {
+        let document = format!(r#"{{"kind":"Contract","root":"acme","clauses":[],{terms}}}"#);
+        let put = Command::PutContract { document: document.into_bytes(), job: String::new() };
+        assert_eq!(books.kit.command(put).map(drop), expected, "{terms}");
+    };
+    // Without a contract the year began with 2024-09.
+    check(r#""effective":"2024-11""#, Err(Reason::InvalidDocument));
+    check(r#""effective":"2024-11","starts":"2024-10""#, Err(Reason::InvalidDocument));
+    check(r#""effective":"2024-11","starts":"2024-09","until":"2025-02""#, Ok(()));
+    // The contract before ends where this one begins; so does its year, and with it what is due of it.
+    check(r#""effective":"2025-02""#, Ok(()));
+    check(r#""effective":"2025-04""#, Err(Reason::InvalidDocument));
+    check(r#""effective":"2026-02""#, Ok(()));
+}
+
+#[test]
 fn a_cycle_is_billed_at_the_rate_of_its_first_bill() {
     let yen = |rate: &str| {
         let rates = format!(r#"[{{"effective":"2024-09-01","rate":"{rate}"}}]"#);

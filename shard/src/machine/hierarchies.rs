@@ -16,8 +16,10 @@ use crate::base::time::{CycleId, Period, Timestamp};
 use crate::billing::cycle::{BALANCES_MAX, Cycles};
 use crate::contract::document::ContractDocument;
 use crate::contract::terms::{Clause, Contract, Mechanism};
-use crate::contract::year::POOL_BALANCES;
+use crate::contract::year::{POOL_BALANCES, ends_year, year_of};
 use crate::placement::slot_of;
+use crate::pricing::catalogue::{Catalogue, Price};
+use crate::pricing::document::PoolPeriod;
 use crate::usage::counter::{Meta, lane_of};
 use crate::usage::series::{MEMBERS_PER_SLOT_MAX, NONE};
 
@@ -160,6 +162,7 @@ impl State {
         refuse_problems(document.check_accounts(|account| row.hierarchy.account(account).is_some()))?;
         refuse_problems(document.check_groups(|group| row.hierarchy.groups().contains(group)))?;
         check_commitments(row, &contract)?;
+        check_years(row, &contract, compiled.as_deref())?;
         check_balances(row, &contract)?;
         let (live, number) = self.root_mut(&document.root)?;
         let row = &mut live.data.roots[number as usize];
@@ -216,6 +219,36 @@ fn check_commitments(row: &RootRow, contract: &Contract) -> Result<(), Refusal> 
         }
     }
     Ok(())
+}
+
+/// A contract year of a price that just broke off would leave its minimum unbilled: one that runs when a version comes in
+/// must go on in it, or end with the version before.
+fn check_years(row: &RootRow, contract: &Contract, catalogue: Option<&Catalogue>) -> Result<(), Refusal> {
+    let yearly = |price: &&Price| price.period == PoolPeriod::ContractYear && !price.minimum.is_zero();
+    let Some(catalogue) = catalogue else { return Ok(()) };
+    let mut prices = catalogue.skus().iter().map(|sku| catalogue.price(sku.price));
+    let Some(price) = prices.find(yearly) else { return Ok(()) };
+    let (effective, first) = (contract.effective, row.cycles.first);
+    if effective <= first {
+        return Ok(());
+    }
+    let last = effective.previous();
+    let document = row.contract_at(last).and_then(|own| serde_json::from_slice::<ContractDocument>(&own.document).ok());
+    let before = document.and_then(|document| Contract::compile(&document, None).ok());
+    let before = before.filter(|before| before.is_in_force(last));
+    let starts = before.as_ref().and_then(|before| before.starts).unwrap_or(first);
+    let Some(begins) = year_of(starts, last) else { return Ok(()) };
+    let ends = ends_year(begins, last) || before.is_some_and(|before| before.until == Some(effective));
+    let goes_on = contract.starts.and_then(|starts| year_of(starts, effective)) == Some(begins);
+    if ends || goes_on {
+        return Ok(());
+    }
+    let detail = format!(
+        "price {} has a minimum of the contract year that began with {begins} and does not end before {effective}; state \
+         starts: {begins} to go on with it, or let the version before end with until: {effective}",
+        price.id
+    );
+    Err(Refusal::new(Reason::InvalidDocument, detail))
 }
 
 /// A close must never find more balances than are kept, so they are counted when a contract comes in: those that there

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ethnum::I256;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -23,7 +24,7 @@ use crate::base::money::{Money, Quantity, Rate, SCALE};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, HOUR, Timestamp};
-use crate::base::wide::{Rounding, power_of_ten};
+use crate::base::wide::{Rounding, divide, power_of_ten};
 use crate::usage::series::SeriesKey;
 
 /// Index of a meter in one version of a catalogue. Another version may number its meters differently: what outlives a
@@ -306,6 +307,13 @@ impl RoundingRule {
     /// `amount` at the rule's decimals; `None` on overflow.
     pub fn round(&self, amount: Money) -> Option<Money> {
         amount.round(self.decimals, self.mode)
+    }
+
+    /// A share of an amount at the rule's decimals: the exact product, rounded once; `None` on overflow.
+    pub fn share(&self, amount: Money, share: Rate) -> Option<Money> {
+        let product = I256::from(amount.0) * I256::from(share.0);
+        let steps = divide(product, I256::from(Rate::ONE.0) * I256::from(self.step()), self.mode);
+        i128::try_from(steps).ok()?.checked_mul(self.step()).map(Money)
     }
 
     /// The smallest payable difference, as an integer at the scale of money.

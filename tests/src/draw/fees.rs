@@ -100,7 +100,10 @@ fn can_be_due(catalogue: &Value, sku: &Value) -> bool {
         None if *key == "region" => sku["match"]["region"].is_string(),
         None => *key != "service",
     };
-    (least || price["flat_when_zero"] == true) && price["pool"]["period"].is_null() && keys.iter().all(is_plain)
+    let prorates = !price["prorate_limits"].is_null();
+    (least || price["flat_when_zero"] == true || prorates)
+        && price["pool"]["period"].is_null()
+        && keys.iter().all(is_plain)
 }
 
 /// When a subscription begins and ends: often at the edges of the cycle and of the period that its middle is in.

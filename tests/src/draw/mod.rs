@@ -9,6 +9,8 @@ pub mod pro_forma;
 pub mod records;
 pub mod refine;
 pub mod scope;
+pub mod spread;
 pub mod terms;
 pub mod usage;
 pub mod words;
+pub mod zones;

@@ -35,6 +35,33 @@ pub fn series(rng: &mut SmallRng, meter: &Value, account: String) -> Series {
     }
 }
 
+/// Some counters without operation and region, as the series that stands for a subscriber has none: what was counted there
+/// and what is subscribed to meet.
+pub fn plain(rng: &mut SmallRng, mut counters: Vec<Counter>) -> Vec<Counter> {
+    for Counter { series, .. } in &mut counters {
+        if chance(rng, 60) {
+            series.operation.clear();
+            if chance(rng, 70) {
+                series.region.clear();
+                series.attributes.retain(|_| chance(rng, 50));
+            }
+        }
+    }
+    merged(counters)
+}
+
+/// One counter for each series and bucket.
+pub fn merged(counters: Vec<Counter>) -> Vec<Counter> {
+    let mut found: BTreeMap<(Series, i64), (Exact, u64)> = BTreeMap::new();
+    for Counter { series, bucket, value, records } in counters {
+        let counter = found.entry((series, bucket)).or_insert_with(|| (whole(0), 0));
+        counter.0 += value;
+        counter.1 += records;
+    }
+    let counter = |((series, bucket), (value, records))| Counter { series, bucket, value, records };
+    found.into_iter().map(counter).collect()
+}
+
 /// Decimals that a meter keeps.
 pub fn scale_of(meter: &Value) -> u32 {
     match text(&meter["aggregation"], "sum") {

@@ -426,7 +426,8 @@ fn percent_of_list(case: &Case) -> Option<Shown> {
     for clause in clauses {
         shown.lines.extend(alone(vec![clause])?.lines.into_iter().filter(|row| row.origin.starts_with("clause:")));
     }
-    shown.pro_forma = case.shown_with(&[]).ok()?.pro_forma;
+    let Shown { pro_forma, bought, closing, .. } = case.shown_with(&[]).ok()?;
+    shown = Shown { pro_forma, bought, closing, ..shown };
     shown.lines.sort();
     for (payer, (total, payable)) in &mut shown.payers {
         *total = shown.lines.iter().filter(|row| row.payer == *payer).map(|row| &row.amount).sum();

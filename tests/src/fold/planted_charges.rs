@@ -11,6 +11,7 @@ use crate::compare::Shown;
 use crate::draw::fees::day;
 use crate::model::calendar::{DAY, cycle_name, months, start_of, time_of};
 use crate::model::exact::{exact, whole};
+use crate::model::pool_year::is_yearly;
 use crate::model::series;
 
 /// Every fault of charges beside usage.
@@ -25,6 +26,48 @@ pub const FAULTS: &[Fault] = &[
         let (from, to) = (time_of(series::text(&own["from"], "")) + DAY, own["to"].as_str().map(time_of));
         own["from"] = json!(day(from));
         by_days && to.is_none_or(|to| from < to)
+    })),
+    mutated!("limits of prices in full, however long", |case| each(case, "prices", |price| {
+        remove(price, "prorate_limits")
+    })),
+    mutated!("limits of prices by days, not by time", |case| each(case, "prices", |price| {
+        let by_time = price["prorate_limits"] == "time";
+        if by_time {
+            price["prorate_limits"] = json!("days");
+        }
+        by_time
+    })),
+    mutated!("limits by the first subscription alone", |case| {
+        let prices = series::list(&case.catalogue, "prices").iter();
+        let prorated: Vec<Value> = prices.filter(|own| own["prorate_limits"].is_string()).cloned().collect();
+        let skus: Vec<Value> = series::list(&case.catalogue, "skus")
+            .iter()
+            .filter(|sku| prorated.iter().any(|price| price["id"] == sku["price"]))
+            .map(|sku| sku["id"].clone())
+            .collect();
+        subscriptions(case, |all| {
+            let (mut known, before) = (Vec::new(), all.len());
+            all.retain(|own| {
+                let who = (own["sku"].clone(), own["account"].clone(), own["payer"].clone(), own["group"].clone());
+                let again = skus.contains(&own["sku"]) && known.contains(&who);
+                known.push(who);
+                !again
+            });
+            all.len() < before
+        })
+    }),
+    mutated!("limits of clauses in full, however long", |case| each_clause(case, |clause| {
+        let limit = ["minimum", "maximum", "percent_fee"].contains(&series::text(&clause["mechanism"], ""));
+        limit && clause["prorate"].is_string() && {
+            ["prorate", "from", "to"].into_iter().fold(false, |any, field| remove(clause, field) | any)
+        }
+    })),
+    mutated!("limits of clauses by days, not by time", |case| each_clause(case, |clause| {
+        let by_time = clause["prorate"] == "time";
+        if by_time {
+            clause["prorate"] = json!("days");
+        }
+        by_time
     })),
     mutated!("a one-time fee prorated", |case| each(case, "fees", |fee| {
         let once = fee["period"] == "once";
@@ -109,6 +152,55 @@ pub const FAULTS: &[Fault] = &[
         }
         !names.is_empty()
     }),
+    mutated!("a pool's year begins anew each cycle", |case| each(case, "prices", |price| {
+        is_yearly(price)
+            && price["minimum"].is_null()
+            && price["pool"].as_object_mut().is_some_and(|pool| pool.remove("period").is_some())
+    })),
+    mutated!("years of pools begin in January", |case| {
+        let yearly = series::list(&case.catalogue, "prices").iter().any(is_yearly);
+        let first = cycle_name(case.cycle - case.cycle % 12 - 240);
+        let own = case.contract.as_mut().filter(|own| yearly && own["starts"].is_string());
+        own.map(|own| own["starts"] = json!(first)).is_some()
+    }),
+    mutated!("a year's free units given each cycle", |case| climbed(case, "free")),
+    mutated!("what a year was charged forgotten", |case| climbed(case, "charge")),
+    mutated!("a year's minimum due in each cycle", |case| {
+        let yearly = series::list(&case.catalogue, "prices").iter().any(is_yearly);
+        let end = cycle_name(case.cycle + 1);
+        let goes_on = |own: &&mut Value| own["until"].is_null() && own["effective"] != end.as_str();
+        // Now the contract's last.
+        let own = case.contract.as_mut().filter(|own| yearly && goes_on(own));
+        own.filter(|own| series::text(&own["effective"], "") < end.as_str())
+            .map(|own| own["until"] = json!(end))
+            .is_some()
+    }),
+    mutated!("a year's minimum never due", |case| each(case, "prices", |price| {
+        is_yearly(price) && remove(price, "minimum")
+    })),
+    mutated!("what is bought a day later billed at once", |case| {
+        case.bought_until += DAY;
+        case.has_purchases()
+    }),
+    mutated!("what is bought billed with the cycle", |case| {
+        each_subscription(case, |own| remove(own, "at_once"));
+        case.has_purchases()
+    }),
+    mutated!("a prepayment bought again and again", |case| {
+        let before = case.balances.len();
+        case.balances.retain(|name, _| !name.ends_with("/bought"));
+        case.balances.len() < before
+    }),
+    mutated!("a prepayment never charged", |case| mechanism(case, "prepayment", |clause| {
+        remove(clause, "payer");
+        remove(clause, "purchase")
+    })),
+    mutated!("prepayments bought by the root's payer", |case| mechanism(case, "prepayment", |clause| {
+        remove(clause, "payer")
+    })),
+    mutated!("shortfalls on the bill of the close", |case| mechanism(case, "commitment", |clause| {
+        remove(clause, "own_bill")
+    })),
     Fault { name: "converted line by line", plant: by_line },
     mutated!("the rate of the next month", |case| {
         let until = start_of(case.cycle + 1) + DAY;
@@ -170,9 +262,14 @@ pub const FAULTS: &[Fault] = &[
 ];
 
 /// Changes the list of subscriptions.
-fn subscriptions(case: &mut Case, change: fn(&mut Vec<Value>) -> bool) -> bool {
+fn subscriptions(case: &mut Case, change: impl Fn(&mut Vec<Value>) -> bool) -> bool {
     let own = case.contract.as_mut().and_then(|contract| contract["subscriptions"].as_array_mut());
     own.is_some_and(change)
+}
+
+fn each_clause(case: &mut Case, change: impl Fn(&mut Value) -> bool) -> bool {
+    let own = case.contract.as_mut().and_then(|contract| contract["clauses"].as_array_mut());
+    own.into_iter().flatten().map(change).fold(false, |any, changed| any | changed)
 }
 
 fn each_subscription(case: &mut Case, change: fn(&mut Value) -> bool) -> bool {
@@ -199,6 +296,13 @@ fn not_taken_back(case: &Case) -> Option<Shown> {
     case.shown_with(&bills).ok()
 }
 
+/// What earlier cycles brought to pools of a year, forgotten.
+fn climbed(case: &mut Case, of: &str) -> bool {
+    let before = case.balances.len();
+    case.balances.retain(|name, _| !name.starts_with("pool/") || name.split('/').nth(3) != Some(of));
+    case.balances.len() < before
+}
+
 fn yearly_clauses(case: &Case) -> impl Iterator<Item = &Value> {
     let all = case.contract.as_ref().map_or(&[][..], |contract| series::list(contract, "clauses"));
     all.iter().filter(|clause| clause["period"] == "contract_year")
@@ -206,9 +310,7 @@ fn yearly_clauses(case: &Case) -> impl Iterator<Item = &Value> {
 
 /// Changes every clause whose ladder goes on over a contract year.
 fn yearly(case: &mut Case, change: impl Fn(&mut Value) -> bool) -> bool {
-    let own = case.contract.as_mut().and_then(|contract| contract["clauses"].as_array_mut());
-    let own = own.into_iter().flatten().filter(|clause| clause["period"] == "contract_year");
-    own.map(change).fold(false, |any, changed| any | changed)
+    each_clause(case, |clause| clause["period"] == "contract_year" && change(clause))
 }
 
 fn currencies(case: &mut Case, change: impl Fn(&mut Value) -> bool) -> bool {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::case::Case;
 use super::fault::{Fault, each, mutated, remove};
 use crate::compare::Shown;
+use crate::draw::fees::day;
 use crate::model::calendar::{cycle_name, start_of, time_of};
 use crate::model::exact::{Exact, whole};
 use crate::model::measure::{aggregation, bucket_of, carries, counted_of};
@@ -120,6 +121,22 @@ pub const FAULTS: &[Fault] = &[
         hours["zone"] = json!("Z");
         other
     })),
+    mutated!("clocks that are never changed", |case| zones(case, |offsets| {
+        offsets.truncate(1);
+        true
+    })),
+    mutated!("clocks changed an hour late", |case| zones(case, |offsets| {
+        offsets.iter_mut().skip(1).for_each(|own| {
+            let hour = (time_of(text(&own["from"], "")) + HOUR) / HOUR * HOUR;
+            own["from"] = json!(day(hour));
+        });
+        true
+    })),
+    mutated!("clocks set back when they should be set ahead", |case| zones(case, |offsets| {
+        let all: Vec<Value> = offsets.iter().map(|own| own["offset"].clone()).collect();
+        offsets.iter_mut().zip(all.into_iter().rev()).for_each(|(own, offset)| own["offset"] = offset);
+        true
+    })),
     mutated!("weekdays one too late", |case| hours(case, |hours| {
         let mut any = false;
         for field in ["at", "except"] {
@@ -144,6 +161,30 @@ pub const FAULTS: &[Fault] = &[
         }
         true
     })),
+    mutated!("records of some time counted where they begin", |case| {
+        let any = !case.spread.is_empty();
+        case.spread.iter_mut().for_each(|record| record.end = record.start);
+        let (start, end) = (start_of(case.cycle), start_of(case.cycle + 1));
+        case.spread.retain(|record| (start..end).contains(&record.start));
+        any
+    }),
+    mutated!("records of some time counted where they end", |case| {
+        let any = !case.spread.is_empty();
+        case.spread.iter_mut().for_each(|record| record.start = record.end - 1);
+        let (start, end) = (start_of(case.cycle), start_of(case.cycle + 1));
+        case.spread.retain(|record| (start..end).contains(&record.start));
+        any
+    }),
+    mutated!("the time of records cut to whole hours", |case| {
+        let uneven = |record: &&mut Record| (record.end - record.start) % HOUR != 0;
+        let mut any = false;
+        for record in case.spread.iter_mut().filter(uneven) {
+            record.end -= (record.end - record.start) % HOUR;
+            record.end = record.end.max(record.start + 1);
+            any = true;
+        }
+        any
+    }),
     mutated!("changes of a price ignored", |case| each(case, "prices", |price| remove(price, "changes"))),
     mutated!("a price changes a day late", |case| each(case, "prices", |price| {
         let changes = price.get_mut("changes").and_then(Value::as_array_mut).into_iter().flatten();
@@ -194,6 +235,12 @@ fn records_of(case: &mut Case, change: impl Fn(&mut Value) -> bool) -> bool {
 
 fn hours(case: &mut Case, change: impl Fn(&mut Value) -> bool) -> bool {
     each(case, "skus", |sku| sku["match"]["hours"].is_object() && change(&mut sku["match"]["hours"]))
+}
+
+fn zones(case: &mut Case, change: impl Fn(&mut Vec<Value>) -> bool) -> bool {
+    each(case, "zones", |zone| {
+        zone["offsets"].as_array_mut().is_some_and(|offsets| offsets.len() > 1 && change(offsets))
+    })
 }
 
 /// The highest interval of every series is lost.

@@ -9,8 +9,11 @@ use reckoner_shard::billing::bill::{BillBody, LineKind, PricePart, Source};
 use reckoner_shard::billing::codec::{decode, encode};
 use serde_json::Value;
 
-use super::case::Case;
+use super::case::{Case, Step};
+use crate::model::calendar::{start_of, time_of};
 use crate::model::exact::{Exact, exact, ten_to, text, whole};
+use crate::model::pool_year::is_yearly;
+use crate::model::purchase::at_close;
 use crate::model::rounding::{SCALE, is_by_line};
 use crate::model::series::{self, list};
 
@@ -30,7 +33,11 @@ pub fn check(case: &Case, bills: &[BillBody], seed: u64) -> Result<(), String> {
     }
     shared_slices(case, bills)?;
     any_order(case, bills)?;
-    if seed.is_multiple_of(INTERIM_EVERY) { interim(case, bills) } else { Ok(()) }
+    if seed.is_multiple_of(INTERIM_EVERY) {
+        interim(case, bills, seed.is_multiple_of(2 * INTERIM_EVERY))
+    } else {
+        Ok(())
+    }
 }
 
 fn money(value: impl ToString) -> Exact {
@@ -139,25 +146,37 @@ fn any_order(case: &Case, bills: &[BillBody]) -> Result<(), String> {
     turned.records.reverse();
     let middle = turned.records.len() / 2;
     turned.records.rotate_left(middle);
+    turned.spread.reverse();
     if turned.engine()? == bills { Ok(()) } else { Err("another order of the counters gives another bill".to_owned()) }
 }
 
 /// Billed in three steps, each the difference to what was billed before, the lines sum to the one bill's, also of payers
 /// that are left with none; and other rates of exchange change nothing for whom has a bill already.
-fn interim(case: &Case, bills: &[BillBody]) -> Result<(), String> {
+fn interim(case: &Case, bills: &[BillBody], by_interim: bool) -> Result<(), String> {
     let mut booked: Vec<BillBody> = Vec::new();
     for step in 1..=STEPS {
         let mut early = case.clone();
         early.counters.truncate(case.counters.len() * step / STEPS);
         early.records.truncate(case.records.len() * step / STEPS);
+        early.spread.truncate(case.spread.len() * step / STEPS);
         if step == STEPS {
             let has_none = |bill: &&BillBody| !booked.iter().any(|earlier| earlier.payer == bill.payer);
             if !bills.iter().any(|bill| has_none(&bill)) {
                 other_rates(&mut early);
             }
         }
-        let next = early.engine_after(&booked)?;
-        booked.extend(next);
+        let mut steps = vec![if step < STEPS && by_interim { Step::Interim } else { Step::Whole }];
+        if case.has_purchases() {
+            steps.insert(0, Step::Purchases);
+        }
+        // The close, then what a year is short of.
+        if step == STEPS && case.contract.as_ref().and_then(at_close).is_some() {
+            steps.insert(steps.len() - 1, Step::Close);
+        }
+        for next in steps {
+            let next = early.engine_after(&booked, next)?;
+            booked.extend(next);
+        }
     }
     let payers: BTreeSet<&str> = booked.iter().chain(bills).map(|bill| bill.payer.as_str()).collect();
     for payer in payers {
@@ -261,6 +280,35 @@ fn beside_met(case: &Case) -> Vec<String> {
         let when = if *since == case.cycle { "the cycle" } else { "the next cycle" };
         met.push(format!("groups and payers change with {when}"));
     }
+    for record in &case.spread {
+        let (start, end) = (start_of(case.cycle), start_of(case.cycle + 1));
+        let where_to = match (record.start < start, record.end > end) {
+            (true, true) => "from before the cycle to after it",
+            (true, false) => "from before the cycle",
+            (false, true) => "to after the cycle",
+            (false, false) => "within the cycle",
+        };
+        if record.start < end && record.end > start {
+            met.push(format!("spread {where_to}"));
+        }
+    }
+    if case.has_purchases() {
+        let bought = case.engine_after(&[], Step::Purchases).unwrap_or_default();
+        if bought.is_empty() {
+            met.push("nothing bought by then".to_owned());
+        }
+        met.extend(bought.iter().flat_map(|bill| &bill.lines).filter_map(|line| match line.source {
+            Source::Fee { .. } => Some("purchase of a fee".to_owned()),
+            Source::Clause { .. } => Some("purchase of a prepayment".to_owned()),
+            _ => None,
+        }));
+    }
+    if case.contract.as_ref().and_then(at_close).is_some() {
+        let closed = case.engine_after(&[], Step::Close).unwrap_or_default();
+        if case.engine_after(&closed, Step::Whole).is_ok_and(|bills| !bills.is_empty()) {
+            met.push("shortfall bill".to_owned());
+        }
+    }
     for bill in case.engine_pro_forma().unwrap_or_default() {
         let clauses = bill.lines.iter().filter(|line| matches!(line.source, Source::Clause { .. }));
         met.extend(clauses.map(|line| format!("pro forma {} {}", line.kind().name(), line.stage.name())));
@@ -286,6 +334,9 @@ fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill:
             met.extend(parts.map(|part| format!("price with {part}")));
             if let Some(period) = price["pool"]["period"].as_str() {
                 met.push(format!("pool by {period}"));
+                if period == "contract_year" {
+                    met.push(format!("{} by {period}", series::text(&price["model"], "")));
+                }
             }
             if line.quantity.is_some_and(|quantity| quantity.is_zero()) && tier.index == 1 {
                 met.push("flat part at zero".to_owned());
@@ -301,6 +352,14 @@ fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill:
             if let Some(hours) = sku["match"]["hours"].as_object() {
                 let how = if hours.contains_key("except") { "except" } else { "at" };
                 met.push(format!("named hours, {how}"));
+                let zone = hours.get("zone").map(|id| find(&case.catalogue, "zones", series::text(id, "")));
+                let changes = |at: &&Value| {
+                    let at = time_of(series::text(&at["from"], ""));
+                    start_of(case.cycle) < at && at < start_of(case.cycle + 1)
+                };
+                if zone.is_some_and(|zone| list(&zone, "offsets").iter().any(|at| changes(&at))) {
+                    met.push(format!("named hours, {how}, where clocks change"));
+                }
             }
         }
         Source::Clause { clause, .. } => {
@@ -315,6 +374,9 @@ fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill:
             met.push(format!("clause {name}, {}", line.kind().name()));
             if let Some(period) = own["period"].as_str() {
                 met.push(format!("clause {} by {period}", series::text(&own["mechanism"], "")));
+            }
+            if let Some(by) = own["prorate"].as_str() {
+                met.push(format!("clause {} prorated by {by}", series::text(&own["mechanism"], "")));
             }
             if own["exclusive_group"].is_string() {
                 met.push("clause of an exclusive group".to_owned());
@@ -335,6 +397,19 @@ fn parts_met(case: &Case, bill: &BillBody, line: &reckoner_shard::billing::bill:
             if subscription.is_some_and(|own| own["group"].is_string()) {
                 met.push("fee of a group".to_owned());
             }
+        }
+        Source::PricePart { price, part }
+            if !matches!(part, PricePart::PerRecord) && is_yearly(&find(&case.catalogue, "prices", price.as_str())) =>
+        {
+            let used = bill.item(line).is_some_and(|item| item.counted.records > 0);
+            let used = if used { "" } else { ", without usage" };
+            met.push(format!("{} of a contract year{used}", part.name()));
+        }
+        Source::PricePart { price, part: PricePart::Minimum { .. } | PricePart::Maximum { .. } }
+            if find(&case.catalogue, "prices", price.as_str())["prorate_limits"].is_string() =>
+        {
+            let price = find(&case.catalogue, "prices", price.as_str());
+            met.push(format!("limit of a price by {}", series::text(&price["prorate_limits"], "")));
         }
         Source::PricePart { part: PricePart::Minimum { .. }, .. }
             if bill.item(line).is_some_and(|item| item.counted.records == 0) =>

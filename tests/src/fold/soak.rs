@@ -13,7 +13,7 @@ use super::properties;
 
 /// Seeds that a thread takes at a time.
 const CHUNK: u64 = 64;
-/// Differences that are kept to be shown; what comes after them is only counted.
+/// Differences that are shown in words; the seeds of the others are listed.
 const SHOWN_MAX: usize = 10;
 
 /// What many cases gave.
@@ -23,7 +23,6 @@ pub struct Soaked {
     pub elapsed: Duration,
     /// Seeds that failed, with what they said.
     pub failures: BTreeMap<u64, String>,
-    pub failed: u64,
     /// How often each thing that a bill can have was seen: what no case meets, none tests.
     pub met: BTreeMap<String, u64>,
 }
@@ -82,11 +81,7 @@ pub fn one(seed: u64, met: &mut BTreeMap<String, u64>) -> Result<(), String> {
 impl Soaked {
     fn add(&mut self, other: Soaked) {
         self.cases += other.cases;
-        self.failed += other.failures.len() as u64;
         self.failures.extend(other.failures);
-        while self.failures.len() > SHOWN_MAX {
-            self.failures.pop_last();
-        }
         for (what, count) in other.met {
             *self.met.entry(what).or_default() += count;
         }
@@ -98,11 +93,15 @@ impl fmt::Display for Soaked {
         for (what, count) in &self.met {
             writeln!(f, "{count:>9}  {what}")?;
         }
-        for (seed, why) in &self.failures {
+        for (seed, why) in self.failures.iter().take(SHOWN_MAX) {
             writeln!(f, "seed {seed}: {why}")?;
+        }
+        if !self.failures.is_empty() {
+            let seeds: Vec<String> = self.failures.keys().map(u64::to_string).collect();
+            writeln!(f, "seeds that failed: {}", seeds.join(" "))?;
         }
         let seconds = self.elapsed.as_secs_f64();
         let speed = self.cases as f64 / seconds.max(0.001);
-        write!(f, "{} cases, {} failed, {seconds:.1} s, {speed:.0} cases/s", self.cases, self.failed)
+        write!(f, "{} cases, {} failed, {seconds:.1} s, {speed:.0} cases/s", self.cases, self.failures.len())
     }
 }

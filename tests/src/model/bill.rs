@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use num_traits::Zero;
 use serde_json::Value;
 
+use super::calendar::Cycle;
 use super::contract;
 use super::currency::{Exchange, exchange_of};
 use super::draft::{Draft, Item, in_force};
@@ -14,6 +15,7 @@ use super::hours::divided;
 use super::line::Line;
 use super::measure::{Measure, Span, aggregation, carries, divisor, measure, scale_of};
 use super::pool::{Used, netted};
+use super::pool_year::{Year, add_ends};
 use super::record::Record;
 use super::rounding::payable_of;
 use super::series::{Counter, Member, Series, list, selects, text, without_attributes};
@@ -33,6 +35,15 @@ pub struct Bills {
     pub unpriced: Vec<(Series, &'static str, Exact)>,
 }
 
+/// Whose bills they are.
+pub struct Whose<'a> {
+    /// The hierarchy's first cycle.
+    pub first: Cycle,
+    pub root: &'a str,
+    pub payers: &'a [String],
+    pub member: &'a dyn Fn(&str) -> Member,
+}
+
 /// Folds what one cycle counted: the counters of meters of sums and counts, and all records of the others.
 pub fn fold(
     catalogue: &Value,
@@ -40,8 +51,9 @@ pub fn fold(
     cycle: &str,
     (counters, records): (&[Counter], &[Record]),
     balances: &BTreeMap<String, Exact>,
-    member: &dyn Fn(&str) -> Member,
+    whose: &Whose<'_>,
 ) -> Bills {
+    let member = whose.member;
     let mut bills = Bills::default();
     let mut by_series: BTreeMap<&Series, Vec<&Counter>> = BTreeMap::new();
     for counter in counters {
@@ -92,6 +104,7 @@ pub fn fold(
             sum,
             group: None,
             subscribed: false,
+            taken: Vec::new(),
             counted,
             quantity,
             units,
@@ -110,7 +123,7 @@ pub fn fold(
             used.push(own.clone());
             continue;
         }
-        for part in divided(own, &skus, span) {
+        for part in divided(catalogue, own, &skus, span) {
             if !part.sku.is_null() {
                 used.push(part);
             } else if !part.counted.is_zero() {
@@ -123,11 +136,13 @@ pub fn fold(
     if let Some(contract) = agreed {
         add_subscribed(catalogue, contract, cycle, member, &mut used);
     }
+    let mut year = Year::of(agreed, whose.first, cycle, balances);
+    add_ends(catalogue, &year, (whose.root, whose.payers), member, &mut used);
     used.sort_by_key(|used| {
         let sku = text(&used.sku["id"], "").to_owned();
         (used.series.account.clone(), sku, used.series.clone(), used.member.group.clone())
     });
-    bills.lines = usage_lines(catalogue, &mut used, &measured, span);
+    bills.lines = usage_lines(catalogue, &mut used, &measured, span, &mut year);
     if let Some(contract) = agreed {
         bills.lines.extend(fees(catalogue, contract, cycle, member));
     }
@@ -163,8 +178,9 @@ pub fn fold(
             Draft { catalogue, contract, cycle, items, lines, retired, balances, postings, began, waived, member };
         contract::apply(&mut draft);
         (bills.lines, bills.postings) = (draft.lines, draft.postings);
-        bills.postings.retain(|_, amount| !amount.is_zero());
     }
+    bills.postings.extend(year.postings);
+    bills.postings.retain(|_, amount| !amount.is_zero());
     let with_usage = used.iter().filter(|used| !used.sum.is_zero());
     for payer in with_usage.map(|used| &used.member.payer).chain(bills.lines.iter().map(|line| &line.payer)) {
         bills.payers.entry(payer.clone()).or_default();
@@ -229,6 +245,7 @@ fn of_records(
         member,
         group: None,
         subscribed: false,
+        taken: Vec::new(),
         sku: sku.cloned().unwrap_or_default(),
         meter,
         kept,

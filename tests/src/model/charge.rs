@@ -12,6 +12,7 @@ use super::ladder::{Slice, ladder, ladder_part, tiers_of, walked};
 use super::line::Line;
 use super::measure::{HOUR, Span, counted_of};
 use super::pool::{ALWAYS, Pool, Used, levels, parts, take};
+use super::prorate::{Taken, prorated};
 use super::record::Record;
 use super::rounding::SCALE;
 use super::series::{list, number, text};
@@ -48,11 +49,16 @@ pub fn charge(pool: &mut Pool<'_>, price: &Value, span: Span, reached: Option<us
     } else if price["flat_when_zero"] == true {
         flat_when_zero(pool, &versions[0].1, is_used.then_some(&weights), lines);
     }
+    per_record(pool, price, lines);
+    bound(pool, price, span, is_used.then_some(&weights), from, lines);
+}
+
+/// What each record adds.
+pub fn per_record(pool: &Pool<'_>, price: &Value, lines: &mut Vec<Line>) {
     for used in pool.iter() {
         let records = whole(used.records.iter().map(|(_, records)| *records).sum::<u64>().into());
         push(lines, used, "per_record", whole(0), rounded(&(records * number(&price["per_record"], "0")), SCALE));
     }
-    bound(pool, price, is_used.then_some(&weights), from, lines);
 }
 
 /// The ladders that hold one after the other in a cycle, each with its hours.
@@ -78,7 +84,7 @@ fn versions(price: &Value, span: Span) -> Vec<(Range<i64>, Value)> {
 }
 
 /// A percentage that looks at records one by one, in order of time, then id: free ones first (decision 2).
-pub fn charge_records(pool: &Pool<'_>, price: &Value, lines: &mut Vec<Line>) {
+pub fn charge_records(pool: &Pool<'_>, price: &Value, span: Span, lines: &mut Vec<Line>) {
     let rule = &price["records"];
     let mut records: Vec<(i64, String, usize, Exact)> = Vec::new();
     for (place, used) in pool.iter().enumerate() {
@@ -122,13 +128,19 @@ pub fn charge_records(pool: &Pool<'_>, price: &Value, lines: &mut Vec<Line>) {
     let is_used = brought.iter().any(|quantity| !quantity.is_zero());
     let charged: Vec<Exact> = sums.into_iter().map(|(_, charged, _)| charged).collect();
     let weights = if charged.iter().all(Exact::is_zero) { brought } else { charged };
-    bound(pool, price, is_used.then_some(&weights), from, lines);
+    bound(pool, price, span, is_used.then_some(&weights), from, lines);
 }
 
 /// A price's own minimum and maximum on the lines from `from` on; `weights` where anything was used.
-fn bound(pool: &Pool<'_>, price: &Value, weights: Option<&Vec<Exact>>, from: usize, lines: &mut Vec<Line>) {
+fn bound(pool: &Pool<'_>, price: &Value, span: Span, weights: Option<&Vec<Exact>>, from: usize, lines: &mut Vec<Line>) {
     let charged: Exact = lines[from..].iter().map(|line| &line.amount).sum();
-    let least = price["minimum"].as_str().map(exact).filter(|least| charged < *least);
+    // By the time that any subscription of the pool fills; in full where there is none.
+    let taken: Vec<Taken> = pool.iter().flat_map(|used| used.taken.iter().copied()).collect();
+    let limit = |field: &str| {
+        let amount = exact(price[field].as_str()?);
+        if taken.is_empty() { Some(amount) } else { prorated(&amount, &price["prorate_limits"], &taken, span) }
+    };
+    let least = limit("minimum").filter(|least| charged < *least);
     match (least, weights, pool.iter().find(|used| used.subscribed)) {
         (Some(least), Some(weights), _) => {
             for (used, part) in pool.iter().zip(parts(&(least - &charged), weights)) {
@@ -138,22 +150,28 @@ fn bound(pool: &Pool<'_>, price: &Value, weights: Option<&Vec<Exact>>, from: usi
         (Some(least), None, Some(subscriber)) => push(lines, subscriber, "minimum", whole(0), least - &charged),
         _ => {}
     }
-    if let Some(most) = price["maximum"].as_str().map(exact).filter(|most| charged > *most) {
-        // Series of the payer's own that bear a flat part may be among them.
-        let mut charged_of: Vec<(Line, Exact)> = Vec::new();
-        for line in &lines[from..] {
-            match charged_of.iter_mut().find(|(own, _)| same_item(own, line)) {
-                Some((_, sum)) => *sum += &line.amount,
-                None => charged_of.push((line.clone(), line.amount.clone())),
-            }
+    if let Some(most) = limit("maximum").filter(|most| charged > *most) {
+        hold_at(&most, from, lines);
+    }
+}
+
+/// Takes the lines from `from` on down to `most`, each series by what it is charged.
+pub fn hold_at(most: &Exact, from: usize, lines: &mut Vec<Line>) {
+    // Series of the payer's own that bear a flat part may be among them.
+    let mut charged_of: Vec<(Line, Exact)> = Vec::new();
+    for line in &lines[from..] {
+        match charged_of.iter_mut().find(|(own, _)| same_item(own, line)) {
+            Some((_, sum)) => *sum += &line.amount,
+            None => charged_of.push((line.clone(), line.amount.clone())),
         }
-        charged_of.sort_by_key(|(line, _)| {
-            (line.series.account.clone(), line.sku.clone(), line.series.clone(), line.group.clone())
-        });
-        let amounts: Vec<Exact> = charged_of.iter().map(|(_, amount)| amount.clone()).collect();
-        for ((line, _), amount) in charged_of.into_iter().zip(parts(&(most - charged), &amounts)) {
-            lines.push(Line { origin: "maximum".to_owned(), quantity: whole(0), amount, ..line });
-        }
+    }
+    charged_of.sort_by_key(|(line, _)| {
+        (line.series.account.clone(), line.sku.clone(), line.series.clone(), line.group.clone())
+    });
+    let amounts: Vec<Exact> = charged_of.iter().map(|(_, amount)| amount.clone()).collect();
+    let over = most - amounts.iter().sum::<Exact>();
+    for ((line, _), amount) in charged_of.into_iter().zip(parts(&over, &amounts)) {
+        lines.push(Line { origin: "maximum".to_owned(), quantity: whole(0), amount, ..line });
     }
 }
 
@@ -205,7 +223,7 @@ pub fn give_free(
 }
 
 /// Every slice is divided over the members by what of them is left in some hours, its amount like its quantity.
-fn climb(pool: &mut Pool<'_>, slices: Vec<Slice>, sequence: bool, lines: &mut Vec<Line>, hours: &Range<i64>) {
+pub fn climb(pool: &mut Pool<'_>, slices: Vec<Slice>, sequence: bool, lines: &mut Vec<Line>, hours: &Range<i64>) {
     let weights: Vec<Exact> = pool.iter().map(|used| used.units_in(hours)).collect();
     for (tier, quantity, amount) in slices {
         let quantities = if sequence { take(pool, &quantity, true, hours) } else { parts(&quantity, &weights) };
@@ -217,7 +235,7 @@ fn climb(pool: &mut Pool<'_>, slices: Vec<Slice>, sequence: bool, lines: &mut Ve
     }
 }
 
-fn push(lines: &mut Vec<Line>, used: &Used, origin: &str, quantity: Exact, amount: Exact) {
+pub fn push(lines: &mut Vec<Line>, used: &Used, origin: &str, quantity: Exact, amount: Exact) {
     if quantity.is_zero() && amount.is_zero() {
         return;
     }

@@ -87,7 +87,12 @@ pub fn apply(draft: &mut Draft<'_>) {
         }
         match stage {
             "cross_service_percent" => commitments.iter().for_each(|clause| commitment::note(draft, clause)),
-            "shortfall" => commitments.iter().for_each(|clause| commitment::shortfall(draft, clause)),
+            "shortfall" => all.iter().for_each(|clause| match text(&clause["mechanism"], "") {
+                "commitment" => commitment::shortfall(draft, clause),
+                // Behind all that could settle it.
+                "prepayment" if clause["purchase"] == true => prepayment::buy(draft, clause),
+                _ => {}
+            }),
             _ => {}
         }
     }

@@ -69,7 +69,7 @@ pub fn ladder(price: &Value, quantity: &Exact, reached: Option<usize>) -> Vec<Sl
 pub fn ladder_part(price: &Value, begin: &Exact, end: &Exact, whole: &Exact) -> Vec<Slice> {
     match text(&price["model"], "per_unit") {
         // The ladder at its end less the ladder at its start.
-        "graduated" | "package" => {
+        "graduated" | "graduated_percentage" | "package" => {
             let mut slices = ladder(price, end, None);
             // Nothing has begun at zero.
             let begun = if begin.is_zero() { Vec::new() } else { ladder(price, begin, None) };

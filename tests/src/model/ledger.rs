@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::bill::{Bills, fold};
-use super::calendar::{Cycle, cycle_name, cycle_of, start_of, time_of};
-use super::exact::{Exact, exact, whole};
+use super::bill::{Bills, Whose, fold};
+use super::calendar::{Cycle, cycle_name, cycle_of, months, time_of};
+use super::exact::{Exact, exact, text as shown, whole};
 use super::homes::Homes;
 use super::ids::{Ids, Name};
+use super::pool_year::is_yearly;
 use super::record::{Record, Row};
 use super::series::{Counter, Member, Series, is_summed, list, selects, text, without_attributes};
+use super::spread::{bucket_of, is_spread, parts};
 
 /// What one record is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,9 @@ pub struct Root {
     /// The oldest cycle whose counters are still in memory.
     pub archived: Cycle,
     counted: Vec<Counted>,
+    accepted: usize,
+    /// What the bills of each cycle use of lasting balances, its corrections included.
+    posted: BTreeMap<Cycle, BTreeMap<String, Exact>>,
 }
 
 /// What a producer sent to one slot. The kind is fixed by the first segment.
@@ -104,7 +109,23 @@ impl Root {
             open: first,
             archived: first,
             counted: Vec::new(),
+            accepted: 0,
+            posted: BTreeMap::new(),
         }
+    }
+
+    /// Notes what a cycle's bills use of balances; what they used by earlier bills of the cycle is in it.
+    pub fn post(&mut self, cycle: Cycle, postings: BTreeMap<String, Exact>) {
+        self.posted.insert(cycle, postings);
+    }
+
+    /// What bills of earlier cycles used of balances.
+    fn used_before(&self, cycle: Cycle) -> BTreeMap<String, Exact> {
+        let mut used: BTreeMap<String, Exact> = BTreeMap::new();
+        for (name, amount) in self.posted.range(..cycle).flat_map(|(_, posted)| posted) {
+            *used.entry(name.clone()).or_insert_with(|| whole(0)) += amount;
+        }
+        used
     }
 
     /// The version of a document that governs a cycle.
@@ -126,14 +147,16 @@ impl Root {
         rows.into_iter().any(inside)
     }
 
+    /// All payers; without any the root account.
+    pub fn payers(&self) -> Vec<String> {
+        let payers: Vec<&Value> = list(&self.hierarchy, "payers").iter().collect();
+        let payers = if payers.is_empty() { vec![&self.hierarchy["root"]] } else { payers };
+        payers.into_iter().map(|payer| text(payer, "").to_owned()).collect()
+    }
+
     /// Payer and group of every account that a counter can name.
     pub fn member(&self, account: &str) -> Member {
-        let root = text(&self.hierarchy["root"], "").to_owned();
-        let mut payers: Vec<String> =
-            list(&self.hierarchy, "payers").iter().map(|payer| text(payer, "").to_owned()).collect();
-        if payers.is_empty() {
-            payers.push(root.clone());
-        }
+        let (root, payers) = (text(&self.hierarchy["root"], "").to_owned(), self.payers());
         let default = if payers.contains(&root) { root } else { payers[0].clone() };
         let row = list(&self.hierarchy, "accounts").iter().find(|row| row["id"].as_str() == Some(account));
         let stated = |field: &str| row.and_then(|row| row[field].as_str()).map(str::to_owned);
@@ -160,25 +183,39 @@ impl Root {
 
     /// Counts a record or says why not.
     fn count(&mut self, row: &Row, name: &str) -> Verdict {
-        let cycle = cycle_of(row.start);
         let meter = match self.meter_of(&row.series) {
             Ok(meter) => meter.clone(),
             Err(reason) => return Verdict::Refused(reason),
         };
-        let changes = meter["level"]["records"] == "change";
-        if row.quantity.starts_with('-') && row.corrects.is_none() && !changes {
-            return Verdict::Refused("NEGATIVE_QUANTITY");
+        if let Err(reason) = check_sign(&meter, row).and_then(|()| self.late(row.start)) {
+            return Verdict::Refused(reason);
         }
+        self.accepted += 1;
+        Verdict::Accepted { late: self.add(&meter, row, name) }
+    }
+
+    /// Whether what is used at an instant is late; the error says that it does not count.
+    fn late(&self, at: i64) -> Result<bool, &'static str> {
+        let cycle = cycle_of(at);
         if cycle < self.first {
-            return Verdict::Refused("TOO_EARLY");
+            return Err("TOO_EARLY");
         }
-        if cycle > self.open + 1 {
-            return Verdict::Refused("TOO_FAR_AHEAD");
-        }
-        let late = cycle < self.open;
-        let (open, name) = (self.open, name.to_owned());
-        self.counted.push(Counted { cycle, late, open, meter, name, row: row.clone() });
-        Verdict::Accepted { late }
+        if cycle > self.open + 1 { Err("TOO_FAR_AHEAD") } else { Ok(cycle < self.open) }
+    }
+
+    fn add(&mut self, meter: &Value, row: &Row, name: &str) -> bool {
+        let (cycle, open) = (cycle_of(row.start), self.open);
+        let late = cycle < open;
+        self.counted.push(Counted { cycle, late, open, meter: meter.clone(), name: name.to_owned(), row: row.clone() });
+        late
+    }
+
+    /// Where an account comes and goes.
+    pub fn moves(&self, account: &str) -> Vec<i64> {
+        let rows = list(&self.hierarchy, "accounts").iter().filter(|row| row["id"].as_str() == Some(account));
+        rows.flat_map(|row| ["from", "until"].into_iter().filter_map(|field| row[field].as_str()))
+            .map(time_of)
+            .collect()
     }
 
     /// The records of meters that make more of them than a sum, of a cycle and in time or late; with them those that left a
@@ -205,12 +242,7 @@ impl Root {
         let mut found: BTreeMap<(Series, i64), (Exact, u64)> = BTreeMap::new();
         let of_cycle = |counted: &&Counted| (counted.cycle, counted.late) == (cycle, late);
         for counted in self.counted.iter().filter(of_cycle).filter(|counted| is_summed(&counted.meter)) {
-            let hour = (counted.row.start - start_of(cycle)) / 3_600_000_000_000;
-            let bucket = match text(&counted.meter["bucket"], "month") {
-                "hour" => hour,
-                "day" => hour / 24 * 24,
-                _ => 0,
-            };
+            let bucket = bucket_of(&counted.meter, counted.row.start);
             let counts = text(&counted.meter["aggregation"], "sum") == "count";
             let quantity = exact(&counted.row.quantity);
             let value = match counts {
@@ -232,8 +264,9 @@ impl Root {
         let name = cycle_name(cycle);
         let contract = Root::governing(&self.contracts, cycle);
         let (counters, records) = (self.counters(cycle, false), self.records(cycle, false));
-        let balances = BTreeMap::new();
-        fold(catalogue, contract, &name, (&counters, &records), &balances, &|account| self.member(account))
+        let (root, payers) = (text(&self.hierarchy["root"], ""), self.payers());
+        let whose = Whose { first: self.first, root, payers: &payers, member: &|account| self.member(account) };
+        fold(catalogue, contract, &name, (&counters, &records), &self.used_before(cycle), &whose)
     }
 
     /// The bills of a cycle over everything that was counted, late or not.
@@ -243,10 +276,46 @@ impl Root {
         whole.bills(cycle)
     }
 
+    /// What a bill that is made while the cycle counts comes to: minima wait for the close (decision 16).
+    pub fn early_bills(&self, cycle: Cycle) -> Bills {
+        let mut early = self.clone();
+        for (_, catalogue) in &mut early.catalogues {
+            for price in catalogue["prices"].as_array_mut().into_iter().flatten() {
+                price.as_object_mut().expect("an object").remove("minimum");
+            }
+        }
+        early.whole_bills(cycle)
+    }
+
+    /// Whether a contract that comes into force with a cycle would cut a contract year short of a price whose minimum would
+    /// then never be due.
+    pub fn cuts_year(&self, contract: &Value, effective: Cycle) -> bool {
+        let (_, catalogue) = self.catalogues.last().expect("a hierarchy has a catalogue");
+        let least = |price: &Value| exact(text(&price["minimum"], "0")) > whole(0);
+        if effective == self.first || !list(catalogue, "prices").iter().any(|price| is_yearly(price) && least(price)) {
+            return false;
+        }
+        // A year by the contract that is in force in the last cycle before, without one by the first cycle of all.
+        let last = effective - 1;
+        let in_force = |own: &&Value| own["until"].as_str().is_none_or(|until| months(until) > last);
+        let before = Root::governing(&self.contracts, last).filter(in_force);
+        let starts = |own: &Value| months(text(&own["starts"], text(&own["effective"], "")));
+        let since = (last - before.map_or(self.first, starts)) % 12;
+        let ends = before.is_some_and(|own| own["until"].as_str().is_some_and(|until| months(until) == effective));
+        let goes_on = (effective - starts(contract)) % 12 == since + 1;
+        !(since == 11 || ends || goes_on)
+    }
+
     /// How many records were accepted, late ones included.
     pub fn accepted(&self) -> usize {
-        self.counted.len()
+        self.accepted
     }
+}
+
+fn check_sign(meter: &Value, row: &Row) -> Result<(), &'static str> {
+    let changes = meter["level"]["records"] == "change";
+    let wrong = row.quantity.starts_with('-') && row.corrects.is_none() && !changes;
+    if wrong { Err("NEGATIVE_QUANTITY") } else { Ok(()) }
 }
 
 impl Ledger {
@@ -357,6 +426,44 @@ impl Ledger {
 }
 
 fn count(roots: &mut BTreeMap<String, Root>, slot: u16, row: &Row, name: &str) -> Verdict {
+    let account = &row.series.account;
+    let known = roots.values().find(|root| root.slot == slot && root.names(account));
+    if let Some(meter) = known.and_then(|root| root.meter_of(&row.series).ok().cloned())
+        && is_spread(&meter, row.start, row.end)
+    {
+        let verdict = count_spread(roots, slot, &meter, row, name);
+        return verdict.map_or_else(Verdict::Refused, |late| Verdict::Accepted { late });
+    }
     let owner = |root: &&mut Root| root.slot == slot && root.has_member(&row.series.account, row.start);
     roots.values_mut().find(owner).map_or(Verdict::Refused("UNKNOWN_ACCOUNT"), |root| root.count(row, name))
+}
+
+/// All parts of a record that is spread, or none: each counts as one of its own time, with whoever has the account then.
+fn count_spread(
+    roots: &mut BTreeMap<String, Root>,
+    slot: u16,
+    meter: &Value,
+    row: &Row,
+    name: &str,
+) -> Result<bool, &'static str> {
+    check_sign(meter, row)?;
+    let account = &row.series.account;
+    let moves: Vec<i64> =
+        roots.values().filter(|root| root.slot == slot).flat_map(|root| root.moves(account)).collect();
+    let mut places = Vec::new();
+    for (at, part) in parts(meter, &exact(&row.quantity), (row.start, row.end), &moves)? {
+        let owner = roots.values().find(|root| root.slot == slot && root.has_member(account, at));
+        let owner = owner.ok_or("UNKNOWN_ACCOUNT")?;
+        owner.late(at)?;
+        places.push((text(&owner.hierarchy["root"], "").to_owned(), at, part));
+    }
+    let mut late = false;
+    for (place, (root, at, part)) in places.into_iter().enumerate() {
+        let own = Row { start: at, end: at, quantity: shown(&part), ..row.clone() };
+        let root = roots.get_mut(&root).expect("found just before");
+        late |= root.add(meter, &own, name);
+        // To its sender it is one record.
+        root.accepted += usize::from(place == 0);
+    }
+    Ok(late)
 }

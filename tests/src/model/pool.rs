@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::exact::{Exact, divided, rounded, rounded_by, whole};
 use super::measure::{Measure, Span, aggregation, divisor, percentile_95, scale_of};
+use super::prorate::Taken;
 use super::record::Record;
 use super::rounding::SCALE;
 use super::series::{Member, Series, number, text};
@@ -29,6 +30,8 @@ pub struct Used {
     pub group: Option<String>,
     /// A contract subscribes to it.
     pub subscribed: bool,
+    /// When.
+    pub taken: Vec<Taken>,
     /// What was counted, before conversion.
     pub counted: Exact,
     /// In the priced unit.

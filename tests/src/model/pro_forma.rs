@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::bill::{Bills, fold};
+use super::bill::{Bills, Whose, fold};
+use super::calendar::months;
 use super::draft::in_force;
 use super::record::Record;
 use super::series::{Counter, Member, list, text};
@@ -27,8 +28,11 @@ pub fn pro_forma(
         let records: Vec<Record> = records.iter().filter(|record| in_group(&record.series.account)).cloned().collect();
         let group_of = |account: &str| if in_group(account) { group.to_owned() } else { String::new() };
         let member = |account: &str| Member { payer: payer.to_owned(), group: group_of(account) };
-        let terms = terms(contract, own);
-        let folded = fold(catalogue, Some(&terms), cycle, (&counters, &records), &BTreeMap::new(), &member);
+        let terms = terms(cycle, own);
+        // Years begin with each cycle.
+        let (first, payers) = (months(cycle), [payer.to_owned()]);
+        let whose = Whose { first, root: payer, payers: &payers, member: &member };
+        let folded = fold(catalogue, Some(&terms), cycle, (&counters, &records), &BTreeMap::new(), &whose);
         if !folded.payers.is_empty() {
             bills.insert(group.to_owned(), folded);
         }
@@ -37,7 +41,7 @@ pub fn pro_forma(
 }
 
 /// A group's rules and lines as a contract; of the rules that match a line the most granular applies.
-fn terms(contract: &Value, own: &Value) -> Value {
+fn terms(cycle: &str, own: &Value) -> Value {
     let rule = |rule: &Value| {
         let percent = match rule["markup"].as_str() {
             Some(markup) => format!("-{markup}"),
@@ -55,7 +59,7 @@ fn terms(contract: &Value, own: &Value) -> Value {
     };
     let clauses: Vec<Value> = list(own, "rules").iter().map(rule).chain(list(own, "lines").iter().map(line)).collect();
     json!({
-        "root": own["account"], "effective": contract["effective"], "until": contract["until"],
+        "root": own["account"], "effective": cycle,
         "stages": ["usage", "attribute_percent", "fees", "rounding"], "clauses": clauses,
     })
 }

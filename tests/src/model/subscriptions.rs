@@ -9,6 +9,7 @@ use super::exact::{Exact, rounded, whole};
 use super::line::Line;
 use super::measure::Measure;
 use super::pool::Used;
+use super::prorate::taken;
 use super::rounding::{SCALE, is_by_line, payable_of};
 use super::series::{Member, Series, list, number, text};
 
@@ -46,44 +47,52 @@ pub fn add_subscribed(
             continue;
         }
         let (account, member, group) = who(subscription, member);
-        let matches = &sku["match"];
-        let meters = &mut list(catalogue, "meters").iter();
-        let meter = meters.find(|meter| meter["usage_type"] == matches["usage_type"]).expect("a SKU prices a meter");
-        let exact = |field: &str| text(&matches[field], "").replace('*', "");
-        let attributes = matches["attributes"].as_object().into_iter().flatten();
-        let series = Series {
-            account,
-            service: text(&meter["service"], "").to_owned(),
-            usage_type: text(&meter["usage_type"], "").to_owned(),
-            operation: exact("operation"),
-            region: exact("region"),
-            attributes: attributes.map(|(name, value)| (name.clone(), text(value, "").to_owned())).collect(),
-        };
-        let same = |own: &&mut Used| own.series == series && own.sku["id"] == sku["id"] && own.group == group;
+        let stand = standing_for(catalogue, sku, &account, member);
+        let same = |own: &&mut Used| own.series == stand.series && own.sku["id"] == sku["id"] && own.group == group;
         if let Some(own) = used.iter_mut().find(same) {
             own.subscribed = true;
+            own.taken.push(taken(subscription));
             continue;
         }
-        let nothing = vec![(0, whole(0))];
-        used.push(Used {
-            series,
-            member,
-            sku: sku.clone(),
-            group,
-            subscribed: true,
-            meter: meter.clone(),
-            measure: Measure::default(),
-            kept: Vec::new(),
-            sum: whole(0),
-            counted: whole(0),
-            quantity: whole(0),
-            units: whole(0),
-            lots: nothing.clone(),
-            counters: nothing,
-            converted: Vec::new(),
-            bought: Vec::new(),
-            records: Vec::new(),
-        });
+        used.push(Used { group, taken: vec![taken(subscription)], ..stand });
+    }
+}
+
+/// The series of nothing that stands for what is due from an account for a SKU.
+pub fn standing_for(catalogue: &Value, sku: &Value, account: &str, member: Member) -> Used {
+    let matches = &sku["match"];
+    let meters = &mut list(catalogue, "meters").iter();
+    let meter = meters.find(|meter| meter["usage_type"] == matches["usage_type"]).expect("a SKU prices a meter");
+    let exact = |field: &str| text(&matches[field], "").replace('*', "");
+    let attributes = matches["attributes"].as_object().into_iter().flatten();
+    let series = Series {
+        account: account.to_owned(),
+        service: text(&meter["service"], "").to_owned(),
+        usage_type: text(&meter["usage_type"], "").to_owned(),
+        operation: exact("operation"),
+        region: exact("region"),
+        attributes: attributes.map(|(name, value)| (name.clone(), text(value, "").to_owned())).collect(),
+    };
+    let nothing = vec![(0, whole(0))];
+    Used {
+        series,
+        member,
+        sku: sku.clone(),
+        group: None,
+        subscribed: true,
+        taken: Vec::new(),
+        meter: meter.clone(),
+        measure: Measure::default(),
+        kept: Vec::new(),
+        sum: whole(0),
+        counted: whole(0),
+        quantity: whole(0),
+        units: whole(0),
+        lots: nothing.clone(),
+        counters: nothing,
+        converted: Vec::new(),
+        bought: Vec::new(),
+        records: Vec::new(),
     }
 }
 
@@ -102,7 +111,7 @@ pub fn fees(catalogue: &Value, contract: &Value, cycle: &str, member: &dyn Fn(&s
             region: String::new(),
             attributes: Vec::new(),
         };
-        for amount in due(fee, subscription, cycle).into_iter().filter(|amount| !amount.is_zero()) {
+        for (_, amount) in due(fee, subscription, cycle).into_iter().filter(|(_, amount)| !amount.is_zero()) {
             let quantity = number(&subscription["quantity"], "1");
             let quantity = if amount < whole(0) { -quantity } else { quantity };
             let amount = if is_by_line(catalogue) { payable_of(catalogue, &amount) } else { amount };
@@ -114,9 +123,32 @@ pub fn fees(catalogue: &Value, contract: &Value, cycle: &str, member: &dyn Fn(&s
     lines
 }
 
-/// The amounts of a fee that a subscription makes due in a cycle: one a period that ends in it, paid in arrears, or begins
-/// in it, paid in advance; and below zero what of a period paid in advance is not used.
-fn due(fee: &Value, subscription: &Value, cycle: &str) -> Vec<Exact> {
+/// What payers pay for fees that are billed at once and begin by an instant (section 2.11).
+pub fn bought(
+    catalogue: &Value,
+    contract: &Value,
+    cycle: &str,
+    member: &dyn Fn(&str) -> Member,
+    until: i64,
+) -> Vec<(String, Exact)> {
+    let mut bought = Vec::new();
+    for subscription in list(contract, "subscriptions").iter().filter(|own| own["at_once"] == true) {
+        let Some(fee) = list(catalogue, "fees").iter().find(|fee| fee["id"] == subscription["fee"]) else { continue };
+        let (_, member, _) = who(subscription, member);
+        for (begins, amount) in due(fee, subscription, cycle) {
+            if amount > whole(0) && begins <= until {
+                let amount = if is_by_line(catalogue) { payable_of(catalogue, &amount) } else { amount };
+                bought.push((member.payer.clone(), amount));
+            }
+        }
+    }
+    bought
+}
+
+/// The amounts of a fee that a subscription makes due in a cycle, each with the instant from which it is for: one a period
+/// that ends in it, paid in arrears, or begins in it, paid in advance; and below zero what of a period paid in advance is
+/// not used.
+fn due(fee: &Value, subscription: &Value, cycle: &str) -> Vec<(i64, Exact)> {
     let (from, until) = bounds(cycle);
     let prorate = text(&fee["prorate"], "days");
     let instant = |field: &str| {
@@ -127,7 +159,7 @@ fn due(fee: &Value, subscription: &Value, cycle: &str) -> Vec<Exact> {
     let full = number(&fee["amount"], "0") * number(&subscription["quantity"], "1");
     if fee["period"] == "once" {
         let begins = time_of(text(&subscription["from"], ""));
-        return if (from..until).contains(&begins) { vec![rounded(&full, SCALE)] } else { Vec::new() };
+        return if (from..until).contains(&begins) { vec![(begins, rounded(&full, SCALE))] } else { Vec::new() };
     }
     let begins = instant("from").expect("every subscription begins");
     let ends = instant("to").unwrap_or(i64::MAX);
@@ -141,16 +173,16 @@ fn due(fee: &Value, subscription: &Value, cycle: &str) -> Vec<Exact> {
         }
         if text(&fee["in"], "arrears") == "arrears" {
             if from < used_until && used_until <= until {
-                amounts.push(cost(used_until));
+                amounts.push((begins, cost(used_until)));
             }
             continue;
         }
         if (from..until).contains(&begins) {
-            amounts.push(cost(last));
+            amounts.push((begins, cost(last)));
         }
         if ends < last && (from..until).contains(&ends) {
             // What stays is what the used part costs.
-            amounts.push(cost(ends) - cost(last));
+            amounts.push((ends, cost(ends) - cost(last)));
         }
     }
     amounts

@@ -8,12 +8,19 @@ use super::ladder::tier_of;
 use super::line::Line;
 use super::measure::{Span, divisor};
 use super::pool::{ALWAYS, Pool, Used, convert, pool_key, pools, together, windows};
+use super::pool_year::{Year, charge_year, is_yearly};
 use super::rounding::round_together;
 use super::series::{list, matches, names, number, selects, text, without_attributes};
 
 /// The lines of the first stage: free pools in the catalogue's order, then every price's ladder.
 /// `measured` also has what has no price, since it can choose tiers.
-pub fn usage_lines(catalogue: &Value, used: &mut [Used], measured: &[Used], span: Span) -> Vec<Line> {
+pub fn usage_lines(
+    catalogue: &Value,
+    used: &mut [Used],
+    measured: &[Used],
+    span: Span,
+    year: &mut Year<'_>,
+) -> Vec<Line> {
     let mut lines = Vec::new();
     // A SKU with a rate of its own has a price of its own.
     let own = list(catalogue, "skus").iter().filter(|sku| sku["price"].is_null());
@@ -38,11 +45,19 @@ pub fn usage_lines(catalogue: &Value, used: &mut [Used], measured: &[Used], span
         }
     }
     for price in &prices {
-        for pool in pools(used, |used| priced_by(used, price), &split_by(price)) {
+        for mut pool in pools(used, |used| priced_by(used, price), &split_by(price)) {
+            if is_yearly(price) {
+                let from = lines.len();
+                charge_year(&mut pool, price, year, &mut lines);
+                round_together(catalogue, &mut lines[from..]);
+                lines[from..].iter_mut().for_each(|line| line.ladder = Some(from));
+                year.post_charge(price, &pool[0].member.payer, &lines[from..]);
+                continue;
+            }
             let reached = reached_by(price, &pool, (catalogue, measured), span);
             let from = lines.len();
             if price["records"].is_object() {
-                charge_records(&pool, price, &mut lines);
+                charge_records(&pool, price, span, &mut lines);
             }
             // Each day or hour is a pool of its own; what they make is one charge.
             for window in windows(&pool, price).into_iter().filter(|_| !price["records"].is_object()) {

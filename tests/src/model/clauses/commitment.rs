@@ -64,7 +64,8 @@ pub fn shortfall(draft: &mut Draft<'_>, clause: &Value) {
         let retired = draft.retired.get(&balance).cloned().unwrap_or(so_far);
         draft.post(&balance, retired);
     }
-    if !closes {
+    // What is billed by itself is not on the bill of the close.
+    if !closes || clause["waits"] == true {
         return;
     }
     let all = |name: &str| draft.used_before(name) + draft.postings.get(name).cloned().unwrap_or_else(|| whole(0));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::bands::shares;
+use super::limits::limit;
 use crate::model::draft::Draft;
 use crate::model::exact::{Exact, rounded, whole};
 use crate::model::rounding::{SCALE, is_by_line, payable_of};
@@ -29,7 +30,8 @@ pub fn percent_fee(draft: &mut Draft<'_>, clause: &Value) {
             fee += rounded(&(part * percent / whole(100)), SCALE);
         }
         // Tiers and what is missing of the minimum are one charge.
-        draft.charge(clause, &account, fee.max(number(&clause["minimum"], "0")));
+        let least = limit(draft, clause, "minimum").unwrap_or_else(|| whole(0));
+        draft.charge(clause, &account, fee.max(least));
     }
 }
 

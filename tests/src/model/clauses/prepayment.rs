@@ -1,11 +1,30 @@
 //! An amount paid in advance that settles charges at a discount until it is used up (section 2.9).
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::model::draft::Draft;
 use crate::model::exact::{Exact, rounded, whole};
 use crate::model::rounding::SCALE;
 use crate::model::series::{number, text};
+
+/// What of the amount no bill has charged yet is charged, to a payer (sections 2.9 and 2.11).
+pub fn buy(draft: &mut Draft<'_>, clause: &Value) {
+    let (name, missing) = left_to_buy(clause, draft.balances);
+    if missing > whole(0) {
+        let payer = draft.bearer(clause);
+        draft.charge(clause, &payer, missing.clone());
+        draft.post(&name, missing);
+    }
+}
+
+/// What is not bought yet of a prepayment, and the balance of what is.
+pub fn left_to_buy(clause: &Value, balances: &BTreeMap<String, Exact>) -> (String, Exact) {
+    let name = format!("{}/bought", text(&clause["id"], ""));
+    let before = balances.get(&name).cloned().unwrap_or_else(|| whole(0));
+    (name, number(&clause["amount"], "0") - before)
+}
 
 pub fn apply(draft: &mut Draft<'_>, clause: &Value) {
     let id = text(&clause["id"], "");

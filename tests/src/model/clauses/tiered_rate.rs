@@ -49,8 +49,8 @@ pub fn apply(draft: &mut Draft<'_>, clause: &Value) {
         for (ladder, met) in ladders.iter().zip(met) {
             changes.extend(meet(draft, clause, ladder, met));
         }
-        // What is raised first can be taken off then.
-        changes.sort_by_key(|(_, saved)| *saved > whole(0));
+        // What is raised first can be taken off then, in the order of the lines.
+        changes.sort_by_key(|(slice, saved)| (*saved > whole(0), *slice));
         let item_of: BTreeMap<usize, usize> = slices.iter().map(|(_, item, slice)| (*slice, *item)).collect();
         for (slice, off) in changes {
             let item = item_of[&slice];

@@ -141,7 +141,7 @@ impl Placing {
         match self.drive(state, shard.group(), &status, &wanted, &wanted).await {
             // Only a leader that has its vote confirmed by others may say who the members are.
             Ok(true) if !row.is_settled() && shard.group().read_barrier(CHANGE_TIMEOUT).await.is_ok() => {
-                let held = Command::Held(Held { shard: row.shard, nodes: row.nodes.clone() });
+                let held = Command::Held(Held { shard: row.shard, nodes: row.nodes.clone(), changes: row.changes });
                 if let Err(trouble) = propose(&self.context, held).await {
                     tracing::debug!(shard = row.shard, error = %trouble.status(), "where replicas are is not recorded yet");
                 }

@@ -8,6 +8,7 @@ mod failover;
 mod folds;
 mod histories;
 mod kill9;
+mod processes;
 mod resharding;
 mod restart;
 mod scaling;

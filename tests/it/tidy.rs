@@ -17,7 +17,6 @@ const LONG: &[(&str, usize, &str)] = &[
     ("shard/src/account/tree.rs", 700, "one tree, how it changes, and its two written forms"),
     ("client/src/batch/driver.rs", 700, "one loop and what it knows"),
     ("tests/src/groups.rs", 700, "one simulation, its faults and its checks"),
-    ("tests/src/simulation.rs", 750, "one simulation, its faults and its checks"),
 ];
 
 /// Files that may start threads or blocking tasks: they own a disk, or spread work over cores.

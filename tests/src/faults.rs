@@ -89,12 +89,10 @@ impl Mix {
     /// The same with crashes and slow disks always on: planted bugs hide from gentle runs.
     pub fn harsh(self, planted: Planted) -> Self {
         let refuses = (planted == Planted::IgnoredRefusal).then_some(Duration::from_millis(2_000));
-        // Entries are replaced where a leader was cut off with some of its own.
-        let cut_every = Duration::from_millis(if planted == Planted::LostTruncation { 300 } else { 1_500 });
         Self {
             crash_every: Some(Duration::from_millis(700)),
             power_loss_every: Some(Duration::from_millis(2_000)),
-            cut_every: Some(cut_every),
+            cut_every: Some(Duration::from_millis(1_500)),
             refuse_every: refuses.or(self.refuse_every),
             flush_max: Duration::from_millis(15),
             // Half of what was under way is the torn record's neighbour.

@@ -149,6 +149,11 @@ impl Producer {
         Ok(())
     }
 
+    /// Where the latest acknowledgements are in the logs, one a shard.
+    pub fn positions(&self) -> Vec<proto::Position> {
+        self.batcher.positions()
+    }
+
     /// Waits until `more` records have a verdict beyond those that have one now.
     pub async fn progress(&self, more: usize) -> anyhow::Result<()> {
         let wanted = self.heard.lock().settled.len() + more;

@@ -9,7 +9,9 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 
+use crate::places;
 use crate::planted::{self, Layer, word};
+use crate::processes;
 use crate::soak::{self, Soaked};
 use crate::soak_log::{self, Row};
 
@@ -42,7 +44,7 @@ pub struct Soak {
     /// One layer instead of both.
     #[arg(long, value_enum)]
     layer: Option<Layer>,
-    /// Length of the storm in virtual seconds.
+    /// Length of the storm in virtual seconds; of processes, of all of it.
     #[arg(long)]
     seconds: Option<u64>,
     /// Which parts.
@@ -51,6 +53,12 @@ pub struct Soak {
     /// Write a row to this file; tests/SOAK.md when it has no name.
     #[arg(long, num_args = 0..=1)]
     log: Option<Option<PathBuf>>,
+    /// Three real processes instead of the simulation; needs --minutes or --seconds.
+    #[arg(long)]
+    processes: bool,
+    /// The program of those processes; `reckoner` beside this one, else this one.
+    #[arg(long)]
+    binary: Option<PathBuf>,
     /// Run nothing and add up the rows since the product last changed.
     #[arg(long)]
     sum: bool,
@@ -73,6 +81,9 @@ pub fn run(program: &Path, soak: &Soak) -> anyhow::Result<bool> {
         let trees = soak_log::trees(&root)?;
         println!("{}", soak_log::told(&soak_log::sum(&std::fs::read_to_string(&file)?, &trees), &trees));
         return Ok(true);
+    }
+    if soak.processes {
+        return processes(program, soak, &root, &file);
     }
     let begin = Instant::now();
     let whole = soak.minutes.map(|minutes| Duration::from_secs(60 * minutes));
@@ -125,4 +136,24 @@ pub fn run(program: &Path, soak: &Soak) -> anyhow::Result<bool> {
         soak_log::append(&file, &row)?;
     }
     Ok(soaked.failures.is_empty() && planted.0 == planted.1)
+}
+
+/// Real processes, in namespaces where that is permitted.
+fn processes(program: &Path, soak: &Soak, root: &Path, file: &Path) -> anyhow::Result<bool> {
+    if let Some(inside) = places::enter() {
+        return Ok(inside?.success());
+    }
+    let seconds = soak.minutes.map(|minutes| 60 * minutes).or(soak.seconds).unwrap_or(60);
+    let beside = program.with_file_name("reckoner");
+    let own = if beside.exists() { beside } else { program.to_owned() };
+    let binary = soak.binary.clone().unwrap_or(own);
+    let seed = soak.from.unwrap_or_else(rand::random);
+    println!("{} for {seconds} s, seed {seed}", binary.display());
+    let runtime = tokio::runtime::Runtime::new()?;
+    let soaked = runtime.block_on(processes::run(&binary, Duration::from_secs(seconds), seed))?;
+    println!("{soaked}");
+    if soak.log.is_some() {
+        soak_log::append(file, &Row::now(root, "processes", &soaked)?)?;
+    }
+    Ok(true)
 }

@@ -59,19 +59,37 @@ pub struct ReplicasRow {
     /// Who should hold them; the first should lead.
     #[prost(uint64, repeated, tag = "2")]
     pub nodes: Vec<u64>,
-    /// Who held them when that was last confirmed, ascending; empty until the founders are at work. A node keeps its replica
-    /// open while it is in either list.
+    /// Who may hold them, ascending: who did when that was last confirmed, and whoever was wanted since; empty until the
+    /// founders are at work. A node keeps its replica open while it is in either list.
     #[prost(uint64, repeated, tag = "3")]
     pub held: Vec<u64>,
+    /// How often others were wanted than before.
+    #[prost(uint64, tag = "4")]
+    pub changes: u64,
 }
 
 impl ReplicasRow {
     /// Whether the replicas are where they should be.
     pub fn is_settled(&self) -> bool {
-        let mut nodes = self.nodes.clone();
-        nodes.sort_unstable();
-        self.held == nodes
+        self.held == sorted(self.nodes.clone())
     }
+
+    /// Other nodes are wanted, or the same in another order. Those of before may be members by now, though nobody has
+    /// confirmed it yet: they keep their replicas until somebody confirms that these here do without them.
+    pub fn want(&mut self, nodes: &[u64]) {
+        if sorted(self.nodes.clone()) != sorted(nodes.to_vec()) {
+            self.held = sorted([&self.held[..], &self.nodes].concat());
+            self.changes += 1;
+        }
+        self.nodes = nodes.to_vec();
+    }
+}
+
+/// Ascending, each once.
+fn sorted(mut nodes: Vec<u64>) -> Vec<u64> {
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
 }
 
 /// Where a slot move stands.
@@ -330,6 +348,9 @@ pub struct Held {
     pub shard: u32,
     #[prost(uint64, repeated, tag = "2")]
     pub nodes: Vec<u64>,
+    /// Of the row that this was found for; one that changed since is not confirmed.
+    #[prost(uint64, tag = "3")]
+    pub changes: u64,
 }
 
 /// Where slots should be. Moves follow one by one; shards that have no slots then are given up.

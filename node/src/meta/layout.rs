@@ -341,7 +341,9 @@ mod tests {
 
     fn settle_replicas(state: &mut MetaState) {
         for row in state.replicas().to_vec() {
-            state.apply(&encode(Command::Held(Held { shard: row.shard, nodes: row.nodes }))).unwrap();
+            state
+                .apply(&encode(Command::Held(Held { shard: row.shard, nodes: row.nodes, changes: row.changes })))
+                .unwrap();
         }
     }
 

@@ -242,7 +242,7 @@ impl MetaState {
                 continue;
             }
             if row.nodes != wanted.nodes {
-                row.nodes.clone_from(&wanted.nodes);
+                row.want(&wanted.nodes);
                 outcome.unchanged = false;
             }
         }
@@ -252,6 +252,9 @@ impl MetaState {
     fn held(&mut self, held: Held) -> Result<Outcome, Refusal> {
         let row = self.tables.replicas.iter_mut().find(|row| row.shard == held.shard);
         let row = row.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no shard {}", held.shard)))?;
+        if held.changes != row.changes {
+            return Ok(unchanged());
+        }
         let mut nodes = held.nodes;
         nodes.sort_unstable();
         let unchanged = row.held == nodes;
@@ -344,7 +347,7 @@ pub fn founding(cluster: u128, nodes: Vec<NodeRow>, shards: u32) -> Command {
     let replicas = (0..shards).map(|at| {
         let turned = ids.iter().cycle().skip(at as usize % ids.len().max(1));
         let nodes = turned.take(ids.len().min(REPLICAS_MAX)).copied().collect();
-        ReplicasRow { shard: at + 1, nodes, held: Vec::new() }
+        ReplicasRow { shard: at + 1, nodes, ..ReplicasRow::default() }
     });
     Command::Found(Found {
         cluster: Bytes::copy_from_slice(&cluster.to_be_bytes()),
@@ -390,6 +393,33 @@ mod tests {
             }
             assert_eq!(MetaState::decode(&state.encode()).unwrap(), state);
         }
+    }
+
+    #[test]
+    fn a_replica_stays_until_a_change_of_mind_is_confirmed() {
+        let mut state = MetaState::default();
+        apply(&mut state, founding(9, (1..=3).map(node).collect(), 1));
+        let ticket = |address: &str| Join { address: address.into(), ticket: vec![7; 16].into() };
+        apply(&mut state, Command::Join(ticket("d:1")));
+        let place = |state: &mut MetaState, nodes: &[u64]| {
+            let row = ReplicasRow { shard: 1, nodes: nodes.to_vec(), ..ReplicasRow::default() };
+            apply(state, Command::Place(Place { rows: vec![row] }));
+            state.replicas()[0].changes
+        };
+        let held = |state: &mut MetaState, nodes: &[u64], changes: u64| {
+            apply(state, Command::Held(Held { shard: 1, nodes: nodes.to_vec(), changes }));
+            (state.replicas()[0].held.clone(), state.replicas()[0].is_settled())
+        };
+        assert_eq!(held(&mut state, &[1, 2, 3], 0), (vec![1, 2, 3], true));
+        let first = place(&mut state, &[4, 2, 3]);
+        assert_eq!(held(&mut state, &[4, 2, 3], first), (vec![2, 3, 4], true));
+        let second = place(&mut state, &[4, 3, 1]);
+        // Node 1 may be a member again by the time that it is wanted no more.
+        let third = place(&mut state, &[4, 3, 2]);
+        assert_eq!(held(&mut state, &[4, 3, 2], first), (vec![1, 2, 3, 4], false), "found before both changes");
+        assert_eq!(held(&mut state, &[4, 3, 1], second), (vec![1, 2, 3, 4], false), "found before the last one");
+        assert_eq!(place(&mut state, &[2, 3, 4]), third, "another order is no change");
+        assert_eq!(held(&mut state, &[4, 3, 2], third), (vec![2, 3, 4], true));
     }
 
     #[test]

@@ -89,11 +89,12 @@ impl MetaState {
         if !layout.ranges.is_empty() && next != SLOTS {
             return Err(invalid(format!("slots from {next} on have no shard; plan again")));
         }
-        let wanted = if owners(&layout.ranges) == owners(self.ranges()) { Vec::new() } else { layout.ranges };
-        if wanted == self.tables.wanted && layout.shards.is_empty() {
+        let before = self.tables.wanted.clone();
+        self.tables.wanted = layout.ranges;
+        self.forget_fulfilled();
+        if self.tables.wanted == before && layout.shards.is_empty() {
             return Ok(unchanged());
         }
-        self.tables.wanted = wanted;
         self.tables.halted.clear();
         self.tables.last_shard = last + layout.shards.len() as u32;
         self.tables.epoch += u64::from(!layout.shards.is_empty());
@@ -135,13 +136,28 @@ impl MetaState {
             self.tables.ranges = ranges(&now);
         }
         if !decide.halt.is_empty() {
-            self.tables.wanted.clear();
+            self.tables.wanted = ranges(&self.after_moves());
             self.tables.halted = decide.halt;
         }
-        if owners(&self.tables.wanted) == owners(&self.tables.ranges) {
+        self.forget_fulfilled();
+        Ok(Outcome::default())
+    }
+
+    /// Nothing is wanted any more that is not so; what is still being carried may yet come otherwise.
+    fn forget_fulfilled(&mut self) {
+        let carries = self.moves().iter().any(|row| row.state() == MoveState::Carrying);
+        if !carries && owners(&self.tables.wanted) == owners(&self.tables.ranges) {
             self.tables.wanted.clear();
         }
-        Ok(Outcome::default())
+    }
+
+    /// The shard of each slot once everything that is being carried has arrived.
+    fn after_moves(&self) -> Vec<u32> {
+        let mut then = owners(self.ranges());
+        for row in self.moves().iter().filter(|row| row.state() == MoveState::Carrying) {
+            then[row.first as usize..=row.last as usize].fill(row.to);
+        }
+        then
     }
 
     pub(super) fn settled(&mut self, settled: &Settled) -> Result<Outcome, Refusal> {
@@ -239,7 +255,7 @@ pub fn layout(state: &MetaState, wish: Wish) -> Result<SetLayout, Refusal> {
             }
             then[first as usize..=last as usize].fill(to);
         }
-        Wish::Stop => then = owners(state.ranges()),
+        Wish::Stop => then = state.after_moves(),
     }
     let shards = state.replicas().len() + new.len();
     if shards > SHARDS_MAX {
@@ -476,6 +492,34 @@ mod tests {
             ("shard 1 has another catalogue", 0, 2)
         );
         assert_eq!(MetaState::decode(&state.encode()).unwrap(), state);
+    }
+
+    #[test]
+    fn a_later_wish_holds_whatever_is_under_way() {
+        let mut state = founded_with(2);
+        let there = |to| Wish::Move { first: 0, last: 0, to };
+        let decide = |id, commit| Command::Decide(Decide { id, commit, halt: String::new() });
+        wish(&mut state, there(2));
+        apply(&mut state, Command::StartMove(next_moves(&state).remove(0)));
+        // It is on its way, and is to come back.
+        wish(&mut state, there(1));
+        apply(&mut state, decide(1, true));
+        for shard in [1, 2] {
+            apply(&mut state, Command::Settled(Settled { id: 1, shard }));
+        }
+        assert_eq!(follow(&mut state), 1);
+        assert_eq!(owners(state.ranges())[0], 1);
+        // What is being carried when an operator stops arrives, and stays.
+        wish(&mut state, Wish::Scale(1));
+        let next = next_moves(&state).remove(0);
+        let count = (next.last - next.first + 1) as usize;
+        apply(&mut state, Command::StartMove(next));
+        wish(&mut state, Wish::Stop);
+        apply(&mut state, decide(3, true));
+        for shard in [1, 2] {
+            apply(&mut state, Command::Settled(Settled { id: 3, shard }));
+        }
+        assert_eq!((follow(&mut state), sizes(&state)[&1]), (0, 2048 + count));
     }
 
     #[test]

@@ -16,7 +16,6 @@ use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::money::Money;
 use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::{CycleId, Timestamp};
-use reckoner_shard::billing::cycle::Phase;
 use reckoner_shard::machine::query::View;
 use reckoner_shard::machine::state::ContractVersion;
 use reckoner_shard::placement::slot_of;
@@ -183,15 +182,6 @@ fn account_out(tree: &Tree, account: &tree::Account, at: CycleId) -> Vec<Account
         Some(periods) => {
             periods.iter().map(|period| row(wire::from_out(period.from), wire::until_out(period.until))).collect()
         }
-    }
-}
-
-/// What a cut cycle's state is called.
-pub(super) fn phase_word(phase: &Phase) -> &'static str {
-    match phase {
-        Phase::Closing => "closing",
-        Phase::Closed(_) => "closed",
-        Phase::Issued(_) | Phase::Archived(..) => "issued",
     }
 }
 

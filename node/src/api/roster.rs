@@ -17,8 +17,8 @@ use reckoner_shard::machine::state::Blobs as _;
 use reckoner_shard::placement::{SLOTS, SlotRange, slot_of};
 use tokio::time::{Instant, sleep};
 
-use super::accounts::phase_word;
 use super::status::Trouble;
+use super::wire::phase_word;
 use crate::context::Context;
 use crate::data::reach::{self, Freshness};
 use crate::internal::{RootRow, RootsPart, RootsRequest, SlotSpan};

@@ -6,6 +6,7 @@ use reckoner_client::proto;
 use reckoner_raft::machine::Position;
 use reckoner_shard::base::id::{AccountId, GroupName, ShardId};
 use reckoner_shard::base::time::{CycleId, Timestamp};
+use reckoner_shard::billing::cycle::Phase;
 use reckoner_shard::placement::slot_of;
 
 use super::status::Trouble;
@@ -91,4 +92,13 @@ pub fn from_out(at: Timestamp) -> Option<i64> {
 /// As [`from_out`], for ends.
 pub fn until_out(at: Timestamp) -> Option<i64> {
     (at.0 != i64::MAX).then_some(at.0)
+}
+
+/// What a cut cycle's state is called.
+pub fn phase_word(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Closing => "closing",
+        Phase::Closed(_) => "closed",
+        Phase::Issued(_) | Phase::Archived(..) => "issued",
+    }
 }

@@ -23,7 +23,8 @@ use reckoner_shard::machine::state::State;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::billing::{Folds, contents_of};
-use super::{contents, reach};
+use super::contents;
+use super::reach;
 use crate::context::Context;
 
 /// How long a proposal may take: a few elections. After it the outcome is unknown and the sender repeats.

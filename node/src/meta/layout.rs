@@ -500,7 +500,8 @@ mod tests {
         let there = |to| Wish::Move { first: 0, last: 0, to };
         let decide = |id, commit| Command::Decide(Decide { id, commit, halt: String::new() });
         wish(&mut state, there(2));
-        apply(&mut state, Command::StartMove(next_moves(&state).remove(0)));
+        let next = next_moves(&state).remove(0);
+        apply(&mut state, Command::StartMove(next));
         // It is on its way, and is to come back.
         wish(&mut state, there(1));
         apply(&mut state, decide(1, true));

@@ -11,6 +11,7 @@ pub mod cycles;
 pub mod hierarchies;
 pub mod ingest;
 pub mod moves;
+mod moving;
 mod place;
 pub mod producers;
 pub mod query;

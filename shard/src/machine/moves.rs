@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::{CatalogueVersion, Done, Effect, Seal};
+use super::moving::Arriving;
 use super::query::View;
 use super::snapshot::{SlotsReader, write_slot_sealed};
 use super::state::{LiveSlot, State};
@@ -21,71 +22,6 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes that slots on their way may have: they are held twice for a moment, and usage of them waits meanwhile.
 pub const MOVE_BYTES_MAX: usize = 4 << 30;
-
-/// What of the slots is on its way from or to other shards.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Moves {
-    /// Slots that leave, with their move: nothing in them changes.
-    pub(super) leaving: BTreeMap<u16, u64>,
-    /// What came of slots, by move.
-    pub(super) arriving: BTreeMap<u64, Arriving>,
-    /// The latest move of a slot that ended here.
-    pub(super) ended: BTreeMap<u16, u64>,
-}
-
-impl Moves {
-    /// Whether any slot is on its way.
-    pub(super) fn is_under_way(&self) -> bool {
-        !(self.leaving.is_empty() && self.arriving.is_empty())
-    }
-}
-
-/// Slots that come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Arriving {
-    pub slots: SlotRange,
-    pub chunks: Vec<Arc<[u8]>>,
-    /// Once all has come.
-    pub seal: Option<Seal>,
-}
-
-impl Arriving {
-    fn new(slots: SlotRange) -> Arriving {
-        Arriving { slots, chunks: Vec::new(), seal: None }
-    }
-
-    fn bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.len()).sum()
-    }
-
-    fn hash(&self) -> crate::base::hash::Hash {
-        let mut hasher = blake3::Hasher::new();
-        self.chunks.iter().for_each(|chunk| {
-            hasher.update(chunk);
-        });
-        *hasher.finalize().as_bytes()
-    }
-
-    /// The slots themselves, by number.
-    fn read(&self) -> Result<BTreeMap<u16, Box<LiveSlot>>, String> {
-        let bytes: Vec<u8> = self.chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
-        let mut rest = &bytes[..];
-        let mut reader = SlotsReader::default();
-        while !rest.is_empty() {
-            let ((head, tail), cut) = (rest.split_at_checked(FRAME_BYTES).unzip(), "a part is cut");
-            let (head, tail) = (head.ok_or(cut)?, tail.ok_or(cut)?);
-            let slot = u16::from_le_bytes([head[0], head[1]]);
-            let length = u32::from_le_bytes([head[2], head[3], head[4], head[5]]) as usize;
-            let (part, tail) = tail.split_at_checked(length).ok_or(cut)?;
-            if !self.slots.contains(Slot(slot)) {
-                return Err(format!("it holds slot {slot}"));
-            }
-            reader.take(slot.into(), part).map_err(|bad| bad.why)?;
-            rest = tail;
-        }
-        reader.finish().map_err(|bad| bad.why)
-    }
-}
 
 /// Before each part: its slot (u16) and length (u32), little endian.
 const FRAME_BYTES: usize = 6;
@@ -143,6 +79,26 @@ impl View {
     }
 }
 
+/// The slots that have come, by number.
+fn slots_of(arriving: &Arriving) -> Result<BTreeMap<u16, Box<LiveSlot>>, String> {
+    let bytes: Vec<u8> = arriving.chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
+    let mut rest = &bytes[..];
+    let mut reader = SlotsReader::default();
+    while !rest.is_empty() {
+        let ((head, tail), cut) = (rest.split_at_checked(FRAME_BYTES).unzip(), "a part is cut");
+        let (head, tail) = (head.ok_or(cut)?, tail.ok_or(cut)?);
+        let slot = u16::from_le_bytes([head[0], head[1]]);
+        let length = u32::from_le_bytes([head[2], head[3], head[4], head[5]]) as usize;
+        let (part, tail) = tail.split_at_checked(length).ok_or(cut)?;
+        if !arriving.slots.contains(Slot(slot)) {
+            return Err(format!("it holds slot {slot}"));
+        }
+        reader.take(slot.into(), part).map_err(|bad| bad.why)?;
+        rest = tail;
+    }
+    reader.finish().map_err(|bad| bad.why)
+}
+
 fn numbers(slots: SlotRange) -> std::ops::RangeInclusive<u16> {
     slots.first..=slots.last
 }
@@ -150,7 +106,8 @@ fn numbers(slots: SlotRange) -> std::ops::RangeInclusive<u16> {
 impl State {
     /// What slots that have come hold; `None` where there are none of that move, or they are not sealed.
     pub fn arrived(&self, id: u64) -> Option<View> {
-        let slots = self.moves.arriving.get(&id).filter(|arriving| arriving.seal.is_some())?.read().ok()?;
+        let slots = self.moves.arriving.get(&id).filter(|arriving| arriving.seal.is_some())?;
+        let slots = slots_of(slots).ok()?;
         let twins = slots.into_iter().map(|(slot, mut live)| (slot, live.freeze()));
         Some(self.view_with(twins.collect()))
     }
@@ -229,7 +186,7 @@ impl State {
                 ));
             }
         }
-        let read = if arriving.hash() == seal.hash { arriving.read() } else { Err("its bytes differ".to_owned()) };
+        let read = if arriving.hash() == seal.hash { slots_of(&arriving) } else { Err("its bytes differ".to_owned()) };
         let moves = Arc::make_mut(&mut self.moves);
         if let Err(why) = read {
             // From the first chunk again.
@@ -298,7 +255,7 @@ impl State {
         let Some((arriving, seal)) = arriving.and_then(|own| Some((own, own.seal.as_ref()?))) else {
             return Err(conflict(format!("slots {slots} have not come as a whole under move {id}; send them first")));
         };
-        let read = arriving.read().map_err(|why| conflict(format!("slots {slots} cannot be taken in: {why}")))?;
+        let read = slots_of(arriving).map_err(|why| conflict(format!("slots {slots} cannot be taken in: {why}")))?;
         self.stamp = self.stamp.max(seal.stamp);
         self.id_budget.oldest = self.id_budget.oldest.max(seal.oldest_id_hour);
         for (slot, live) in read {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::moves::Moves;
+use super::moving::Moves;
 use super::state::{
     Blobs, CatalogueVersion, ContractVersion, Home, Identity, MeterRow, RootRow, SlotData, check_owned, governing,
     unknown_root,

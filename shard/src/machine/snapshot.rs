@@ -16,7 +16,7 @@ use super::codec::{
     period_to_wire, range_from_wire, range_to_wire, refusal_from_wire, refusal_to_wire, seal_from_wire, seal_to_wire,
     slot, text, version_from_wire, version_to_wire,
 };
-use super::moves::{Arriving, Moves};
+use super::moving::{Arriving, Moves};
 use super::query::View;
 use super::snapshot_cycles::{cycles_from_wire, cycles_to_wire};
 use super::state::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 pub use super::command::CatalogueVersion;
 use super::command::{FileProgress, Halt};
-use super::moves::Moves;
+use super::moving::Moves;
 use super::wire;
 use crate::account::directory::Directory;
 use crate::account::tree::Hierarchy;

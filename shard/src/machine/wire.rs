@@ -4,6 +4,7 @@
 use prost::{Message, Oneof};
 
 use super::wire_moves::MovedSlot;
+pub use super::wire_moves::{ActivateCatalogue, SlotRange};
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Commands {
@@ -73,14 +74,6 @@ pub struct Genesis {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct SlotRange {
-    #[prost(uint32, tag = "1")]
-    pub first: u32,
-    #[prost(uint32, tag = "2")]
-    pub last: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub struct OpenProducer {
     #[prost(uint32, tag = "1")]
     pub slot: u32,
@@ -124,19 +117,6 @@ pub struct Period {
     pub from: i64,
     #[prost(sint64, tag = "2")]
     pub until: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct ActivateCatalogue {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(uint64, tag = "2")]
-    pub version: u64,
-    #[prost(bytes = "vec", tag = "3")]
-    pub hash: Vec<u8>,
-    /// Ordinal of a cycle.
-    #[prost(uint32, tag = "4")]
-    pub effective: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,9 +1,29 @@
-//! Slot moves as protobuf messages: the commands of one, and what a snapshot tells of those under way. What they mean is
+//! Slot moves as protobuf messages: the commands of one, what a snapshot tells of those under way, and the ranges and versions
+//! that other commands name too. What they mean is
 //! said in [`super::moves`].
 
 use prost::Message;
 
-use super::wire::{ActivateCatalogue, SlotRange};
+#[derive(Clone, PartialEq, Message)]
+pub struct SlotRange {
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    #[prost(uint32, tag = "2")]
+    pub last: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ActivateCatalogue {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    pub hash: Vec<u8>,
+    /// Ordinal of a cycle.
+    #[prost(uint32, tag = "4")]
+    pub effective: u32,
+}
 
 /// Freezes slots that leave.
 #[derive(Clone, PartialEq, Message)]

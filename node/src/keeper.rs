@@ -263,27 +263,26 @@ impl Kept {
         for open in self.open.values() {
             open.clock.stop(None);
         }
-        self.hand_over().await;
+        hand_over(&self.context).await;
         let shards: Vec<ShardId> = self.open.keys().copied().collect();
         for shard in shards {
             self.close(shard).await;
         }
     }
+}
 
-    /// Gives every group that this node leads to the follower that is furthest on.
-    async fn hand_over(&self) {
-        let led = self.context.host.groups().into_iter().filter_map(|group| {
-            let status = group.status();
-            let others: BTreeSet<NodeId> =
-                status.voters.iter().copied().filter(|id| id.0 != self.context.node).collect();
-            let furthest = others.into_iter().max_by_key(|id| status.matched.get(id).copied().flatten())?;
-            (status.role == Role::Leader).then_some((group, furthest))
-        });
-        join_all(led.map(|(group, to)| async move {
-            if let Err(error) = group.transfer_leader(to, HANDOVER_TIMEOUT).await {
-                tracing::info!(group = %group.id(), %to, %error, "leadership not handed over, an election will");
-            }
-        }))
-        .await;
-    }
+/// Gives every group that this node leads to the follower that is furthest on.
+pub async fn hand_over(context: &Context) {
+    let led = context.host.groups().into_iter().filter_map(|group| {
+        let status = group.status();
+        let others: BTreeSet<NodeId> = status.voters.iter().copied().filter(|id| id.0 != context.node).collect();
+        let furthest = others.into_iter().max_by_key(|id| status.matched.get(id).copied().flatten())?;
+        (status.role == Role::Leader).then_some((group, furthest))
+    });
+    join_all(led.map(|(group, to)| async move {
+        if let Err(error) = group.transfer_leader(to, HANDOVER_TIMEOUT).await {
+            tracing::info!(group = %group.id(), %to, %error, "leadership not handed over, an election will");
+        }
+    }))
+    .await;
 }

@@ -20,6 +20,7 @@ use crate::context::{Context, Counts, Draws, Shards};
 use crate::data::admission::Admission;
 use crate::datadir::{DataDir, DataDirError, Identity};
 use crate::joining::{self, JoinError};
+use crate::keeper;
 use crate::meta::group::{self as meta_group, Meta};
 use crate::meta::job::DOCUMENT_BYTES_MAX;
 use crate::meta::waits::{Turns, Waits};
@@ -144,6 +145,8 @@ impl Node {
     pub async fn stop(self) {
         let patience = Duration::from_millis(self.context.config.stop_timeout_ms);
         let steps = async {
+            // Whoever pushes is sent to the next leader by this one; only then there is nothing left to take.
+            keeper::hand_over(&self.context).await;
             self.server.refuse_new_work();
             let (done, stopped) = oneshot::channel();
             if self.supervisor.send_message(supervisor::Message::Stop { done }).is_ok() {

@@ -33,13 +33,14 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// Timings for a node with `groups` groups: up to 31, 150 ms and 450 to 900 ms; from 32, 1 s and 2 to 4 s.
+    /// Timings for a node with `groups` groups: up to 31, 80 ms and 200 to 400 ms; from 32, 1 s and 2 to 4 s. A follower
+    /// waits the longest of them before its own, since a leader may think so long that it leads.
     pub fn for_groups(groups: usize) -> Self {
         if groups < GROUPS_MANY {
             Self {
-                heartbeat: Duration::from_millis(150),
-                election_min: Duration::from_millis(450),
-                election_max: Duration::from_millis(900),
+                heartbeat: Duration::from_millis(80),
+                election_min: Duration::from_millis(200),
+                election_max: Duration::from_millis(400),
             }
         } else {
             Self {
@@ -52,7 +53,7 @@ impl Timings {
 
     /// How long a call that carries entries may take: a slow disk must not look like a lost peer.
     pub(crate) fn bulk_timeout(&self) -> Duration {
-        self.election_max * 2
+        self.election_max * 5
     }
 
     /// openraft's settings for one group.
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn timings_by_groups_are_accepted() {
         for (groups, heartbeat_ms, election_ms) in
-            [(1, 150, (450, 900)), (31, 150, (450, 900)), (32, 1_000, (2_000, 4_000)), (256, 1_000, (2_000, 4_000))]
+            [(1, 80, (200, 400)), (31, 80, (200, 400)), (32, 1_000, (2_000, 4_000)), (256, 1_000, (2_000, 4_000))]
         {
             let config = Timings::for_groups(groups).config("g".into()).expect("valid");
             assert_eq!(config.heartbeat_interval, heartbeat_ms);

@@ -34,6 +34,8 @@ const BATCH_BYTES_FULL: usize = BATCH_BYTES_MAX - 64 * 1024;
 const OUT_OF_ORDER_MAX: u32 = 3;
 /// How often waits and ages are looked at while there is work.
 const TICK: Duration = Duration::from_millis(2);
+/// Longest wait before a shard's leader is looked for again, unless a server asks for more.
+const LANE_WAIT_MAX: Duration = Duration::from_millis(100);
 /// A question for the shard map that takes longer is asked anew when the map is needed again.
 const MAP_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -590,6 +592,8 @@ impl Driver {
         let first = lane.waits.is_none();
         let waits = lane.waits.get_or_insert_with(|| Waits::new(far, seed));
         let wait = waits.next(hint).unwrap_or(crate::retry::WAIT_MAX);
+        // One stream a shard is looked for, so that asking often costs nobody much, and an election is over soon.
+        let wait = if hint.is_none() { wait.min(LANE_WAIT_MAX) } else { wait };
         lane.not_before = (!(first && at_once)).then(|| Instant::now() + wait);
         tracing::debug!(%shard, %error, ?wait, "a shard does not take batches now");
     }

@@ -15,8 +15,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::data::admission::Full;
 
-/// When to come back after nobody could lead: about half an election.
-pub const UNAVAILABLE_RETRY: Duration = Duration::from_millis(250);
+/// When to come back after nobody could lead: a part of an election, or a hand-over.
+pub const UNAVAILABLE_RETRY: Duration = Duration::from_millis(100);
 
 /// The only words for a node that goes down.
 pub const STOPPING: &str = "STOPPING";

@@ -70,7 +70,6 @@ const MEETS: &[&str] = &[
     "purchases",
     "nothing bought",
     "a year cut short",
-    "bought",
     "open",
     "open PRODUCER_MISMATCH",
     "open STALE_EPOCH",
@@ -79,6 +78,9 @@ const MEETS: &[&str] = &[
     "directory VERSION_CONFLICT",
     "directory INVALID_DOCUMENT",
 ];
+
+/// What one in some thousand histories meets.
+const RARE: &[&str] = &["bought"];
 
 /// A producer's conversation with one slot.
 struct Sender {
@@ -521,7 +523,7 @@ fn machine_and_model_agree() {
         Some(seed) => seed..seed + 1,
         None => 0..number("RECKONER_HISTORIES").unwrap_or(HISTORIES),
     };
-    let enough = seeds.end - seeds.start >= 500;
+    let count = seeds.end - seeds.start;
     let mut met: BTreeMap<String, u64> = BTreeMap::new();
     for seed in seeds {
         match catch_unwind(AssertUnwindSafe(|| History::new(seed).run())) {
@@ -530,8 +532,9 @@ fn machine_and_model_agree() {
         }
     }
     // What no history meets is not tested.
-    let never: Vec<&&str> = MEETS.iter().filter(|what| !met.contains_key(**what)).collect();
-    assert!(!enough || never.is_empty(), "no history met {never:?}; met {met:#?}");
+    let rare = RARE.iter().filter(|_| count >= 6_000);
+    let never: Vec<&&str> = MEETS.iter().chain(rare).filter(|what| !met.contains_key(**what)).collect();
+    assert!(count < 500 || never.is_empty(), "no history met {never:?}; met {met:#?}");
 }
 
 /// The same records in another order, cut into other batches, by id or by number, give the same bytes.

@@ -10,9 +10,12 @@ use reckoner_shard::usage::series::SeriesKey;
 
 use crate::model::bill::Bills;
 use crate::model::currency::Exchange;
-use crate::model::exact::{Exact, exact, text};
+use crate::model::exact::{Exact, exact, text, whole};
 use crate::model::line::Line;
 use crate::model::series::Series;
+
+/// What differs, where it does, of purchases.
+const BOUGHT: &str = "what was bought by payer";
 
 /// Bills to be compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -185,12 +188,14 @@ impl Shown {
         let both = |(total, payable): &(Exact, Exact)| format!("total {} payable {}", text(total), text(payable));
         let kinds = [
             ("payer", &self.payers, &wanted.payers),
-            ("what was bought by payer", &self.bought, &wanted.bought),
+            (BOUGHT, &self.bought, &wanted.bought),
             ("the close of payer", &self.closing, &wanted.closing),
         ];
         for (what, found, wanted) in kinds {
             for payer in found.keys().chain(wanted.keys()) {
-                let (own, other) = (found.get(payer), wanted.get(payer));
+                // Who bought nothing has no bill of it.
+                let is_bill = |of: &&(Exact, Exact)| what != BOUGHT || of.0 != whole(0) || of.1 != whole(0);
+                let (own, other) = (found.get(payer).filter(is_bill), wanted.get(payer).filter(is_bill));
                 if own != other {
                     let show = |of: Option<&(Exact, Exact)>| of.map_or("has no bill".to_owned(), both);
                     return Some(format!("{what} {payer}:\n  engine {}\n  model  {}", show(own), show(other)));

@@ -30,7 +30,7 @@ pub struct Row {
     pub date: String,
     /// Short, `-dirty` where the tree was.
     pub commit: String,
-    /// Hash of [`TREES`], `-dirty` where one of them was.
+    /// Hash of what clients and nodes are made of, `-dirty` where one of them was.
     pub trees: String,
     /// Simulation or processes.
     pub what: String,

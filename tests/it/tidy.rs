@@ -12,9 +12,7 @@ const LINES_MAX: usize = 600;
 const LONG: &[(&str, usize, &str)] = &[
     ("shard/src/usage/segment.rs", 900, "one byte format, its writer and its reader side by side"),
     ("shard/src/machine/ingest.rs", 900, "the path of one record, from batch to counter"),
-    ("shard/src/machine/snapshot.rs", 800, "one byte format, written and read"),
     ("shard/src/machine/codec.rs", 650, "commands and outcomes, written and read side by side"),
-    ("shard/src/machine/wire.rs", 800, "nothing but messages"),
     ("shard/src/account/tree.rs", 700, "one tree, how it changes, and its two written forms"),
     ("client/src/batch/driver.rs", 700, "one loop and what it knows"),
     ("tests/src/groups.rs", 700, "one simulation, its faults and its checks"),

@@ -3,7 +3,7 @@
 
 use prost::Message as _;
 use reckoner_shard::machine::snapshot::{FORMAT, HEADER_SECTION};
-use reckoner_shard::machine::wire::SlotPart;
+use reckoner_shard::machine::wire_state::SlotPart;
 
 use crate::planted::Planted;
 

@@ -8,7 +8,7 @@ use prost::Message;
 
 use super::query::{FoldCounter, View};
 use super::state::{RootRow, SlotData, join_of};
-use super::{codec, snapshot, wire};
+use super::{codec, snapshot_rows, wire_state};
 use crate::base::id::AccountId;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::CycleId;
@@ -50,7 +50,7 @@ impl View {
 
 impl SlotData {
     /// What a hierarchy's series counted in a cycle that is in memory.
-    pub(super) fn on_time(&self, row: &RootRow, cycle: CycleId) -> Vec<wire::ArchivedSeries> {
+    pub(super) fn on_time(&self, row: &RootRow, cycle: CycleId) -> Vec<wire_state::ArchivedSeries> {
         let counted = |number| {
             let lots = self.counted(number, cycle.ordinal());
             let join = self.meter_of(number).join();
@@ -60,7 +60,7 @@ impl SlotData {
     }
 
     /// What they counted after its cut.
-    pub(super) fn late(&self, row: &RootRow, cycle: CycleId) -> Vec<wire::ArchivedSeries> {
+    pub(super) fn late(&self, row: &RootRow, cycle: CycleId) -> Vec<wire_state::ArchivedSeries> {
         let ordinal = cycle.ordinal();
         let counted = |number| {
             let lots = self.counters.late.of(number, ordinal).map(|(key, lot)| (key.bucket, lot)).collect();
@@ -74,7 +74,7 @@ impl SlotData {
         &self,
         row: &RootRow,
         counted: impl Fn(u32) -> (Vec<(Option<u16>, SideLot)>, BTreeMap<i128, Kept>),
-    ) -> Vec<wire::ArchivedSeries> {
+    ) -> Vec<wire_state::ArchivedSeries> {
         let mut packed = Vec::new();
         for number in self.series_of(row) {
             let (lots, kept) = counted(number);
@@ -88,8 +88,12 @@ impl SlotData {
 }
 
 /// Bytes of series, sorted by account, then dimensions.
-pub(super) fn archive(root: &AccountId, cycle: CycleId, series: Vec<wire::ArchivedSeries>) -> wire::Archive {
-    wire::Archive { format: ARCHIVE_FORMAT, root: root.to_string(), cycle: cycle.ordinal(), series }
+pub(super) fn archive(
+    root: &AccountId,
+    cycle: CycleId,
+    series: Vec<wire_state::ArchivedSeries>,
+) -> wire_state::Archive {
+    wire_state::Archive { format: ARCHIVE_FORMAT, root: root.to_string(), cycle: cycle.ordinal(), series }
 }
 
 fn pack(
@@ -97,14 +101,14 @@ fn pack(
     meter: &str,
     lots: &[(Option<u16>, SideLot)],
     kept: &BTreeMap<i128, Kept>,
-) -> wire::ArchivedSeries {
+) -> wire_state::ArchivedSeries {
     let of = |at: &i128| KeptKey { number: 0, cycle: 0, at: *at };
-    wire::ArchivedSeries {
+    wire_state::ArchivedSeries {
         account: key.account.to_string(),
-        dimensions: Some(snapshot::dimensions_to_wire(&key.dimensions)),
+        dimensions: Some(snapshot_rows::dimensions_to_wire(&key.dimensions)),
         meter: meter.to_owned(),
-        lots: lots.iter().map(|(bucket, lot)| snapshot::lot_to_wire(*bucket, lot)).collect(),
-        kept: kept.iter().map(|(at, kept)| snapshot::kept_to_wire(&of(at), kept)).collect(),
+        lots: lots.iter().map(|(bucket, lot)| snapshot_rows::lot_to_wire(*bucket, lot)).collect(),
+        kept: kept.iter().map(|(at, kept)| snapshot_rows::kept_to_wire(&of(at), kept)).collect(),
     }
 }
 
@@ -117,18 +121,18 @@ struct Unpacked {
     join: Join,
 }
 
-fn unpack(series: &wire::ArchivedSeries, catalogue: &Catalogue) -> Result<Unpacked, String> {
+fn unpack(series: &wire_state::ArchivedSeries, catalogue: &Catalogue) -> Result<Unpacked, String> {
     let dimensions = series.dimensions.as_ref().ok_or("a series has no dimensions")?;
     let key = SeriesKey {
         account: codec::account(&series.account)?,
-        dimensions: Arc::new(snapshot::dimensions_from_wire(dimensions)),
+        dimensions: Arc::new(snapshot_rows::dimensions_from_wire(dimensions)),
     };
     let index = catalogue.meter_by_id(&series.meter);
     let index = index.ok_or_else(|| format!("meter {} is not in the catalogue", series.meter))?;
     let meter = catalogue.meter(index);
     let join = join_of(meter.aggregation, meter.level.records, meter.keeps_records).unwrap_or(Join::Add);
-    let kept = joined(series.kept.iter().map(snapshot::kept_from_wire), join);
-    let lots = series.lots.iter().map(snapshot::lot_from_wire).collect::<Result<_, _>>()?;
+    let kept = joined(series.kept.iter().map(snapshot_rows::kept_from_wire), join);
+    let lots = series.lots.iter().map(snapshot_rows::lot_from_wire).collect::<Result<_, _>>()?;
     Ok(Unpacked { key, meter: index, lots, kept, join })
 }
 
@@ -153,9 +157,9 @@ pub fn read_archive(bytes: &[u8], catalogue: &Catalogue) -> Result<Vec<FoldCount
 /// An archive together with what came late, as one archive.
 pub(super) fn with_late(
     bytes: &[u8],
-    late: &[wire::ArchivedSeries],
+    late: &[wire_state::ArchivedSeries],
     catalogue: &Catalogue,
-) -> Result<wire::Archive, String> {
+) -> Result<wire_state::Archive, String> {
     let mut whole = decode(bytes)?;
     let mut all: BTreeMap<SeriesKey, Unpacked> = BTreeMap::new();
     for series in whole.series.iter().chain(late) {
@@ -196,8 +200,8 @@ fn join(series: &mut Unpacked, late: Unpacked, catalogue: &Catalogue) -> Result<
     Ok(())
 }
 
-fn decode(bytes: &[u8]) -> Result<wire::Archive, String> {
-    let archive = wire::Archive::decode(bytes).map_err(|error| error.to_string())?;
+fn decode(bytes: &[u8]) -> Result<wire_state::Archive, String> {
+    let archive = wire_state::Archive::decode(bytes).map_err(|error| error.to_string())?;
     if archive.format != ARCHIVE_FORMAT {
         return Err(format!("its format is {}, this code reads {ARCHIVE_FORMAT}", archive.format));
     }

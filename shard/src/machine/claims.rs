@@ -9,7 +9,7 @@ use super::archive::{archive, read_archive, with_late};
 use super::command::{Done, Effect};
 use super::query::{FoldCounter, FoldSource, NoSource, View};
 use super::state::{Blobs, Claimed, RootRow, SlotData, State};
-use super::wire;
+use super::wire_state;
 use crate::base::hash::Hash;
 use crate::base::id::AccountId;
 use crate::base::refusal::{Reason, Refusal};
@@ -69,7 +69,7 @@ impl RootRow {
 
 impl Claimed {
     /// The series that are claimed: all, or those with late usage.
-    pub(super) fn series(&self, number: u32, claim: &Claim) -> Vec<wire::ArchivedSeries> {
+    pub(super) fn series(&self, number: u32, claim: &Claim) -> Vec<wire_state::ArchivedSeries> {
         match self {
             Claimed::Packed(series) => series.to_vec(),
             Claimed::Twin(slot) => known(slot, &slot.roots[number as usize], claim.cycle, claim.interim),
@@ -77,7 +77,7 @@ impl Claimed {
     }
 }
 
-fn known(slot: &SlotData, row: &RootRow, cycle: CycleId, interim: bool) -> Vec<wire::ArchivedSeries> {
+fn known(slot: &SlotData, row: &RootRow, cycle: CycleId, interim: bool) -> Vec<wire_state::ArchivedSeries> {
     if interim { slot.on_time(row, cycle) } else { slot.late(row, cycle) }
 }
 
@@ -154,7 +154,7 @@ fn joined(
     root: &AccountId,
     cycle: CycleId,
     bytes: Option<&[u8]>,
-    series: Vec<wire::ArchivedSeries>,
+    series: Vec<wire_state::ArchivedSeries>,
     catalogue: &Catalogue,
 ) -> Result<(Vec<FoldCounter>, Vec<u8>), String> {
     let whole = match bytes {

@@ -18,10 +18,12 @@ pub mod query;
 mod record;
 pub mod snapshot;
 mod snapshot_cycles;
+mod snapshot_rows;
 mod spread;
 pub mod state;
 pub mod wire;
 mod wire_moves;
+pub mod wire_state;
 
 #[cfg(test)]
 mod books;

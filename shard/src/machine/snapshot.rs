@@ -6,39 +6,35 @@
 //! part = 2 (u8, format), crc32c of the rest (u32, little endian), ShardHeader or SlotPart (protobuf)
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message;
 
 use super::codec::{
-    account, cycle, file_from_wire, file_to_wire, hash, money_from_wire, money_to_wire, period_from_wire,
-    period_to_wire, range_from_wire, range_to_wire, refusal_from_wire, refusal_to_wire, seal_from_wire, seal_to_wire,
-    slot, text, version_from_wire, version_to_wire,
+    account, file_from_wire, file_to_wire, period_from_wire, period_to_wire, range_from_wire, range_to_wire,
+    seal_from_wire, seal_to_wire, slot, text, version_from_wire, version_to_wire,
 };
 use super::moving::{Arriving, Moves};
 use super::query::View;
-use super::snapshot_cycles::{cycles_from_wire, cycles_to_wire};
-use super::state::{
-    CatalogueVersion, Claimed, ContractVersion, Home, Identity, LiveSlot, MACHINE_VERSION, MeterRow, RootRow, SlotData,
-    State, Unasked,
+use super::snapshot_rows::{
+    dimensions_from_wire, dimensions_to_wire, kept_from_wire, kept_to_wire, lot_from_wire, lot_to_wire,
+    meter_from_wire, meter_to_wire, producer_from_wire, producer_to_wire, root_from_wire, root_to_wire,
 };
+use super::state::{CatalogueVersion, Claimed, Home, Identity, LiveSlot, MACHINE_VERSION, RootRow, SlotData, State};
 use super::wire;
 use super::wire_moves;
+use super::wire_state;
 use crate::account::directory::Directory;
-use crate::account::document::{Close, Grace, Interim};
-use crate::account::tree::{AccountParts, Hierarchy, Parts, TermParts};
 use crate::base::hash::Hash;
-use crate::base::id::{AccountId, CatalogueName, Currency, GroupName, MeterId, ProducerId, ShardId};
+use crate::base::id::{AccountId, CatalogueName, ProducerId, ShardId};
 use crate::base::time::Timestamp;
 use crate::placement::SLOTS;
-use crate::pricing::document::{Aggregation, Bucket, LevelDocument, LevelRecords, LevelWeigh};
 use crate::usage::counter::{LANES, Meta, SideKey, SideLot};
 use crate::usage::ids::IdEntry;
-use crate::usage::kept::{Join, Kept, KeptKey};
-use crate::usage::repeats::{Mark, Seen};
+use crate::usage::kept::Join;
 use crate::usage::segment::Definition;
-use crate::usage::series::{Dimensions, NONE, SeriesIndex};
+use crate::usage::series::SeriesIndex;
 
 /// First byte of a part.
 pub const FORMAT: u8 = 2;
@@ -86,7 +82,7 @@ impl View {
         *hasher.finalize().as_bytes()
     }
 
-    fn header(&self) -> wire::ShardHeader {
+    fn header(&self) -> wire_state::ShardHeader {
         let moved = |(slot, id): (&u16, &u64)| wire_moves::MovedSlot { slot: (*slot).into(), id: *id };
         let identity = self.identity.as_ref().map(|identity| wire::Genesis {
             shard: self.shard.0,
@@ -94,7 +90,7 @@ impl View {
             epoch: identity.epoch,
             ids_bytes_max: identity.ids_bytes_max,
         });
-        wire::ShardHeader {
+        wire_state::ShardHeader {
             machine_version: MACHINE_VERSION,
             shard: self.shard.0,
             identity,
@@ -121,14 +117,14 @@ impl State {
 
     /// Takes a snapshot's parts, each section's parts in order and together; sections in any order.
     pub fn restore(parts: impl IntoIterator<Item = (u32, Vec<u8>)>) -> Result<State, BadSnapshot> {
-        let mut header: Option<wire::ShardHeader> = None;
+        let mut header: Option<wire_state::ShardHeader> = None;
         let mut arriving: BTreeMap<u64, Arriving> = BTreeMap::new();
         let mut reader = SlotsReader::default();
         for (section, bytes) in parts {
             let bad = |why: String| BadSnapshot { section, why };
             match section {
                 HEADER_SECTION => {
-                    let read = wire::ShardHeader::decode(unseal(&bytes).map_err(bad)?);
+                    let read = wire_state::ShardHeader::decode(unseal(&bytes).map_err(bad)?);
                     header = Some(read.map_err(|error| bad(error.to_string()))?);
                 }
                 ARRIVING_SECTION => {
@@ -174,7 +170,7 @@ pub(super) struct SlotsReader {
 /// A slot whose parts are being merged.
 struct Gathering {
     section: u32,
-    part: wire::SlotPart,
+    part: wire_state::SlotPart,
     parts: u32,
 }
 
@@ -185,7 +181,7 @@ impl SlotsReader {
             self.end_slot()?;
         }
         let bad = |why: String| BadSnapshot { section, why };
-        let begun = || Gathering { section, part: wire::SlotPart::default(), parts: 0 };
+        let begun = || Gathering { section, part: wire_state::SlotPart::default(), parts: 0 };
         let gathering = self.gathering.get_or_insert_with(begun);
         gathering.part.merge(unseal(bytes).map_err(bad)?).map_err(|error| bad(error.to_string()))?;
         gathering.parts += 1;
@@ -231,7 +227,7 @@ fn restore_arriving(arriving: &mut BTreeMap<u64, Arriving>, part: wire_moves::Ar
 }
 
 fn restore_shard(
-    header: &wire::ShardHeader,
+    header: &wire_state::ShardHeader,
     slots: BTreeMap<u16, Box<LiveSlot>>,
     arriving: BTreeMap<u64, Arriving>,
 ) -> Result<State, String> {
@@ -281,46 +277,50 @@ pub(super) fn write_slot_sealed(data: &SlotData, sink: &mut dyn FnMut(&[u8])) {
     write_slot(data, &mut |part| sink(&seal(part)));
 }
 
-fn write_slot(data: &SlotData, sink: &mut dyn FnMut(&wire::SlotPart)) {
+fn write_slot(data: &SlotData, sink: &mut dyn FnMut(&wire_state::SlotPart)) {
     let mut parts = 1;
-    let mut put = |part: wire::SlotPart| {
+    let mut put = |part: wire_state::SlotPart| {
         parts += 1;
         sink(&part);
     };
     write_lists(data, &mut put);
-    let head = wire::SlotPart {
+    let head = wire_state::SlotPart {
         slot: data.slot.0.into(),
         generation: data.series.generation,
         catalogues: data.catalogues.iter().map(ToString::to_string).collect(),
         meters: data.meters.iter().map(meter_to_wire).collect(),
         parts,
-        ..wire::SlotPart::default()
+        ..wire_state::SlotPart::default()
     };
     sink(&head);
 }
 
 /// The long lists, in parts of [`PART_ROWS`].
-fn write_lists(data: &SlotData, put: &mut dyn FnMut(wire::SlotPart)) {
+fn write_lists(data: &SlotData, put: &mut dyn FnMut(wire_state::SlotPart)) {
     // A root may hold a million accounts, so each is a part of its own.
     for row in data.roots.iter() {
-        put(wire::SlotPart { roots: vec![root_to_wire(row)], ..wire::SlotPart::default() });
+        put(wire_state::SlotPart { roots: vec![root_to_wire(row)], ..wire_state::SlotPart::default() });
     }
     in_parts(data.series.members.iter(), put, |part, member| {
         let (account, root, checked) = (member.account.to_string(), member.root, member.checked);
-        part.members.push(wire::Member { account, root, checked });
+        part.members.push(wire_state::Member { account, root, checked });
     });
     in_parts(data.series.things.iter(), put, |part, thing| {
         let dimensions = Some(dimensions_to_wire(&thing.dimensions));
-        part.things.push(wire::Thing { catalogue: thing.catalogue.into(), meter: thing.meter.into(), dimensions });
+        part.things.push(wire_state::Thing {
+            catalogue: thing.catalogue.into(),
+            meter: thing.meter.into(),
+            dimensions,
+        });
     });
     in_parts(data.series.rows.iter(), put, |part, row| part.rows.extend([row.member, row.thing]));
     for (lane, lots) in data.counters.lanes.iter().enumerate() {
         in_parts(lots.counted(), put, |part, (number, value, records)| {
             let lot = lot_to_wire(None, &SideLot { value, records });
-            part.lots.push(wire::Lot { number, cycle: lane as u32, ..lot });
+            part.lots.push(wire_state::Lot { number, cycle: lane as u32, ..lot });
         });
     }
-    let side = |(key, lot): (SideKey, SideLot)| wire::Lot {
+    let side = |(key, lot): (SideKey, SideLot)| wire_state::Lot {
         number: key.number,
         cycle: key.cycle,
         ..lot_to_wire(key.bucket, &lot)
@@ -332,23 +332,23 @@ fn write_lists(data: &SlotData, put: &mut dyn FnMut(wire::SlotPart)) {
     for (number, claimed) in data.claimed.iter() {
         let claim = data.roots[*number as usize].cycles.claim.as_ref().expect("what is claimed has its claim");
         in_parts(claimed.series(*number, claim).into_iter(), put, |part, series| {
-            part.claimed.push(wire::ClaimedSeries { root: *number, series: Some(series) });
+            part.claimed.push(wire_state::ClaimedSeries { root: *number, series: Some(series) });
         });
     }
     for (name, seen) in data.producers.iter() {
-        put(wire::SlotPart { producers: vec![producer_to_wire(name, seen)], ..wire::SlotPart::default() });
+        put(wire_state::SlotPart { producers: vec![producer_to_wire(name, seen)], ..wire_state::SlotPart::default() });
     }
     for (hour, entries) in &data.ids.hours {
         in_parts(entries.iter(), put, |part, entry| {
             if part.hours.is_empty() {
-                part.hours.push(wire::IdHour { hour: *hour, entries: Vec::new() });
+                part.hours.push(wire_state::IdHour { hour: *hour, entries: Vec::new() });
             }
             part.hours[0].entries.extend([entry.key[0], entry.key[1], entry.body]);
         });
     }
     in_parts(data.homes.iter(), put, |part, (producer, home)| {
         let (producer, file) = (producer.to_string(), home.file.as_ref().map(file_to_wire));
-        part.homes.push(wire::HomeOf { producer, epoch: home.epoch, file });
+        part.homes.push(wire_state::HomeOf { producer, epoch: home.epoch, file });
     });
     in_parts(data.directory.iter(), put, |part, (account, entries)| {
         // One message a root, in the order of the entries; restoring sorts them again.
@@ -366,10 +366,10 @@ fn write_lists(data: &SlotData, put: &mut dyn FnMut(wire::SlotPart)) {
 
 fn in_parts<T>(
     rows: impl Iterator<Item = T>,
-    put: &mut dyn FnMut(wire::SlotPart),
-    add: impl Fn(&mut wire::SlotPart, T),
+    put: &mut dyn FnMut(wire_state::SlotPart),
+    add: impl Fn(&mut wire_state::SlotPart, T),
 ) {
-    let mut part = wire::SlotPart::default();
+    let mut part = wire_state::SlotPart::default();
     let mut count = 0;
     for row in rows {
         add(&mut part, row);
@@ -383,7 +383,7 @@ fn in_parts<T>(
     }
 }
 
-fn restore_slot(part: wire::SlotPart) -> Result<LiveSlot, String> {
+fn restore_slot(part: wire_state::SlotPart) -> Result<LiveSlot, String> {
     let mut data = SlotData::new(slot(part.slot)?, part.generation);
     let catalogues = part.catalogues.iter().map(|name| CatalogueName::new(name).map_err(text));
     data.catalogues = Arc::new(catalogues.collect::<Result<_, _>>()?);
@@ -425,7 +425,7 @@ fn restore_slot(part: wire::SlotPart) -> Result<LiveSlot, String> {
     Ok(LiveSlot::new(data))
 }
 
-fn restore_series(data: &mut SlotData, part: &wire::SlotPart) -> Result<(), String> {
+fn restore_series(data: &mut SlotData, part: &wire_state::SlotPart) -> Result<(), String> {
     // Adding in the same order makes the same numbers and chains.
     let mut index = SeriesIndex::default();
     for member in &part.members {
@@ -462,10 +462,11 @@ fn restore_series(data: &mut SlotData, part: &wire::SlotPart) -> Result<(), Stri
     Ok(())
 }
 
-fn restore_counters(data: &mut SlotData, part: &wire::SlotPart) -> Result<(), String> {
+fn restore_counters(data: &mut SlotData, part: &wire_state::SlotPart) -> Result<(), String> {
     let series = data.series.rows.len();
-    let known =
-        |lot: &wire::Lot| if (lot.number as usize) < series { Ok(()) } else { Err("a counter's series is missing") };
+    let known = |lot: &wire_state::Lot| {
+        if (lot.number as usize) < series { Ok(()) } else { Err("a counter's series is missing") }
+    };
     for lot in &part.lots {
         known(lot)?;
         let lane = data.counters.lanes.get_mut(lot.cycle as usize);
@@ -475,7 +476,7 @@ fn restore_counters(data: &mut SlotData, part: &wire::SlotPart) -> Result<(), St
         lane.cover(lot.number, series, &|number| table.meta_of(number));
         lane.restore(lot.number, value, records);
     }
-    let side = |lot: &wire::Lot| -> Result<(SideKey, SideLot), String> {
+    let side = |lot: &wire_state::Lot| -> Result<(SideKey, SideLot), String> {
         known(lot)?;
         let (bucket, counted) = lot_from_wire(lot)?;
         Ok((SideKey { number: lot.number, cycle: lot.cycle, bucket }, counted))
@@ -502,7 +503,7 @@ fn restore_counters(data: &mut SlotData, part: &wire::SlotPart) -> Result<(), St
 }
 
 /// Every root with a claim has its series here, if there are any.
-fn restore_claimed(data: &SlotData, series: Vec<wire::ClaimedSeries>) -> Result<BTreeMap<u32, Claimed>, String> {
+fn restore_claimed(data: &SlotData, series: Vec<wire_state::ClaimedSeries>) -> Result<BTreeMap<u32, Claimed>, String> {
     let with_claim = data.roots.iter().enumerate().filter(|(_, row)| row.cycles.claim.is_some());
     let mut claimed: BTreeMap<u32, Vec<_>> = with_claim.map(|(number, _)| (number as u32, Vec::new())).collect();
     for own in series {
@@ -510,284 +511,4 @@ fn restore_claimed(data: &SlotData, series: Vec<wire::ClaimedSeries>) -> Result<
         of_root.push(own.series.ok_or("a claimed series is empty")?);
     }
     Ok(claimed.into_iter().map(|(number, series)| (number, Claimed::Packed(Arc::new(series)))).collect())
-}
-
-pub(super) fn dimensions_to_wire(dimensions: &Dimensions) -> wire::Dimensions {
-    wire::Dimensions {
-        service: dimensions.service.clone(),
-        usage_type: dimensions.usage_type.clone(),
-        operation: dimensions.operation.clone(),
-        region: dimensions.region.clone(),
-        attributes: dimensions.attributes.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect(),
-    }
-}
-
-pub(super) fn dimensions_from_wire(dimensions: &wire::Dimensions) -> Dimensions {
-    Dimensions {
-        service: dimensions.service.clone(),
-        usage_type: dimensions.usage_type.clone(),
-        operation: dimensions.operation.clone(),
-        region: dimensions.region.clone(),
-        attributes: dimensions.attributes.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect(),
-    }
-}
-
-pub(super) fn lot_to_wire(bucket: Option<u16>, lot: &SideLot) -> wire::Lot {
-    let value = ((lot.value << 1) ^ (lot.value >> 127)) as u128;
-    wire::Lot {
-        bucket: bucket.map_or(0, |bucket| u32::from(bucket) + 1),
-        low: value as u64,
-        high: (value >> 64) as u64,
-        records: lot.records,
-        number: 0,
-        cycle: 0,
-    }
-}
-
-pub(super) fn lot_from_wire(lot: &wire::Lot) -> Result<(Option<u16>, SideLot), String> {
-    let bucket = match lot.bucket {
-        0 => None,
-        bucket => Some(u16::try_from(bucket - 1).map_err(|_| "a bucket is out of range")?),
-    };
-    let value = crate::usage::segment::signed(u128::from(lot.low) | u128::from(lot.high) << 64);
-    Ok((bucket, SideLot { value, records: lot.records }))
-}
-
-pub(super) fn kept_to_wire(key: &KeptKey, kept: &Kept) -> wire::Kept {
-    let wide = |value: i128| ((value << 1) ^ (value >> 127)) as u128;
-    let (at, value) = (wide(key.at), wide(kept.value));
-    wire::Kept {
-        number: key.number,
-        cycle: key.cycle,
-        at_low: at as u64,
-        at_high: (at >> 64) as u64,
-        value_low: value as u64,
-        value_high: (value >> 64) as u64,
-        end: kept.end,
-        id: kept.id.to_vec(),
-        more: kept
-            .more
-            .iter()
-            .map(|(id, value)| {
-                let value = wide(*value);
-                let (value_low, value_high) = (value as u64, (value >> 64) as u64);
-                wire::Kept { value_low, value_high, id: id.to_vec(), ..wire::Kept::default() }
-            })
-            .collect(),
-    }
-}
-
-pub(super) fn kept_from_wire(kept: &wire::Kept) -> (KeptKey, Kept) {
-    let wide = |low: u64, high: u64| crate::usage::segment::signed(u128::from(low) | u128::from(high) << 64);
-    let key = KeptKey { number: kept.number, cycle: kept.cycle, at: wide(kept.at_low, kept.at_high) };
-    let value = wide(kept.value_low, kept.value_high);
-    let more = kept.more.iter().map(|more| (more.id.as_slice().into(), wide(more.value_low, more.value_high)));
-    (key, Kept { value, end: kept.end, id: kept.id.as_slice().into(), more: more.collect() })
-}
-
-fn meter_to_wire(meter: &MeterRow) -> wire::Meter {
-    wire::Meter {
-        catalogue: meter.catalogue.into(),
-        id: meter.id.to_string(),
-        scale: meter.scale,
-        bucket: match meter.bucket {
-            Bucket::Month => 0,
-            Bucket::Day => 1,
-            Bucket::Hour => 2,
-            Bucket::FiveMinutes => 3,
-        },
-        aggregation: match meter.aggregation {
-            Aggregation::Sum => 0,
-            Aggregation::Count => 1,
-            Aggregation::Maximum => 2,
-            Aggregation::Latest => 3,
-            Aggregation::Unique => 4,
-            Aggregation::Level => 5,
-            Aggregation::Percentile95 => 6,
-        },
-        since: meter.since,
-        ceiling: meter.ceiling.to_le_bytes().to_vec(),
-        level: u32::from(meter.level.records == LevelRecords::Change)
-            | u32::from(meter.level.weigh == LevelWeigh::Day) << 1
-            | u32::from(meter.level.carry) << 2,
-        records: u32::from(meter.of_amount) | u32::from(meter.keeps_records) << 1 | u32::from(meter.spreads) << 2,
-    }
-}
-
-fn meter_from_wire(meter: &wire::Meter) -> Result<MeterRow, String> {
-    let ceiling = meter.ceiling.as_slice().try_into().map_err(|_| "a ceiling has not 16 bytes")?;
-    Ok(MeterRow {
-        catalogue: meter.catalogue as u16,
-        id: MeterId::new(&meter.id).map_err(text)?,
-        scale: Some(meter.scale).filter(|scale| *scale <= crate::base::money::SCALE).ok_or("a scale is above 12")?,
-        bucket: match meter.bucket {
-            0 => Bucket::Month,
-            1 => Bucket::Day,
-            2 => Bucket::Hour,
-            3 => Bucket::FiveMinutes,
-            bucket => return Err(format!("bucket {bucket} is unknown")),
-        },
-        aggregation: match meter.aggregation {
-            0 => Aggregation::Sum,
-            1 => Aggregation::Count,
-            2 => Aggregation::Maximum,
-            3 => Aggregation::Latest,
-            4 => Aggregation::Unique,
-            5 => Aggregation::Level,
-            6 => Aggregation::Percentile95,
-            aggregation => return Err(format!("aggregation {aggregation} is unknown")),
-        },
-        level: LevelDocument {
-            records: if meter.level & 1 != 0 { LevelRecords::Change } else { LevelRecords::Level },
-            weigh: if meter.level & 2 != 0 { LevelWeigh::Day } else { LevelWeigh::Time },
-            carry: meter.level & 4 != 0,
-        },
-        of_amount: meter.records & 1 != 0,
-        keeps_records: meter.records & 2 != 0,
-        spreads: meter.records & 4 != 0,
-        since: meter.since,
-        ceiling: i128::from_le_bytes(ceiling),
-    })
-}
-
-fn producer_to_wire(name: &str, seen: &Seen) -> wire::Producer {
-    let (by_id, mark) = match seen {
-        Seen::ById => (true, Mark::default()),
-        Seen::Sequenced(mark) => (false, mark.clone()),
-    };
-    wire::Producer {
-        name: name.to_owned(),
-        by_id,
-        epoch: mark.epoch,
-        last: mark.last,
-        refused: mark.refusals.iter().map(|(number, _)| *number).collect(),
-        refusals: mark.refusals.iter().map(|(_, refusal)| refusal_to_wire(refusal)).collect(),
-    }
-}
-
-fn producer_from_wire(producer: &wire::Producer) -> Result<Seen, String> {
-    if producer.by_id {
-        return Ok(Seen::ById);
-    }
-    let refusals = producer.refusals.iter().cloned().map(refusal_from_wire);
-    let refusals: Vec<_> = refusals.collect::<Result<_, _>>()?;
-    let refusals: VecDeque<_> = producer.refused.iter().copied().zip(refusals).collect();
-    Ok(Seen::Sequenced(Mark { epoch: producer.epoch, last: producer.last, refusals: Arc::new(refusals) }))
-}
-
-fn root_to_wire(row: &RootRow) -> wire::Root {
-    wire::Root {
-        hierarchy: Some(hierarchy_to_wire(row.hierarchy.parts())),
-        document: row.document.to_vec(),
-        catalogue: row.catalogue.into(),
-        contracts: row
-            .contracts
-            .iter()
-            .map(|contract| wire::Contract {
-                version: contract.version,
-                hash: contract.hash.to_vec(),
-                effective: contract.effective.ordinal(),
-                until: contract.until.map(|until| until.ordinal()),
-                document: contract.document.to_vec(),
-                unasked: u32::from(contract.unasked.purchases) | u32::from(contract.unasked.shortfalls) << 1,
-            })
-            .collect(),
-        cycles: Some(cycles_to_wire(&row.cycles)),
-        jobs: row.jobs.iter().map(|job| job.to_vec()).collect(),
-    }
-}
-
-fn root_from_wire(root: &wire::Root) -> Result<RootRow, String> {
-    let hierarchy = hierarchy_from_wire(root.hierarchy.as_ref().ok_or("a root has no hierarchy")?)?;
-    let contract = |contract: &wire::Contract| {
-        Ok::<_, String>(ContractVersion {
-            version: contract.version,
-            hash: hash(&contract.hash)?,
-            effective: cycle(contract.effective)?,
-            until: contract.until.map(cycle).transpose()?,
-            document: contract.document.as_slice().into(),
-            unasked: Unasked { purchases: contract.unasked & 1 != 0, shortfalls: contract.unasked & 2 != 0 },
-        })
-    };
-    let jobs = root.jobs.iter().map(|job| job.as_slice().try_into().map_err(|_| "a job has not 16 bytes"));
-    Ok(RootRow {
-        hierarchy: Arc::new(hierarchy),
-        document: hash(&root.document)?,
-        catalogue: root.catalogue as u16,
-        contracts: Arc::new(root.contracts.iter().map(contract).collect::<Result<_, _>>()?),
-        cycles: Arc::new(cycles_from_wire(root.cycles.as_ref().ok_or("a root has no cycles")?)?),
-        jobs: Arc::new(jobs.collect::<Result<_, _>>()?),
-        series: 0,
-        newest: NONE,
-    })
-}
-
-fn hierarchy_to_wire(parts: Parts) -> wire::Hierarchy {
-    let terms = |terms: &[TermParts]| {
-        let term = |term: &TermParts| {
-            [term.since.ordinal(), term.payer.into(), term.group.map_or(0, |group| u32::from(group) + 1)]
-        };
-        terms.iter().flat_map(term).collect()
-    };
-    wire::Hierarchy {
-        root: parts.root.to_string(),
-        catalogue: parts.catalogue.to_string(),
-        currency: parts.currency.map_or(String::new(), |currency| currency.to_string()),
-        first: parts.first.ordinal(),
-        manual: parts.close == Close::Manual,
-        grace_hours: parts.grace.hours,
-        payers: parts.payers.iter().map(ToString::to_string).collect(),
-        groups: parts.groups.iter().map(ToString::to_string).collect(),
-        interim_days: parts.interim.days.iter().map(|day| u32::from(*day)).collect(),
-        interim_spend: parts.interim.spend.map_or(Vec::new(), money_to_wire),
-        accounts: parts
-            .accounts
-            .iter()
-            .map(|account| wire::Account {
-                id: account.id.to_string(),
-                bounded: account.periods.is_some(),
-                periods: account.periods.iter().flatten().map(period_to_wire).collect(),
-                terms: terms(&account.terms),
-            })
-            .collect(),
-    }
-}
-
-fn hierarchy_from_wire(hierarchy: &wire::Hierarchy) -> Result<Hierarchy, String> {
-    let term = |term: &[u32]| {
-        let group = term[2].checked_sub(1).map(u16::try_from).transpose().map_err(text)?;
-        Ok::<_, String>(TermParts { since: cycle(term[0])?, payer: u16::try_from(term[1]).map_err(text)?, group })
-    };
-    let member = |member: &wire::Account| {
-        Ok::<_, String>(AccountParts {
-            id: account(&member.id)?,
-            periods: member.bounded.then(|| member.periods.iter().map(period_from_wire).collect()),
-            terms: member.terms.chunks_exact(3).map(term).collect::<Result<_, _>>()?,
-        })
-    };
-    let currency = Some(hierarchy.currency.as_str()).filter(|code| !code.is_empty());
-    let groups = hierarchy.groups.iter().map(|group| GroupName::new(group).map_err(text));
-    let parts = Parts {
-        root: account(&hierarchy.root)?,
-        catalogue: CatalogueName::new(&hierarchy.catalogue).map_err(text)?,
-        currency: currency.map(Currency::new).transpose().map_err(text)?,
-        first: cycle(hierarchy.first)?,
-        close: if hierarchy.manual { Close::Manual } else { Close::Automatic },
-        grace: Grace { hours: hierarchy.grace_hours },
-        interim: Interim {
-            days: hierarchy
-                .interim_days
-                .iter()
-                .map(|day| u8::try_from(*day).map_err(text))
-                .collect::<Result<_, _>>()?,
-            spend: Some(&hierarchy.interim_spend)
-                .filter(|bytes| !bytes.is_empty())
-                .map(|bytes| money_from_wire(bytes))
-                .transpose()?,
-        },
-        payers: hierarchy.payers.iter().map(|payer| account(payer)).collect::<Result<_, _>>()?,
-        groups: groups.collect::<Result<_, _>>()?,
-        accounts: hierarchy.accounts.iter().map(member).collect::<Result<_, _>>()?,
-    };
-    Hierarchy::from_parts(parts).ok_or_else(|| "a hierarchy's accounts do not fit its payers and groups".to_owned())
 }

@@ -4,13 +4,13 @@ use super::codec::{
     account, bill_from_wire, bill_to_wire, cause_from_wire, cause_to_wire, cycle, hash, issued_from_wire,
     issued_to_wire, money_to_wire, posting_from_wire, posting_to_wire, some_hash, text,
 };
-use super::wire;
+use super::{wire, wire_state};
 use crate::base::id::AccountId;
 use crate::base::money::Money;
 use crate::base::time::Timestamp;
 use crate::billing::cycle::{Agenda, Chain, Claim, CutCycle, Cycles, Extra, Inputs, Late, Phase};
 
-pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
+pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire_state::Cycles {
     let cut = |cut: &CutCycle| {
         let (phase, bills, archive) = match &cut.phase {
             Phase::Closing => (0, Vec::new(), Vec::new()),
@@ -18,7 +18,7 @@ pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
             Phase::Issued(bills) => (2, bills.iter().map(issued_to_wire).collect(), Vec::new()),
             Phase::Archived(bills, hash) => (3, bills.iter().map(issued_to_wire).collect(), hash.to_vec()),
         };
-        wire::CutCycle {
+        wire_state::CutCycle {
             cycle: cut.cycle.ordinal(),
             index: cut.index,
             at: cut.at.0,
@@ -38,7 +38,7 @@ pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
     };
     let balance =
         |(name, amount): (&String, &Money)| wire::Posting { balance: name.clone(), amount: money_to_wire(*amount) };
-    wire::Cycles {
+    wire_state::Cycles {
         first: cycles.first.ordinal(),
         open: cycles.open.ordinal(),
         cut: cycles.cut.iter().map(cut).collect(),
@@ -49,9 +49,9 @@ pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire::Cycles {
         late: cycles
             .late
             .iter()
-            .map(|(cycle, late)| wire::LateUsage { cycle: cycle.ordinal(), records: late.records, due: late.due })
+            .map(|(cycle, late)| wire_state::LateUsage { cycle: cycle.ordinal(), records: late.records, due: late.due })
             .collect(),
-        agenda: Some(wire::Agenda {
+        agenda: Some(wire_state::Agenda {
             day: cycles.agenda.day.into(),
             purchases_version: cycles.agenda.purchases.map(|(version, _)| version),
             purchases_day: cycles.agenda.purchases.map_or(0, |(_, day)| day),
@@ -80,20 +80,20 @@ fn inputs_from_wire(inputs: Option<&wire::Inputs>) -> Result<Inputs, String> {
     Ok(Inputs { catalogue_version, catalogue_hash, contract })
 }
 
-fn claim_to_wire(claim: &Claim) -> wire::Claim {
-    wire::Claim {
+fn claim_to_wire(claim: &Claim) -> wire_state::Claim {
+    wire_state::Claim {
         cycle: claim.cycle.ordinal(),
         index: claim.index,
         at: claim.at.0,
         interim: claim.interim,
         inputs: Some(inputs_to_wire(&claim.inputs)),
         cause: Some(cause_to_wire(&claim.cause)),
-        ..wire::Claim::default()
+        ..wire_state::Claim::default()
     }
 }
 
-fn extra_to_wire(extra: &Extra) -> wire::Claim {
-    wire::Claim {
+fn extra_to_wire(extra: &Extra) -> wire_state::Claim {
+    wire_state::Claim {
         bills: extra.bills.iter().map(issued_to_wire).collect(),
         postings: extra.postings.iter().map(posting_to_wire).collect(),
         archive: extra.archive.map_or(Vec::new(), |hash| hash.to_vec()),
@@ -101,7 +101,7 @@ fn extra_to_wire(extra: &Extra) -> wire::Claim {
     }
 }
 
-fn claim_from_wire(claim: &wire::Claim) -> Result<Claim, String> {
+fn claim_from_wire(claim: &wire_state::Claim) -> Result<Claim, String> {
     Ok(Claim {
         cycle: cycle(claim.cycle)?,
         index: claim.index,
@@ -112,7 +112,7 @@ fn claim_from_wire(claim: &wire::Claim) -> Result<Claim, String> {
     })
 }
 
-fn extra_from_wire(extra: &wire::Claim) -> Result<Extra, String> {
+fn extra_from_wire(extra: &wire_state::Claim) -> Result<Extra, String> {
     Ok(Extra {
         claim: claim_from_wire(extra)?,
         bills: extra.bills.iter().map(issued_from_wire).collect::<Result<_, _>>()?,
@@ -121,9 +121,9 @@ fn extra_from_wire(extra: &wire::Claim) -> Result<Extra, String> {
     })
 }
 
-pub(super) fn cycles_from_wire(cycles: &wire::Cycles) -> Result<Cycles, String> {
+pub(super) fn cycles_from_wire(cycles: &wire_state::Cycles) -> Result<Cycles, String> {
     let issued = |bills: &[wire::Bill]| bills.iter().map(issued_from_wire).collect::<Result<Vec<_>, _>>();
-    let cut = |cut: &wire::CutCycle| {
+    let cut = |cut: &wire_state::CutCycle| {
         let phase = match cut.phase {
             0 => Phase::Closing,
             1 => Phase::Closed(cut.bills.iter().map(bill_from_wire).collect::<Result<_, _>>()?),

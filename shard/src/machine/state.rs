@@ -7,7 +7,7 @@ use std::sync::Arc;
 pub use super::command::CatalogueVersion;
 use super::command::{FileProgress, Halt};
 use super::moving::Moves;
-use super::wire;
+use super::wire_state;
 use crate::account::directory::Directory;
 use crate::account::tree::Hierarchy;
 use crate::base::hash::Hash;
@@ -215,7 +215,7 @@ pub(super) enum Claimed {
     /// In a twin of the whole slot, which costs nothing until the slot is written to.
     Twin(Arc<SlotData>),
     /// As a snapshot told them.
-    Packed(Arc<Vec<wire::ArchivedSeries>>),
+    Packed(Arc<Vec<wire_state::ArchivedSeries>>),
 }
 
 impl SlotData {

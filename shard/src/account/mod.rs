@@ -3,5 +3,5 @@
 
 pub mod directory;
 pub mod document;
-mod transfer;
+pub mod transfer;
 pub mod tree;

@@ -1,6 +1,8 @@
 //! An account that goes from one hierarchy to another at a date: what that changes in the tree of each. How both agree is
 //! the machine's matter.
 
+use serde::{Deserialize, Serialize};
+
 use super::tree::{Account, Hierarchy, NO_GROUP, Term, Terms};
 use crate::base::id::{AccountId, GroupName};
 use crate::base::refusal::{Reason, Refusal};
@@ -9,6 +11,23 @@ use crate::base::time::{CycleId, Period, Timestamp};
 /// Membership that never ends has this end.
 const OPEN: Timestamp = Timestamp(i64::MAX);
 const ALWAYS: Period = Period { from: Timestamp(i64::MIN), until: OPEN };
+
+/// An account's way from one hierarchy to another, as a job of the cluster carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WayDocument {
+    pub account: AccountId,
+    /// Roots of the hierarchies.
+    pub from: AccountId,
+    pub to: AccountId,
+    /// Usage from this instant on is the new hierarchy's.
+    pub at: Timestamp,
+    /// Who pays there; the root, or the first payer, where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer: Option<AccountId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+}
 
 impl Hierarchy {
     /// Ends the membership of an account at `at`. `free_from`: first instant from which on nothing of it was counted.

@@ -2,11 +2,12 @@
 //! several runs on a quiet machine.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use reckoner_bench::nodes;
-use reckoner_bench::scenario::{failover, ingest, read, rejoin};
+use reckoner_bench::scenario::{failover, ingest, overload, read, rejoin};
 use reckoner_bench::workload::Shape;
 use reckoner_bench::{report, server};
 
@@ -91,6 +92,19 @@ enum Scenario {
         #[arg(short = 'o', long, value_enum, default_value = "table")]
         output: Form,
     },
+    /// Ten times the producers that a node can take: what it still takes, and how soon it is itself again
+    Overload {
+        #[arg(long, default_value_t = 1)]
+        nodes: u64,
+        /// Seconds of each phase
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+        /// Producers of the peak
+        #[arg(long, default_value_t = 2)]
+        producers: u32,
+        #[arg(short = 'o', long, value_enum, default_value = "table")]
+        output: Form,
+    },
     /// A node in a process of its own; started by the bench itself
     #[command(name = nodes::NODE, hide = true)]
     Node {
@@ -126,6 +140,14 @@ async fn main() -> Result<()> {
             }
             Ok(())
         }
+        Scenario::Overload { nodes, seconds, producers, output } => {
+            let run = overload::run(&overload::Options { nodes, seconds, producers }).await?;
+            match output {
+                Form::Table => report::overload_table(&run),
+                Form::Json => println!("{}", serde_json::to_string(&run)?),
+            }
+            Ok(())
+        }
         Scenario::Rejoin { counters, state_mib, output } => {
             let run = rejoin::run(&rejoin::Options { counters, state_mib }).await?;
             match output {
@@ -151,7 +173,9 @@ async fn main() -> Result<()> {
         }
         Scenario::Ingest { nodes, seconds, repeat, producers, shards, batch, small, seed, output } => {
             let shape = if small { Shape::small() } else { Shape::w() };
-            let options = ingest::Options { nodes: 1, shards, seconds, producers, batch_records: batch, shape, seed };
+            let age_max = Duration::from_millis(5);
+            let options =
+                ingest::Options { nodes: 1, shards, seconds, producers, batch_records: batch, age_max, shape, seed };
             let runs = ingest::run_all(&options, &nodes, repeat).await?;
             match output {
                 Form::Table => report::table(&runs),

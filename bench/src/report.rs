@@ -108,6 +108,60 @@ pub struct RejoinRun {
     pub commit: String,
 }
 
+/// One run of the overload scenario.
+#[derive(Clone, Debug, Serialize)]
+pub struct OverloadRun {
+    pub scenario: String,
+    pub nodes: u32,
+    /// At the peak; the crowd is ten times as many.
+    pub producers: u32,
+    pub peak_records_per_second: f64,
+    pub crowd_records_per_second: f64,
+    /// Cores that server and clients used: they share the machine.
+    pub peak_server_cores: f64,
+    pub peak_client_cores: f64,
+    pub crowd_server_cores: f64,
+    pub crowd_client_cores: f64,
+    /// From pushing a single record of a quiet hierarchy to its verdict.
+    pub quiet_peak_p99_ms: f64,
+    pub quiet_crowd_p99_ms: f64,
+    /// From the crowd's last verdict to the first record of the quiet hierarchy that takes no longer than 20 ms.
+    pub calm_ms: f64,
+    /// Resident memory of the server process, at most, by the end of each phase.
+    pub peak_rss_bytes: u64,
+    pub crowd_rss_bytes: u64,
+    pub counted_once: bool,
+    pub machine: String,
+    pub commit: String,
+}
+
+/// Prints a run of the overload scenario on standard output.
+pub fn overload_table(run: &OverloadRun) {
+    let mut table = Table::new();
+    let header =
+        ["producers", "records/s", "of the peak", "server cores", "client cores", "quiet p99 ms", "server MiB"];
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    let mut row = |producers: u32, rate: f64, cores: [f64; 2], quiet: f64, rss: u64| {
+        table.add_row([
+            producers.to_string(),
+            format!("{rate:.0}"),
+            format!("{:.0} %", rate / run.peak_records_per_second * 100.0),
+            format!("{:.2}", cores[0]),
+            format!("{:.2}", cores[1]),
+            format!("{quiet:.1}"),
+            (rss >> 20).to_string(),
+        ]);
+    };
+    let (peak, crowd) = (run.peak_records_per_second, run.crowd_records_per_second);
+    let cores = [run.peak_server_cores, run.peak_client_cores];
+    row(run.producers, peak, cores, run.quiet_peak_p99_ms, run.peak_rss_bytes);
+    let cores = [run.crowd_server_cores, run.crowd_client_cores];
+    row(run.producers * 10, crowd, cores, run.quiet_crowd_p99_ms, run.crowd_rss_bytes);
+    println!("{table}");
+    let once = if run.counted_once { "each counted once" } else { "NOT each counted once" };
+    println!("calm after {:.0} ms · {once} · {} · commit {}", run.calm_ms, run.machine, run.commit);
+}
+
 /// Prints a run of the rejoin scenario on standard output.
 pub fn rejoin_table(run: &RejoinRun) {
     let mut table = Table::new();

@@ -55,6 +55,9 @@ pub struct Config {
     pub records_in_flight_max: u32,
     /// Bytes on their way at once; see [`admission::BYTES_MAX`].
     pub bytes_in_flight_max: usize,
+    /// Memory of the process beyond which usage is refused with a delay, bytes; 0: 85 % of the machine's or its control
+    /// group's.
+    pub memory_max_bytes: u64,
     /// Memory for the ids of producers without sequences, over all shards of the node, bytes.
     pub ids_bytes_max: u64,
     /// How long a leader's silence lasts before an election, at least, milliseconds; the most is twice that, and heartbeats
@@ -79,6 +82,7 @@ impl Default for Config {
             join: Vec::new(),
             records_in_flight_max: admission::RECORDS_MAX,
             bytes_in_flight_max: admission::BYTES_MAX,
+            memory_max_bytes: 0,
             ids_bytes_max: 1 << 30,
             election_timeout_ms: None,
             cycle_interval_ms: 1_000,

@@ -14,6 +14,7 @@ mod internal;
 pub mod joining;
 pub mod keeper;
 pub mod local;
+pub mod memory;
 pub mod meta;
 pub mod metrics;
 pub mod mover;

@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use reckoner_client::cli::output::Out;
 use reckoner_client::cli::{self, Globals};
 use reckoner_node::config::{Config, Flags};
+use reckoner_node::memory;
 use reckoner_node::node::Node;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -177,6 +179,9 @@ async fn run(file: Option<PathBuf>, flags: Flags) -> anyhow::Result<()> {
         // It waits for its cluster; nothing is there to be stopped.
         () = signals.next() => return Ok(()),
     };
+    let (context, end) = (node.context(), CancellationToken::new());
+    let _ended = end.clone().drop_guard();
+    tokio::spawn(memory::watch(context.admission.clone(), context.config.memory_max_bytes, end));
     say(&format!("listening on {}", node.address()));
     tokio::select! {
         ready = node.ready(Duration::from_secs(600)) => match ready {

@@ -15,6 +15,7 @@ const BATCHES: &str = "reckoner_usage_batches_total";
 const RECORDS: &str = "reckoner_usage_records_total";
 const FULL: &str = "reckoner_usage_batches_without_room_total";
 const IN_FLIGHT: &str = "reckoner_usage_records_in_flight";
+const MEMORY_SHORT: &str = "reckoner_memory_short";
 const EPOCH: &str = "reckoner_map_epoch";
 const NODES: &str = "reckoner_nodes";
 const MOVING: &str = "reckoner_shards_moving";
@@ -53,6 +54,7 @@ fn describe() {
     describe_counter!(RECORDS, "records in those batches, whatever their verdicts");
     describe_counter!(FULL, "batches refused since there was no room for them");
     describe_gauge!(IN_FLIGHT, "records taken and not answered yet");
+    describe_gauge!(MEMORY_SHORT, "1 while usage is refused because the process has more memory than it may");
     describe_gauge!(EPOCH, "epoch of the map of slots, replicas and nodes");
     describe_gauge!(NODES, "nodes of the cluster");
     describe_gauge!(MOVING, "shards whose replicas are on their way");
@@ -77,6 +79,7 @@ fn node(context: &Context) {
     counter!(RECORDS).absolute(context.counts.records.load(Ordering::Relaxed));
     counter!(FULL).absolute(context.counts.full.load(Ordering::Relaxed));
     gauge!(IN_FLIGHT).set(f64::from(context.admission.records()));
+    gauge!(MEMORY_SHORT).set(number(context.admission.memory_is_short()));
     gauge!(EPOCH).set(state.epoch() as f64);
     gauge!(NODES).set(state.nodes().count() as f64);
     let moving = state.replicas().iter().filter(|row| !row.held.is_empty() && !row.is_settled());

@@ -35,6 +35,8 @@ pub struct Options {
     pub seconds: f64,
     pub producers: u32,
     pub batch_records: usize,
+    /// A batch goes when its first record is that old.
+    pub age_max: Duration,
     pub shape: Shape,
     pub seed: u64,
 }
@@ -185,16 +187,16 @@ pub(super) async fn apply(client: &Client, job: &str, text: String) -> Result<()
 }
 
 /// One sequenced producer with its prepared stream.
-struct Producer {
-    batcher: Batcher,
-    draws: Arc<Vec<Draw>>,
+pub(super) struct Producer {
+    pub(super) batcher: Batcher,
+    pub(super) draws: Arc<Vec<Draw>>,
     series: Vec<Series>,
     /// What was handed over and acknowledged: per hierarchy, records and quantity.
     sent: Vec<(u64, i128)>,
     pushed: u64,
     accounts_per_root: u32,
     meters: u32,
-    latencies: Arc<Mutex<Histogram<u64>>>,
+    pub(super) latencies: Arc<Mutex<Histogram<u64>>>,
     name: ProducerId,
     epoch: u64,
 }
@@ -212,7 +214,7 @@ impl Sink for Latencies {
 }
 
 impl Producer {
-    async fn open(client: &Client, options: &Options, index: u32) -> Result<Producer> {
+    pub(super) async fn open(client: &Client, options: &Options, index: u32) -> Result<Producer> {
         let name = ProducerId::new(&format!("bench-{index}"))?;
         let epoch = client.open_producer(&name, None, None).await?.epoch;
         let latencies = Arc::new(Mutex::new(Histogram::new(3)?));
@@ -236,7 +238,7 @@ impl Producer {
     }
 
     /// Pushes for a time, and at least `count` records.
-    async fn push_for(&mut self, wanted: Duration, count: usize) -> Result<()> {
+    pub(super) async fn push_for(&mut self, wanted: Duration, count: usize) -> Result<()> {
         let started = Instant::now();
         let mut chunk = Vec::with_capacity(CHUNK);
         let (mut at, mut done) = (self.pushed as usize % self.draws.len(), 0);
@@ -273,7 +275,7 @@ impl Producer {
 }
 
 fn batching(options: &Options) -> Batching {
-    Batching { records_max: options.batch_records, ..Batching::default() }
+    Batching { records_max: options.batch_records, age_max: options.age_max, ..Batching::default() }
 }
 
 pub(super) fn define(batcher: &Batcher, shape: &Shape) -> Result<Vec<Series>> {
@@ -295,7 +297,7 @@ fn record(series: &[Series], draw: &Draw) -> (Series, i128, Timestamp) {
 }
 
 /// Compares every hierarchy's counters with what was sent, then sends the beginning again: all of it must be duplicate.
-async fn check(client: &Client, options: &Options, producers: &mut [Producer]) -> Result<bool> {
+pub(super) async fn check(client: &Client, options: &Options, producers: &mut [Producer]) -> Result<bool> {
     let shape = &options.shape;
     let mut good = true;
     for root in 0..shape.roots {

@@ -2,5 +2,6 @@
 
 pub mod failover;
 pub mod ingest;
+pub mod overload;
 pub mod read;
 pub mod rejoin;

@@ -48,7 +48,7 @@ impl From<Full> for Trouble {
     fn from(full: Full) -> Self {
         Trouble::Unavailable {
             reason: "RESOURCE_EXHAUSTED",
-            message: format!("this node has no room for more records now; send again after {:?}", full.retry_after),
+            message: format!("{}; send again after {:?}", full.message(), full.retry_after),
             retry_after: full.retry_after,
         }
     }
@@ -244,6 +244,7 @@ mod tests {
     use reckoner_raft::types::NodeId;
 
     use super::*;
+    use crate::data::admission::Scarce;
 
     fn seen(trouble: Trouble) -> (Seen, Seen) {
         (Seen::from_status(&trouble.clone().status()), Seen::from_failure(trouble.failure()))
@@ -258,7 +259,7 @@ mod tests {
         };
         check(Refusal::new(Reason::CycleRunning, "it runs").into(), false, false);
         check(Refusal::new(Reason::StaleSeries, "define again").into(), true, false);
-        check(Full { retry_after: Duration::from_millis(5) }.into(), true, false);
+        check(Full { scarce: Scarce::Room, retry_after: Duration::from_millis(5) }.into(), true, false);
         check(Trouble::of_group(Error::Unknown { reason: "late".into() }, 1, 1), true, true);
         check(Trouble::of_group(Error::TooLarge { bytes: 9, bytes_max: 8 }, 1, 1), false, false);
         check(Trouble::invalid("what"), false, false);

@@ -13,7 +13,7 @@ use reckoner_client::proto::{
     PushRowsReply, PushRowsRequest,
 };
 use reckoner_raft::machine::Position;
-use reckoner_shard::base::id::{ProducerId, ShardId};
+use reckoner_shard::base::id::{ProducerId, ShardId, Slot};
 use reckoner_shard::machine::command::{Command, CommandOutcome, Done, FileProgress};
 use reckoner_shard::placement::slot_of;
 use reckoner_shard::usage::segment::Batch;
@@ -46,8 +46,8 @@ async fn push(context: Arc<Context>, shard: ShardId, batch: Bytes) -> Result<(By
         let message = format!("node {} does not lead shard {shard}", context.node);
         return Err(Trouble::not_leader(message, shard.0, replica.leader(), context.meta.state().epoch()));
     }
-    let records = u32::try_from(Batch::read(&batch)?.records).unwrap_or(u32::MAX);
-    let permit = context.admission.admit(records, batch.len()).inspect_err(|_| {
+    let (records, slot) = weigh(&Batch::read(&batch)?);
+    let permit = context.admission.admit(records, batch.len(), slot).inspect_err(|_| {
         context.counts.full.fetch_add(1, Ordering::Relaxed);
     })?;
     let applied = replica.push(&batch).await;
@@ -56,6 +56,13 @@ async fn push(context: Arc<Context>, shard: ShardId, batch: Bytes) -> Result<(By
     context.counts.batches.fetch_add(1, Ordering::Relaxed);
     context.counts.records.fetch_add(records.into(), Ordering::Relaxed);
     Ok((applied.outcome, applied.position))
+}
+
+/// How many records, and the slot that most of them are of, if there is one.
+fn weigh(batch: &Batch<'_>) -> (u32, Option<Slot>) {
+    let largest = batch.segments.iter().max_by_key(|segment| segment.records);
+    let most = largest.filter(|segment| segment.records as usize * 2 > batch.records);
+    (u32::try_from(batch.records).unwrap_or(u32::MAX), most.map(|segment| segment.slot))
 }
 
 async fn answer(context: Arc<Context>, request: PushRequest) -> PushReply {
@@ -104,7 +111,7 @@ impl Usage for Door {
         let request = request.into_inner();
         let rows = u32::try_from(request.rows.len()).unwrap_or(u32::MAX);
         let bytes = prost::Message::encoded_len(&request);
-        let _permit = self.0.admission.admit(rows, bytes).map_err(Trouble::from)?;
+        let _permit = self.0.admission.admit(rows, bytes, None).map_err(Trouble::from)?;
         Ok(Response::new(super::rows::push(&self.0, request).await?))
     }
 

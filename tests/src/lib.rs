@@ -15,6 +15,7 @@ pub mod layouts;
 pub mod machine;
 pub mod members;
 pub mod model;
+pub mod nomads;
 pub mod oracle;
 pub mod outside;
 pub mod pair;

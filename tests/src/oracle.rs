@@ -75,6 +75,8 @@ struct Sum {
 #[derive(Debug, Default)]
 pub struct Oracle {
     sent: BTreeMap<Name, Sent>,
+    /// Roots of accounts that moved, by account and cycle.
+    homes: BTreeMap<(String, String), String>,
     /// Highest acknowledged index of each shard.
     floor: BTreeMap<u32, u64>,
     /// Bills as they were first seen: (root, cycle, payer) and the hash of the body.
@@ -83,8 +85,18 @@ pub struct Oracle {
 
 impl Oracle {
     /// A record is about to be sent, for the first time or again.
-    pub fn sent(&mut self, name: Name, place: Place, thousandths: i128) {
+    pub fn sent(&mut self, name: Name, mut place: Place, thousandths: i128) {
+        if let Some(root) = self.homes.get(&(place.account.clone(), place.cycle.clone())) {
+            place.root.clone_from(root);
+        }
         self.sent.entry(name).or_insert(Sent { place, thousandths, told: Told::Nothing });
+    }
+
+    /// Usage of an account in a cycle is another hierarchy's, whenever it was sent.
+    pub fn rehome(&mut self, account: &str, cycle: &str, root: &str) {
+        let of = |sent: &&mut Sent| sent.place.account == account && sent.place.cycle == cycle;
+        self.sent.values_mut().filter(of).for_each(|sent| sent.place.root = root.to_owned());
+        self.homes.insert((account.to_owned(), cycle.to_owned()), root.to_owned());
     }
 
     /// A record was answered.

@@ -18,6 +18,7 @@ use reckoner_shard::base::time::Timestamp;
 use reckoner_shard::machine::command;
 use reckoner_shard::usage::record::UsageRecord;
 
+use crate::nomads::{self, Going};
 use crate::oracle::{Name, Place, Verdict};
 use crate::planted::Planted;
 use crate::world::{CYCLE, CYCLE_END, NEXT, ROOTS, World, root};
@@ -28,7 +29,7 @@ const TOO_EARLY: &str = "2024-08";
 /// Clocks of nodes differ by less than this, unless one is wrong.
 const SKEW_MAX: Duration = Duration::from_secs(2);
 
-/// Usage of one record, from its producer's generator.
+/// Usage of one record, from its producer's generator: of an account that stays where it is.
 fn draw(random: &mut SmallRng, id: String) -> (UsageRecord, Place, i128) {
     let root = root(random.random_range(1..=ROOTS));
     let account = match random.random_range(0..3) {
@@ -36,22 +37,39 @@ fn draw(random: &mut SmallRng, id: String) -> (UsageRecord, Place, i128) {
         1 => format!("{root}-a"),
         _ => format!("{root}-b"),
     };
-    let (usage_type, amount) = match random.random_bool(0.5) {
-        true => ("requests", random.random_range(0..1_000) * 1_000),
-        false => ("transfer", random.random_range(0..1_000_000)),
-    };
+    let (usage_type, amount) = draw_amount(random);
     let cycle = match random.random_range(0..100) {
         0..3 => TOO_EARLY,
         3..60 => CYCLE,
         _ => NEXT,
     };
+    record(random, id, Place { root, cycle: cycle.to_owned(), account, usage_type: usage_type.to_owned() }, amount)
+}
+
+/// The same of the account that moves.
+fn draw_nomad(random: &mut SmallRng, going: &Going) -> (UsageRecord, Place, i128) {
+    let (usage_type, amount) = draw_amount(random);
+    let cycle = going.cycle(random, CYCLE, NEXT).to_owned();
+    let (root, account) = (root(1), nomads::account());
+    record(random, String::new(), Place { root, cycle, account, usage_type: usage_type.to_owned() }, amount)
+}
+
+fn draw_amount(random: &mut SmallRng) -> (&'static str, i128) {
+    match random.random_bool(0.5) {
+        true => ("requests", random.random_range(0..1_000) * 1_000),
+        false => ("transfer", random.random_range(0..1_000_000)),
+    }
+}
+
+fn record(random: &mut SmallRng, id: String, place: Place, amount: i128) -> (UsageRecord, Place, i128) {
+    let cycle = &place.cycle;
     let start = format!("{cycle}-{:02}T{:02}:00:00Z", random.random_range(1..=30), random.random_range(0..24));
     let quantity = format!("{}.{:03}", amount / 1_000, amount % 1_000);
     let record = UsageRecord {
         id,
-        account: AccountId::new(&account).expect("a name"),
+        account: AccountId::new(&place.account).expect("a name"),
         service: "gateway".to_owned(),
-        usage_type: usage_type.to_owned(),
+        usage_type: place.usage_type.clone(),
         operation: String::new(),
         region: ["north", "south"][random.random_range(0..2)].to_owned(),
         quantity: quantity.parse().expect("a decimal"),
@@ -61,7 +79,6 @@ fn draw(random: &mut SmallRng, id: String) -> (UsageRecord, Place, i128) {
         amount: None,
         corrects: None,
     };
-    let place = Place { root, cycle: cycle.to_owned(), account, usage_type: usage_type.to_owned() };
     (record, place, amount)
 }
 
@@ -78,6 +95,8 @@ pub struct Producer {
     answered: Arc<Mutex<BTreeSet<u64>>>,
     /// Added to every number when the planted bug forgets them.
     shift: u64,
+    /// Sends usage of the account that moves.
+    going: Option<Going>,
 }
 
 impl Producer {
@@ -86,7 +105,23 @@ impl Producer {
         let client = world.client(10 + number);
         let random = world.random(10 + number);
         let name = format!("producer{number}");
-        Self { world, number, name, by_id, client, random, records: Vec::new(), answered: Arc::default(), shift: 0 }
+        Self {
+            world,
+            number,
+            name,
+            by_id,
+            client,
+            random,
+            records: Vec::new(),
+            answered: Arc::default(),
+            shift: 0,
+            going: None,
+        }
+    }
+
+    /// A producer of usage of the account that moves.
+    pub fn of_nomad(world: World, number: u64, going: Going) -> Self {
+        Producer { going: Some(going), ..Producer::new(world, number, false) }
     }
 
     /// Hears verdicts.
@@ -178,7 +213,10 @@ impl Producer {
         while self.records.len() < number as usize {
             let next = self.records.len() as u64 + 1;
             let id = if self.by_id { format!("{}-{next}", self.name) } else { String::new() };
-            let (record, place, amount) = draw(&mut self.random, id);
+            let (record, place, amount) = match &self.going {
+                Some(going) => draw_nomad(&mut self.random, going),
+                None => draw(&mut self.random, id),
+            };
             let name = Name { producer: self.name.clone(), number: next };
             let mut shared = self.world.shared.lock();
             if place.cycle == TOO_EARLY {

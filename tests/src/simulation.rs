@@ -25,6 +25,7 @@ use crate::faults::{Injected, Mix, Storm, Victim, Wire};
 use crate::judge::judge;
 use crate::layouts;
 use crate::members::{self, Operator};
+use crate::nomads::{self, Going};
 use crate::oracle::Oracle;
 use crate::planted::Planted;
 use crate::producing::Producer;
@@ -71,12 +72,14 @@ fn documents() -> Vec<proto::Document> {
     )];
     for number in 1..=ROOTS {
         let name = root(number);
+        let accounts: Vec<_> = ["a", "b", "n"][..if number == 1 { 3 } else { 2 }].iter().collect();
+        let accounts: Vec<_> = accounts.into_iter().map(|own| json!({ "id": format!("{name}-{own}") })).collect();
         let close = if is_automatic(number) { "automatic" } else { "manual" };
         documents.push(document(
             "Hierarchy",
             json!({
                 "kind": "Hierarchy", "root": name, "catalogue": "simulated",
-                "accounts": [{ "id": format!("{name}-a") }, { "id": format!("{name}-b") }],
+                "accounts": accounts,
                 "cycles": { "first": CYCLE, "close": close, "grace": "0h" },
             }),
         ));
@@ -218,6 +221,12 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     }
     if !wishes.is_empty() {
         sim.client("operator", layouts::work(world.clone(), wishes));
+    }
+    if planted.is_none() && !plan.quiet && seed % 2 == 0 {
+        let going = Going::default();
+        sim.client("mover", nomads::work(world.clone(), going.clone()));
+        let nomad = Producer::of_nomad(world.clone(), SEQUENCED + BY_ID + 1, going);
+        sim.client(nomad.name.clone(), nomad.work());
     }
     let mut bystanders = Vec::new();
     for number in 1..=SEQUENCED + BY_ID {

@@ -1,5 +1,6 @@
 //! The one test binary: every story, table and rule that spans crates. Each file says on top what it proves.
 
+mod backup;
 mod bills;
 mod examples;
 mod exports;
@@ -7,10 +8,13 @@ mod extras;
 mod failover;
 mod folds;
 mod histories;
+mod identity;
 mod kill9;
+mod majority;
 mod processes;
 mod resharding;
 mod restart;
+mod rolling;
 mod scaling;
 mod simulation;
 mod tidy;

@@ -88,6 +88,11 @@ impl Directory {
         self.accounts.lock().remove(account);
     }
 
+    /// Whether an account belongs somewhere at that time, as last learnt.
+    pub(crate) fn places(&self, account: &AccountId, at: Timestamp) -> bool {
+        self.known(account).is_some_and(|known| known.members.iter().any(|member| member.holds(at)))
+    }
+
     fn known(&self, account: &AccountId) -> Option<Known> {
         self.accounts.lock().get(account).cloned()
     }
@@ -197,6 +202,14 @@ impl Client {
         let none: &[(&str, &str)] = &[];
         let meter = catalogue.meter_of(&key.service, &key.usage_type, &key.operation, &key.region, none);
         Ok(meter.ok().and_then(|index| u8::try_from(catalogue.meter(index).scale).ok()))
+    }
+
+    /// Asks the accounts' own slots again, whatever is known.
+    pub(crate) async fn learn_anew(&self, accounts: &[AccountId]) -> Result<(), Error> {
+        for chunk in accounts.chunks(RESOLVE_ACCOUNTS_MAX) {
+            self.ask_for(chunk, true).await?;
+        }
+        Ok(())
     }
 
     /// Asks for up to a thousand accounts and keeps the answers; gives back those of the last.

@@ -1,5 +1,6 @@
 //! The one test binary: every story, table and rule that spans crates. Each file says on top what it proves.
 
+mod account_moves;
 mod backup;
 mod bills;
 mod examples;

@@ -2,6 +2,8 @@
 //! verdicts, and sends again what has none: the same records under the same numbers, in the same order, to the same slot.
 //! Gathering records is `gather`'s matter, carrying bytes is `lane`'s.
 
+mod rehome;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +23,7 @@ use tokio::time::Instant;
 use super::gather::{Batching, Message, Shared, Sink};
 use super::lane::{Event, InFlight, Lane, LaneEvent, Sent};
 use super::numbers::Numbers;
-use super::records::{Records, Run, Settled};
+use super::records::{Astray, Records, Run, Settled};
 use crate::error::Error;
 use crate::proto;
 use crate::proto::push_reply::Result as PushResult;
@@ -91,6 +93,8 @@ pub(super) struct Driver {
     unswept: bool,
     /// Slots that hold runs.
     holding: Vec<Slot>,
+    /// Records whose account may have moved, until they are looked up again.
+    astray: Vec<Astray>,
 }
 
 impl Driver {
@@ -114,6 +118,7 @@ impl Driver {
             trouble: String::new(),
             unswept: false,
             holding: Vec::new(),
+            astray: Vec::new(),
         }
     }
 
@@ -159,11 +164,9 @@ impl Driver {
                 self.sink.settled(Settled { verdict: &Verdict::Refused(refusal), records });
                 self.shared.settle(1);
             }
-            Message::Sealed(body) => {
-                for run in body.into_runs() {
-                    self.route(run);
-                }
-            }
+            Message::Sealed(body) => body.into_runs(false).into_iter().for_each(|run| self.route(run)),
+            Message::Found(body) => body.into_runs(true).into_iter().for_each(|run| self.route(run)),
+            Message::Lost(astray) => self.give_up(&astray),
         }
     }
 
@@ -209,6 +212,7 @@ impl Driver {
 
     /// Sends whatever may go.
     fn pump(&mut self) {
+        self.look_up();
         self.follow_map();
         self.sweep();
         let shards: Vec<ShardId> = self.lanes.keys().copied().collect();
@@ -265,9 +269,10 @@ impl Driver {
             let definitions = self.pack_run(&mut writer, &mut run, &mut runs);
             let slot = &mut self.slots[usize::from(run.slot.0)];
             let previous = slot.sent;
-            debug_assert!(self.shared.epoch.is_none() || previous < Some(run.first()), "numbers go to a slot in order");
+            let is_ordered = self.shared.epoch.is_some() && !run.stray;
+            debug_assert!(!is_ordered || previous < Some(run.first()), "numbers go to a slot in order");
             slot.in_flight += 1;
-            if self.shared.epoch.is_some() {
+            if is_ordered {
                 slot.sent = Some(run.last());
             }
             sent.push(Sent { run, definitions, previous });
@@ -280,6 +285,7 @@ impl Driver {
         let slot = &self.slots[usize::from(run.slot.0)];
         let generation = slot.generation;
         let mode = match self.shared.epoch {
+            Some(epoch) if run.stray => HeadMode::Strays { epoch },
             Some(epoch) => HeadMode::Sequenced { epoch, previous: slot.sent },
             None => HeadMode::ById,
         };
@@ -462,8 +468,11 @@ impl Driver {
         let slot = &mut self.slots[usize::from(run.slot.0)];
         slot.disorder = 0;
         self.progress = Instant::now();
-        if let (true, Some(last)) = (self.shared.epoch.is_some(), records.last()) {
+        if let (true, Some(last)) = (self.shared.epoch.is_some() && !run.stray, records.last()) {
             slot.settled = slot.settled.max(Some(last.number));
+        }
+        if self.may_have_moved(run, records, verdict) {
+            return;
         }
         let count = records.len() as u64;
         self.shared.count(verdict, count);
@@ -534,7 +543,7 @@ impl Driver {
             slot.not_before = None;
             // A slot that moved may have given later ones their verdict where it is now, while these lost theirs where it
             // was: they refer to nothing, and are recognised.
-            let first = slot.held.front().map(Run::first);
+            let first = slot.held.iter().find(|run| !run.stray).map(Run::first);
             slot.sent = slot.settled.filter(|settled| first.is_none_or(|first| *settled < first));
             let held = std::mem::take(&mut slot.held);
             let lane = self.lanes.entry(shard).or_insert_with(|| Lane::new(shard));

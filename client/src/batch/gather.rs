@@ -15,7 +15,7 @@ use reckoner_shard::usage::series::SeriesKey;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::records::{Body, Pending, Series, Settled};
+use super::records::{Astray, Body, Pending, Series, Settled};
 use crate::client::Client;
 use crate::directory::Home;
 use crate::error::Error;
@@ -153,6 +153,10 @@ pub(super) enum Message {
     Series(SeriesKey, u8),
     /// Gathered records.
     Sealed(Body),
+    /// Records that were refused where their account was, under the series of where it is.
+    Found(Body),
+    /// A record that was refused, and has no other home.
+    Lost(Box<Astray>),
     /// A record that was refused before it was sent.
     Local { number: Option<u64>, id: String, refusal: Refusal },
 }

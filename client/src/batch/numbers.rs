@@ -31,6 +31,11 @@ impl Numbers {
         self.names.push((key, scale));
     }
 
+    /// What a series is, and the decimals of its quantities.
+    pub fn name(&self, index: u32) -> &(SeriesKey, u8) {
+        &self.names[index as usize]
+    }
+
     /// Begins a segment: nothing is defined in it.
     pub fn begin(&mut self) {
         self.stamp = self.stamp.wrapping_add(1);

@@ -6,9 +6,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use reckoner_shard::base::id::Slot;
+use reckoner_shard::base::refusal::Refusal;
 use reckoner_shard::base::time::Timestamp;
 use reckoner_shard::machine::command::Verdict;
 use reckoner_shard::placement::SLOTS;
+use reckoner_shard::usage::series::SeriesKey;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// A series as one batcher knows it: cheap to copy, good for that batcher alone.
@@ -89,7 +91,7 @@ pub(super) struct Body {
 
 impl Body {
     /// Groups the records by slot, in order within each, and cuts one run a slot.
-    pub fn into_runs(mut self) -> Vec<Run> {
+    pub fn into_runs(mut self, stray: bool) -> Vec<Run> {
         let mut counts = vec![0_u32; usize::from(SLOTS) + 1];
         for record in &self.records {
             counts[usize::from(record.slot) + 1] += 1;
@@ -108,7 +110,12 @@ impl Body {
         let body = Arc::new(self);
         let bounds = counts.windows(2).enumerate().filter(|(_, bounds)| bounds[0] < bounds[1]);
         bounds
-            .map(|(slot, bounds)| Run { slot: Slot(slot as u16), body: body.clone(), range: bounds[0]..bounds[1] })
+            .map(|(slot, bounds)| Run {
+                slot: Slot(slot as u16),
+                body: body.clone(),
+                range: bounds[0]..bounds[1],
+                stray,
+            })
             .collect()
     }
 }
@@ -119,6 +126,8 @@ pub(super) struct Run {
     pub slot: Slot,
     pub body: Arc<Body>,
     pub range: Range<u32>,
+    /// Recognised by their numbers one by one: they were refused elsewhere, and keep no order.
+    pub stray: bool,
 }
 
 impl Run {
@@ -142,10 +151,24 @@ impl Run {
     /// Cuts off what follows the first `count` records.
     pub fn split(&mut self, count: u32) -> Run {
         let at = self.range.start + count;
-        let rest = Run { slot: self.slot, body: self.body.clone(), range: at..self.range.end };
+        let rest = Run { slot: self.slot, body: self.body.clone(), range: at..self.range.end, stray: self.stray };
         self.range.end = at;
         rest
     }
+}
+
+/// A record without a home.
+#[derive(Debug)]
+pub(super) struct Astray {
+    pub record: Pending,
+    pub key: SeriesKey,
+    pub scale: u8,
+    /// Empty for numbers.
+    pub id: String,
+    pub extra: Option<Extra>,
+    /// Where it was refused, and how.
+    pub slot: Slot,
+    pub refusal: Refusal,
 }
 
 /// Records that have their verdict.
@@ -223,14 +246,14 @@ mod tests {
 
     #[test]
     fn runs_are_cut_by_slot_and_keep_their_order() {
-        let runs = body(&[7, 3, 7, 4095, 3, 7]).into_runs();
+        let runs = body(&[7, 3, 7, 4095, 3, 7]).into_runs(false);
         let seen: Vec<(u16, Vec<u64>)> =
             runs.iter().map(|run| (run.slot.0, run.records().iter().map(|record| record.number).collect())).collect();
         assert_eq!(seen, [(3, vec![1, 4]), (7, vec![0, 2, 5]), (4095, vec![3])]);
         let mut run = runs[1].clone();
         let rest = run.split(1);
         assert_eq!((run.first(), run.last(), rest.first(), rest.last(), rest.len()), (0, 0, 2, 5, 2));
-        assert!(body(&[]).into_runs().is_empty());
+        assert!(body(&[]).into_runs(false).is_empty());
     }
 
     #[test]

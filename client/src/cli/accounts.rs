@@ -1,4 +1,4 @@
-//! `accounts list` and `accounts show`.
+//! `accounts list`, `accounts show`; `accounts move` is in `accounts_move.rs`.
 
 use clap::{Args, Subcommand};
 use reckoner_shard::base::id::AccountId;
@@ -6,7 +6,7 @@ use reckoner_shard::base::time::Timestamp;
 use serde::Serialize;
 
 use super::output::Out;
-use super::{Exit, Globals};
+use super::{Exit, Globals, accounts_move};
 use crate::error::Error;
 use crate::proto;
 
@@ -20,6 +20,8 @@ pub enum AccountsCommand {
     List(ListArguments),
     /// Show one account: its hierarchies over time, its payer, the cycles
     Show(ShowArguments),
+    /// Move an account to another hierarchy, from a date on
+    Move(accounts_move::MoveArguments),
 }
 
 /// Arguments of `accounts list`.
@@ -42,6 +44,7 @@ pub async fn run(command: AccountsCommand, globals: &Globals, out: &Out) -> Resu
     match command {
         AccountsCommand::List(arguments) => list(&arguments, globals, out).await,
         AccountsCommand::Show(arguments) => show(&arguments, globals, out).await,
+        AccountsCommand::Move(arguments) => accounts_move::run(&arguments, globals, out).await,
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::output::Out;
 use super::{Exit, Globals};
+use crate::client::Client;
 use crate::error::Error;
 use crate::files::documents::{Document, Placed, expand, read_files};
 use crate::files::finding::{Finding, FindingRow};
@@ -120,15 +121,20 @@ pub(super) async fn submit(documents: &[Placed], globals: &Globals) -> Result<Ap
     let job = uuid::Uuid::now_v7().to_string();
     let wire = documents.iter().map(|placed| placed.document.wire(&placed.source.name)).collect();
     let job = client.apply(&job, wire).await?.job;
-    let deadline = Instant::now() + Duration::from_secs(globals.timeout);
-    let reply = loop {
-        let reply = client.job(&job, JOB_WAIT).await?;
+    let reply = wait(&client, &job, Duration::from_secs(globals.timeout)).await?;
+    Ok(Applied::new(job, &reply, documents))
+}
+
+/// Waits for a job's end, or as long as is said: how far it is by then.
+pub(super) async fn wait(client: &Client, job: &str, patience: Duration) -> Result<proto::JobReply, Error> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let reply = client.job(job, JOB_WAIT).await?;
         if reply.state != "running" || Instant::now() >= deadline {
-            break reply;
+            return Ok(reply);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    Ok(Applied::new(job, &reply, documents))
+    }
 }
 
 impl Applied {

@@ -32,6 +32,7 @@
 //! ```
 
 pub mod accounts;
+mod accounts_move;
 pub mod against;
 pub mod backup;
 pub mod bills;
@@ -238,6 +239,7 @@ mod tests {
             "reckoner accounts list",
             "reckoner accounts list --root acme",
             "reckoner accounts show acme",
+            "reckoner accounts move team-7 --to globex --at 2026-12-01 --plan",
             "reckoner catalogue list",
             "reckoner catalogue show aws-public",
             "reckoner cluster status --endpoint a:1,b:2",

@@ -85,7 +85,7 @@ fn busy(state: &MetaState) -> Option<String> {
         return Some(format!("{} slots are to go to other shards", state.slots_to_move()));
     }
     let open = state.jobs().iter().find(|job: &&JobRow| !job.ended())?;
-    Some(format!("job {} applies documents", open.id))
+    Some(format!("job {} is under way", open.id))
 }
 
 /// A shard's state, from the replica here once that has seen all that was acknowledged before the call.

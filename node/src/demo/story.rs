@@ -51,7 +51,7 @@ pub async fn run() -> Result<bool> {
     let client = cluster.client();
 
     tell(&mut screen, &mut cluster, &client, folder.path(), &FOCUS, true).await?;
-    screen.say("The one credit row of the file is left out: credits are not priced yet.");
+    screen.say("The one credit row of the file is left out: credits come from contracts here, not from usage.");
     tell(&mut screen, &mut cluster, &client, folder.path(), &TOKENS, false).await?;
 
     screen.step("Stop");

@@ -150,7 +150,7 @@ pub struct CatalogueRow {
 /// A document of a job; its bytes are a staged blob.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct DocumentRow {
-    /// Catalogue, Hierarchy or Contract.
+    /// Catalogue, Hierarchy, Contract or AccountMove.
     #[prost(string, tag = "1")]
     pub kind: String,
     #[prost(bytes = "bytes", tag = "2")]
@@ -177,6 +177,8 @@ pub enum StepKind {
     Directory = 5,
     /// The root's shard takes the contract.
     Contract = 6,
+    /// An account goes from one hierarchy to another.
+    MoveAccount = 7,
 }
 
 /// Where a step stands.

@@ -9,6 +9,7 @@ use reckoner_client::error::Error;
 use reckoner_client::proto;
 use reckoner_shard::account::directory::Membership;
 use reckoner_shard::account::document::HierarchyDocument;
+use reckoner_shard::account::transfer::WayDocument;
 use reckoner_shard::account::tree::Hierarchy;
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::problem::{PathPart, Problem, Severity};
@@ -27,6 +28,9 @@ use crate::context::Context;
 use crate::data::{directory, reach};
 use crate::store::content::Hash;
 
+/// The kind of a document that moves an account.
+pub const ACCOUNT_MOVE: &str = "AccountMove";
+
 /// Documents of one job: each is a few steps in the meta group's state.
 const DOCUMENTS_MAX: usize = 1_000;
 
@@ -41,6 +45,7 @@ pub enum Content {
     Catalogue(CatalogueDocument),
     Hierarchy(HierarchyDocument),
     Contract(ContractDocument),
+    Way(WayDocument),
 }
 
 /// A document that was read.
@@ -61,6 +66,7 @@ impl Parsed {
             Content::Catalogue(_) => "Catalogue",
             Content::Hierarchy(_) => "Hierarchy",
             Content::Contract(_) => "Contract",
+            Content::Way(_) => ACCOUNT_MOVE,
         }
     }
 
@@ -70,6 +76,7 @@ impl Parsed {
             Content::Catalogue(document) => format!("catalogue {}", document.name),
             Content::Hierarchy(document) => format!("hierarchy {}", document.root),
             Content::Contract(document) => format!("contract of {}", document.root),
+            Content::Way(way) => format!("account {} from {} to {}", way.account, way.from, way.to),
         }
     }
 
@@ -79,6 +86,7 @@ impl Parsed {
             Content::Catalogue(_) => 0,
             Content::Hierarchy(_) => 1,
             Content::Contract(_) => 2,
+            Content::Way(_) => 3,
         }
     }
 }
@@ -90,7 +98,8 @@ pub fn content_of(kind: &str, json: &[u8]) -> Result<Content, String> {
         "Catalogue" => serde_json::from_slice(json).map(Content::Catalogue).map_err(words),
         "Hierarchy" => serde_json::from_slice(json).map(Content::Hierarchy).map_err(words),
         "Contract" => serde_json::from_slice(json).map(Content::Contract).map_err(words),
-        other => Err(format!("kind '{other}' is none of Catalogue, Hierarchy, Contract")),
+        ACCOUNT_MOVE => serde_json::from_slice(json).map(Content::Way).map_err(words),
+        other => Err(format!("kind '{other}' is none of Catalogue, Hierarchy, Contract, {ACCOUNT_MOVE}")),
     }
 }
 
@@ -109,6 +118,7 @@ pub fn parse(documents: Vec<proto::Document>) -> Result<Vec<Parsed>, Refusal> {
             Content::Catalogue(document) => serde_json::to_vec(document),
             Content::Hierarchy(document) => serde_json::to_vec(document),
             Content::Contract(document) => serde_json::to_vec(document),
+            Content::Way(way) => serde_json::to_vec(way),
         };
         let bytes = Bytes::from(canonical.map_err(|error| invalid(error.to_string()))?);
         if bytes.len() > DOCUMENT_BYTES_MAX {
@@ -145,6 +155,7 @@ pub async fn check(context: &Arc<Context>, documents: &[Parsed]) -> Result<(), T
                 problems
             }
             Content::Contract(contract) => check_contract(context, contract, &hierarchies, &mut catalogues).await?,
+            Content::Way(way) => check_way(context, way).await?,
         };
         let errors = problems.into_iter().filter(|problem| problem.severity == Severity::Error);
         found.extend(errors.map(|problem| format!("{}: {problem}", document.source)));
@@ -277,6 +288,23 @@ async fn check_contract(
     Ok(problems)
 }
 
+/// Whether the directory has the account where the way begins. Dates and what they would leave behind are for the roots'
+/// shards to say.
+async fn check_way(context: &Arc<Context>, way: &WayDocument) -> Result<Vec<Problem>, Trouble> {
+    let known = directory::memberships(context, std::slice::from_ref(&way.account), true).await?;
+    let owner = known.iter().flatten().find(|own| own.period.contains(way.at)).map(|own| &own.root);
+    let message = match owner {
+        Some(root) if *root == way.from && way.from != way.to => return Ok(Vec::new()),
+        Some(root) => format!("account '{}' belongs to '{root}' at {}, not to '{}'", way.account, way.at, way.from),
+        None => format!("account '{}' belongs to no hierarchy at {}", way.account, way.at),
+    };
+    let help = format!(
+        "see 'reckoner accounts show {}'; move it from where it is, at a date at which it is there",
+        way.account
+    );
+    Ok(vec![unknown("from", message, &help)])
+}
+
 /// The steps of a job, in their order, under the shard map of now.
 pub fn plan(id: &str, documents: &[Parsed], map: &ShardMap) -> JobRow {
     let rows = documents.iter().map(|document| DocumentRow {
@@ -311,6 +339,9 @@ pub fn plan(id: &str, documents: &[Parsed], map: &ShardMap) -> JobRow {
             }
             Content::Contract(contract) => {
                 step(StepKind::Contract, "put", Some(map.shard_of(slot_of(contract.root.as_str()))));
+            }
+            Content::Way(way) => {
+                step(StepKind::MoveAccount, "move", Some(map.shard_of(slot_of(way.from.as_str()))));
             }
         }
     }

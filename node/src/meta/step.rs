@@ -9,7 +9,7 @@ use reckoner_client::proto::cluster_client::ClusterClient;
 use reckoner_shard::base::hash::{Hash, hex};
 use reckoner_shard::base::id::{AccountId, ShardId};
 use reckoner_shard::base::refusal::{Reason, Refusal};
-use reckoner_shard::machine::command::{Command, CommandOutcome, Done};
+use reckoner_shard::machine::command::{AccountWay, Command, CommandOutcome, Done, MoveStep};
 use reckoner_shard::placement::slot_of;
 use tokio::time::timeout;
 
@@ -55,6 +55,7 @@ pub async fn run(context: &Arc<Context>, job: &JobRow, step: &StepRow) -> Came {
         StepKind::Activate => activate(context, job, step).await,
         StepKind::Hierarchy | StepKind::Contract => put(context, job, step).await,
         StepKind::Directory => directory(context, job, step).await,
+        StepKind::MoveAccount => move_account(context, job, step).await,
         StepKind::Unspecified => {
             Err(Refusal::new(Reason::Malformed, "this version does not know the step; upgrade this node").into())
         }
@@ -153,8 +154,10 @@ async fn put(context: &Arc<Context>, job: &JobRow, step: &StepRow) -> Result<Str
     let command = match content {
         Content::Hierarchy(_) => Command::PutHierarchy { document, job: name },
         Content::Contract(_) => Command::PutContract { document, job: name },
-        Content::Catalogue(_) => {
-            return Err(Refusal::new(Reason::Malformed, "the step's document is a catalogue").into());
+        Content::Catalogue(_) | Content::Way(_) => {
+            return Err(
+                Refusal::new(Reason::Malformed, "the step's document is nothing that a root's shard takes").into()
+            );
         }
     };
     execute(context, step, command).await
@@ -203,4 +206,48 @@ async fn directory(context: &Arc<Context>, job: &JobRow, step: &StepRow) -> Resu
     }
     let same = if changed { "" } else { ", unchanged" };
     Ok(format!("{} accounts{same}", rows.len()))
+}
+
+/// Takes an account all the way: until the new hierarchy has it and the directory knows, usage of it waits. A hierarchy that
+/// does not take it in leaves all as it was.
+async fn move_account(context: &Arc<Context>, job: &JobRow, step: &StepRow) -> Result<String, Trouble> {
+    let (Content::Way(way), _) = content(context, job, step).await? else {
+        return Err(Refusal::new(Reason::Malformed, "the step's document moves no account").into());
+    };
+    let way = AccountWay {
+        account: way.account,
+        from: way.from,
+        to: way.to,
+        at: way.at,
+        payer: way.payer,
+        group: way.group,
+        job: format!("{}/{}", job.id, step.document),
+    };
+    go(context, MoveStep::End, &way).await?;
+    if let Err(trouble) = go(context, MoveStep::Begin, &way).await {
+        // What is only on its way or being billed is tried again; all else is given up.
+        if let Came::Refused(refusal) = Came::from(trouble.clone()) {
+            go(context, MoveStep::Cancel, &way).await?;
+            return Err(refusal.into());
+        }
+        return Err(trouble);
+    }
+    go(context, MoveStep::Learn, &way).await?;
+    go(context, MoveStep::Settle, &way).await?;
+    Ok(format!("from {} on", way.at))
+}
+
+async fn go(context: &Arc<Context>, step: MoveStep, way: &AccountWay) -> Result<(), Trouble> {
+    let of = match step {
+        MoveStep::End | MoveStep::Settle | MoveStep::Cancel => &way.from,
+        MoveStep::Begin => &way.to,
+        MoveStep::Learn => &way.account,
+    };
+    let command = Command::MoveAccount { step, way: way.clone() };
+    let (_, outcomes, _) = reach::execute_in(context, slot_of(of.as_str()), &[command]).await?;
+    match outcomes.into_iter().next() {
+        Some(CommandOutcome::Done(_)) => Ok(()),
+        Some(CommandOutcome::Refused(refusal)) => Err(refusal.into()),
+        None => Err(Trouble::unavailable("the shard answered nothing")),
+    }
 }

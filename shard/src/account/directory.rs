@@ -75,6 +75,36 @@ impl Directory {
         }
         Ok(changed)
     }
+
+    /// From `at` on the account belongs to `to` and no longer to `from`. True where something changed.
+    pub fn transfer(
+        &mut self,
+        account: &AccountId,
+        from: &AccountId,
+        to: &AccountId,
+        at: Timestamp,
+    ) -> Result<bool, Refusal> {
+        let of = |root: &AccountId| {
+            let own = self.memberships(account).iter().filter(|entry| entry.root == *root);
+            own.map(|entry| entry.period).collect::<Vec<Period>>()
+        };
+        let (mut left, mut joined) = (of(from), of(to));
+        left.retain(|period| period.from < at);
+        left.iter_mut().for_each(|period| period.until = period.until.min(at));
+        if !joined.iter().any(|period| period.contains(at)) {
+            joined.push(Period { from: at, until: Timestamp(i64::MAX) });
+        }
+        let before = self.memberships(account).to_vec();
+        self.put(account, from, &left)?;
+        if let Err(refusal) = self.put(account, to, &joined) {
+            match before.is_empty() {
+                true => self.accounts.remove(account),
+                false => self.accounts.insert(account.clone(), before),
+            };
+            return Err(refusal);
+        }
+        Ok(self.memberships(account) != before)
+    }
 }
 
 #[cfg(test)]

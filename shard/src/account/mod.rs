@@ -3,4 +3,5 @@
 
 pub mod directory;
 pub mod document;
+pub mod transfer;
 pub mod tree;

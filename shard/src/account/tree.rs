@@ -20,11 +20,11 @@ pub struct Hierarchy {
     pub grace: Grace,
     pub interim: Interim,
     /// In the order in which they were added: terms point into it, so nothing is ever removed.
-    payers: Vec<AccountId>,
+    pub(super) payers: Vec<AccountId>,
     /// As `payers`.
-    groups: Vec<GroupName>,
+    pub(super) groups: Vec<GroupName>,
     /// Sorted by id; root and payers included.
-    accounts: Vec<Account>,
+    pub(super) accounts: Vec<Account>,
 }
 
 /// One account of a hierarchy. Small, since there may be millions.
@@ -32,30 +32,30 @@ pub struct Hierarchy {
 pub struct Account {
     pub id: AccountId,
     /// When it belongs to the hierarchy, in order; `None` = always.
-    periods: Option<Box<[Period]>>,
+    pub(super) periods: Option<Box<[Period]>>,
     /// Payer and group from a cycle's start on, in order; the first also holds before its cycle.
-    terms: Terms,
+    pub(super) terms: Terms,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Term {
-    since: CycleId,
-    payer: u16,
+pub(super) struct Term {
+    pub since: CycleId,
+    pub payer: u16,
     /// `u16::MAX` = none.
-    group: u16,
+    pub group: u16,
 }
 
-const NO_GROUP: u16 = u16::MAX;
+pub(super) const NO_GROUP: u16 = u16::MAX;
 
 /// Almost every account has one term for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Terms {
+pub(super) enum Terms {
     One(Term),
     Many(Box<[Term]>),
 }
 
 impl Terms {
-    fn as_slice(&self) -> &[Term] {
+    pub fn as_slice(&self) -> &[Term] {
         match self {
             Terms::One(term) => std::slice::from_ref(term),
             Terms::Many(terms) => terms,

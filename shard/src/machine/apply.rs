@@ -79,6 +79,7 @@ impl State {
             Command::StageSlots { id, slots, at, chunk } => self.stage_slots(*id, *slots, *at, chunk),
             Command::SealSlots { id, slots, seal } => self.seal_slots(*id, *slots, seal, effects),
             Command::SettleSlots { id, slots, epoch } => self.settle_slots(*id, *slots, *epoch),
+            Command::MoveAccount { step, way } => self.move_account(*step, way, generation),
             Command::Tick => Ok(Done::Changed),
             Command::Digest => {
                 effects.push(Effect::Digest { index: self.index });

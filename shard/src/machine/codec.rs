@@ -9,13 +9,13 @@
 use prost::Message;
 
 use super::command::{
-    BatchVerdict, BilledRoot, CatalogueVersion, Claimed, Command, CommandOutcome, Done, FileProgress, Outcome, Seal,
-    SegmentVerdict, Verdict, VerdictRange,
+    AccountWay, BatchVerdict, BilledRoot, CatalogueVersion, Claimed, Command, CommandOutcome, Done, FileProgress,
+    MoveStep, Outcome, Seal, SegmentVerdict, Verdict, VerdictRange,
 };
 use super::wire::{self, command::Kind, command_outcome::Kind as OutcomeKind};
 use super::wire_moves;
 use crate::base::hash::Hash;
-use crate::base::id::{AccountId, CatalogueName, Currency, ProducerId, ShardId, Slot};
+use crate::base::id::{AccountId, CatalogueName, Currency, GroupName, ProducerId, ShardId, Slot};
 use crate::base::money::Money;
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Period, Timestamp};
@@ -98,6 +98,9 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry<'_>, String> {
     }
 }
 
+/// The steps of an account's way by their number on the wire.
+const STEPS: [MoveStep; 5] = [MoveStep::End, MoveStep::Begin, MoveStep::Learn, MoveStep::Settle, MoveStep::Cancel];
+
 /// One command as bytes, for calls between nodes.
 pub fn encode_command(command: &Command) -> Vec<u8> {
     to_wire(command).encode_to_vec()
@@ -172,6 +175,7 @@ fn to_wire(command: &Command) -> wire::Command {
             slots: Some(range_to_wire(slots)),
             epoch: epoch.unwrap_or(0),
         }),
+        Command::MoveAccount { step, way } => Kind::MoveAccount(way_to_wire(*step, way)),
         Command::Tick => Kind::Tick(wire::Empty {}),
         Command::Digest => Kind::Digest(wire::Empty {}),
     };
@@ -238,9 +242,40 @@ fn from_wire(command: wire::Command) -> Result<Command, String> {
             slots: range_from_wire(settle.slots.as_ref())?,
             epoch: Some(settle.epoch).filter(|epoch| *epoch > 0),
         },
+        Kind::MoveAccount(own) => {
+            let (step, way) = way_from_wire(own)?;
+            Command::MoveAccount { step, way }
+        }
         Kind::Tick(_) => Command::Tick,
         Kind::Digest(_) => Command::Digest,
     })
+}
+
+fn way_to_wire(step: MoveStep, way: &AccountWay) -> wire_moves::MoveAccount {
+    wire_moves::MoveAccount {
+        step: STEPS.iter().position(|known| *known == step).unwrap_or_default() as u32,
+        account: way.account.to_string(),
+        from: way.from.to_string(),
+        to: way.to.to_string(),
+        at: way.at.0,
+        payer: way.payer.as_ref().map(ToString::to_string),
+        group: way.group.as_ref().map(ToString::to_string),
+        job: way.job.clone(),
+    }
+}
+
+fn way_from_wire(own: wire_moves::MoveAccount) -> Result<(MoveStep, AccountWay), String> {
+    let step = STEPS.get(own.step as usize).ok_or_else(|| format!("step {} of a way is unknown", own.step))?;
+    let way = AccountWay {
+        account: account(&own.account)?,
+        from: account(&own.from)?,
+        to: account(&own.to)?,
+        at: Timestamp(own.at),
+        payer: own.payer.as_deref().map(account).transpose()?,
+        group: own.group.as_deref().map(GroupName::new).transpose().map_err(text)?,
+        job: own.job,
+    };
+    Ok((*step, way))
 }
 
 pub(super) fn range_to_wire(range: &SlotRange) -> wire::SlotRange {

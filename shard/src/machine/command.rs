@@ -2,7 +2,7 @@
 //! plain data; their bytes live in [`super::codec`], what they do in [`super::apply`].
 
 use crate::base::hash::{Hash, hex};
-use crate::base::id::{AccountId, CatalogueName, ProducerId, ShardId, Slot};
+use crate::base::id::{AccountId, CatalogueName, GroupName, ProducerId, ShardId, Slot};
 use crate::base::refusal::Refusal;
 use crate::base::time::{CycleId, Period, Timestamp};
 use crate::billing::cycle::{BillHash, IssuedBill, Posting};
@@ -54,10 +54,43 @@ pub enum Command {
     SealSlots { id: u64, slots: SlotRange, seal: Seal },
     /// The move is decided: since map epoch `epoch` the slots are this shard's, or they are another's. Sent to both.
     SettleSlots { id: u64, slots: SlotRange, epoch: Option<u64> },
+    /// One step of an account's way from one hierarchy to another. All steps of a way name the same.
+    MoveAccount { step: MoveStep, way: AccountWay },
     /// Moves the shard's time to the entry's stamp.
     Tick,
     /// Fixes this entry's index for a comparison of all replicas.
     Digest,
+}
+
+/// An account that goes from one hierarchy to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountWay {
+    pub account: AccountId,
+    pub from: AccountId,
+    pub to: AccountId,
+    /// Usage from this instant on is the new hierarchy's.
+    pub at: Timestamp,
+    /// There; without it the root's, or the first payer's.
+    pub payer: Option<AccountId>,
+    pub group: Option<GroupName>,
+    /// Whose steps these are: a step that was done before is not done again.
+    pub job: String,
+}
+
+/// The steps, in their order. `End`, `Settle` and `Cancel` are in the slot of `from`, `Begin` in that of `to`, `Learn` in the
+/// account's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveStep {
+    /// Its membership ends; usage from then on is refused MOVING.
+    End,
+    /// Its membership begins. What is refused once stays refused.
+    Begin,
+    /// The directory knows.
+    Learn,
+    /// Usage from then on is no longer asked to wait: it belongs elsewhere.
+    Settle,
+    /// In place of the others after `End`, where `Begin` was refused: all is as it was.
+    Cancel,
 }
 
 /// What slots that come hold, and what the shard that they left knew beside it.

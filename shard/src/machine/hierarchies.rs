@@ -50,6 +50,7 @@ impl State {
         let running = if stamp < open.end() { open } else { open.next() };
         let free_from = |account: &AccountId| free_from(live, number, account);
         let hierarchy = row.hierarchy.amend(&document, &Counted { open, running, free_from: &free_from })?;
+        live.data.transfers().check(&hierarchy)?;
         check_member_room(live, number, &hierarchy)?;
         let row = &mut live.data.roots[number as usize];
         let before = std::mem::replace(&mut row.hierarchy, Arc::new(hierarchy));
@@ -303,18 +304,18 @@ fn refusal_of(problems: &[Problem]) -> Refusal {
     Refusal::new(Reason::InvalidDocument, detail)
 }
 
-fn job_key(job: &str) -> [u8; 16] {
+pub(super) fn job_key(job: &str) -> [u8; 16] {
     let mut key = [0; 16];
     key.copy_from_slice(&blake3::hash(job.as_bytes()).as_bytes()[..16]);
     key
 }
 
 /// An empty job is not remembered.
-fn is_done(jobs: &VecDeque<[u8; 16]>, job: &str) -> bool {
+pub(super) fn is_done(jobs: &VecDeque<[u8; 16]>, job: &str) -> bool {
     !job.is_empty() && jobs.contains(&job_key(job))
 }
 
-fn remember(jobs: &mut Arc<VecDeque<[u8; 16]>>, job: &str) {
+pub(super) fn remember(jobs: &mut Arc<VecDeque<[u8; 16]>>, job: &str) {
     if job.is_empty() {
         return;
     }
@@ -337,7 +338,7 @@ fn catalogue_number(live: &mut LiveSlot, document: &HierarchyDocument) -> Result
 }
 
 /// Makes every account of a root a member of the slot, and says which must be compared with their times.
-fn add_members(live: &mut LiveSlot, root: u32, hierarchy: &Hierarchy) {
+pub(super) fn add_members(live: &mut LiveSlot, root: u32, hierarchy: &Hierarchy) {
     for account in hierarchy.accounts() {
         let LiveSlot { data, series_index: index, .. } = &mut *live;
         let member = match data.series.member_in(index, account.id.as_str(), root) {
@@ -355,7 +356,7 @@ fn add_members(live: &mut LiveSlot, root: u32, hierarchy: &Hierarchy) {
 }
 
 /// Whether the slot has room for the accounts that are new to a root.
-fn check_member_room(live: &LiveSlot, root: u32, hierarchy: &Hierarchy) -> Result<(), Refusal> {
+pub(super) fn check_member_room(live: &LiveSlot, root: u32, hierarchy: &Hierarchy) -> Result<(), Refusal> {
     let (series, index) = (&live.data.series, &live.series_index);
     let room = MEMBERS_PER_SLOT_MAX - series.members.len();
     let accounts = hierarchy.accounts();
@@ -371,7 +372,7 @@ fn check_member_room(live: &LiveSlot, root: u32, hierarchy: &Hierarchy) -> Resul
 }
 
 /// Tells a member and all its counters whether times must be compared.
-fn set_checked(live: &mut LiveSlot, member: u32, checked: bool) {
+pub(super) fn set_checked(live: &mut LiveSlot, member: u32, checked: bool) {
     if live.data.series.members[member as usize].checked == checked {
         return;
     }
@@ -384,7 +385,7 @@ fn set_checked(live: &mut LiveSlot, member: u32, checked: bool) {
 }
 
 /// First instant from which on nothing of the account has been counted, to the cycle; `None` = it has no series.
-fn free_from(live: &LiveSlot, root: u32, account: &AccountId) -> Option<Timestamp> {
+pub(super) fn free_from(live: &LiveSlot, root: u32, account: &AccountId) -> Option<Timestamp> {
     let data = &live.data;
     let member = data.series.member_in(&live.series_index, account.as_str(), root)?;
     let cycles = &data.roots[root as usize].cycles;

@@ -8,7 +8,8 @@ use super::command::{BatchVerdict, NO_SERIES, SegmentVerdict, Verdict, VerdictRa
 use super::place::{add_to_lane, bucket_of, full, is_late, member_series, series_number};
 use super::record::{Record, RecordName, amount_of, body_hash, check_kind, note};
 use super::spread::count_spread;
-use super::state::{CatalogueVersion, IdBudget, LiveSlot, MeterRow, State};
+use super::state::{CatalogueVersion, IdBudget, LiveSlot, MeterRow, SlotData, State};
+use super::transferred::Transfers;
 use crate::base::hash::Hash;
 use crate::base::id::{CatalogueName, Slot};
 use crate::base::refusal::{Reason, Refusal};
@@ -97,9 +98,14 @@ impl State {
         window: &mut Window,
     ) -> Result<Counted, Refusal> {
         self.check_owned(segment.slot)?;
-        let table = self.slots[usize::from(segment.slot.0)].as_ref().map_or(0, |live| live.data.series.generation);
-        check_generation(segment, table)?;
-        let by_id = matches!(segment.mode, Mode::ById | Mode::Strays { .. });
+        let live = self.slots[usize::from(segment.slot.0)].as_ref();
+        check_generation(segment, live.map_or(0, |live| live.data.series.generation))?;
+        let transfers = live.and_then(|live| live.data.transfers.as_deref());
+        if let Some(live) = live.filter(|_| transfers.is_some_and(Transfers::some_leave)) {
+            check_leaving(&live.data, segment)?;
+        }
+        let by_itself = transfers.is_some_and(Transfers::some_arrived);
+        let by_id = by_itself || matches!(segment.mode, Mode::ById | Mode::Strays { .. });
         if by_id {
             self.check_id_room(segment)?;
         }
@@ -114,6 +120,9 @@ impl State {
             segment.definitions.iter().map(|definition| define(live, &catalogues, definition)).collect();
         let mut counting = Counting { live, window, ranges: Ranges::default() };
         match segment.mode {
+            Mode::Sequenced { first, .. } if by_itself => {
+                counting.by_mark_or_itself(segment, first, &defined, &mut self.id_budget);
+            }
             Mode::Sequenced { first, .. } => counting.sequenced(segment, first, &defined),
             Mode::ById => counting.by_id(segment, None, &defined, &mut self.id_budget),
             Mode::Strays { first, .. } => counting.by_id(segment, Some(first), &defined, &mut self.id_budget),
@@ -184,6 +193,38 @@ fn check_generation(segment: &Segment<'_>, table: u32) -> Result<(), Refusal> {
         return Err(Refusal::new(Reason::StaleSeries, detail));
     }
     Ok(())
+}
+
+/// Usage of an account that is leaving waits until it is known elsewhere: a segment with any is refused before anything
+/// moves.
+fn check_leaving(data: &SlotData, segment: &Segment<'_>) -> Result<(), Refusal> {
+    for index in 0..segment.records as usize {
+        let reference = segment.reference(segment.series.get(index) as u64);
+        let Some(account) = account_of(data, segment, reference) else { continue };
+        let start = segment.start_of(segment.start.get(index) as u64);
+        let end = segment.end_of(start, segment.end.get(index) as u64);
+        // A record that lasts ends before its end.
+        let last = end.map_or(start, |end| start.max(Timestamp(end.0.saturating_sub(1))));
+        if let Some(own) = data.transfers().waits(account, last) {
+            let detail = format!(
+                "account '{account}' is on its way from '{}' to '{}' from {} on; try again in a moment",
+                own.root, own.other, own.at
+            );
+            return Err(Refusal::new(Reason::Moving, detail));
+        }
+    }
+    Ok(())
+}
+
+/// Whose usage a record is; `None` where its series is in no table.
+fn account_of<'a>(data: &'a SlotData, segment: &'a Segment<'_>, reference: Reference) -> Option<&'a str> {
+    match reference {
+        Reference::Definition(index) => Some(segment.definitions[index as usize].account),
+        Reference::Number(number) => {
+            let number = usize::try_from(number).ok().filter(|number| *number < data.series.rows.len())?;
+            Some(data.series.members[data.series.rows[number].member as usize].account.as_str())
+        }
+    }
 }
 
 /// A segment that was not refused whole.
@@ -374,6 +415,65 @@ impl Counting<'_> {
         for (number, refusal) in refused {
             mark.refuse(number, refusal);
         }
+    }
+
+    /// Records by number where accounts have come from other slots: usage of such an account is recognised by its own
+    /// number, as a stray is, for the mark may be past what was never counted here.
+    fn by_mark_or_itself(&mut self, segment: &Segment<'_>, first: u64, defined: &[Defined], budget: &mut IdBudget) {
+        let mut corrects = segment.corrects.map(|texts| texts.iter());
+        let (mut next, mut inserted) = (first, Inserted::default());
+        for index in 0..segment.records as usize {
+            let number = next + segment.step.get(index) as u64;
+            next = number + 1;
+            let corrects = corrects.as_mut().and_then(Iterator::next).unwrap_or(&[]);
+            let start = segment.start_of(segment.start.get(index) as u64);
+            let reference = segment.reference(segment.series.get(index) as u64);
+            let data = &self.live.data;
+            let Some(Seen::Sequenced(mark)) = data.producers.get(segment.producer) else {
+                unreachable!("the producer was admitted as sequenced");
+            };
+            let is_seen = mark.last.is_some_and(|last| number <= last);
+            let by_itself = account_of(data, segment, reference)
+                .is_some_and(|account| data.transfers().is_by_itself(account, start));
+            let verdict = match mark.refusal(number).filter(|_| is_seen) {
+                Some(refusal) => Err(refusal.clone()),
+                None if is_seen && !by_itself => Ok(Verdict::Duplicate),
+                None => {
+                    let series = match reference {
+                        Reference::Number(number) => Ok(number),
+                        Reference::Definition(index) => defined[index as usize].clone(),
+                    };
+                    let amount = segment.amount.get(index);
+                    let record = series.map(|series| Record {
+                        name: RecordName::Number(segment.producer, number),
+                        series,
+                        quantity: signed(segment.quantity.get(index)),
+                        start,
+                        end: segment.end_of(start, segment.end.get(index) as u64),
+                        amount: amount_of(amount),
+                        corrects: !corrects.is_empty(),
+                    });
+                    record.and_then(|record| match by_itself {
+                        true => {
+                            let key = key_of_number(segment.producer, number);
+                            self.count_by_id(&record, key, amount, corrects, budget.oldest, &mut inserted)
+                        }
+                        false => self.count(&record).map(|late| Verdict::Accepted { late }),
+                    })
+                }
+            };
+            if !is_seen {
+                let Some(Seen::Sequenced(mark)) = self.live.data.producers.get_mut(segment.producer) else {
+                    unreachable!("the producer was admitted as sequenced");
+                };
+                mark.last = Some(number);
+                if let Err(refusal) = &verdict {
+                    mark.refuse(number, refusal.clone());
+                }
+            }
+            self.ranges.push(1, verdict.unwrap_or_else(Verdict::Refused));
+        }
+        inserted.flush(budget);
     }
 
     /// Counts the records from `from` on; answers the last number.

@@ -22,6 +22,8 @@ mod snapshot_cycles;
 mod snapshot_rows;
 mod spread;
 pub mod state;
+mod transferred;
+mod transfers;
 pub mod wire;
 mod wire_moves;
 pub mod wire_state;
@@ -46,3 +48,5 @@ mod measure_test;
 mod moves_test;
 #[cfg(test)]
 mod spread_test;
+#[cfg(test)]
+mod transfers_test;

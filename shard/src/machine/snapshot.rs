@@ -22,6 +22,7 @@ use super::snapshot_rows::{
     meter_from_wire, meter_to_wire, producer_from_wire, producer_to_wire, root_from_wire, root_to_wire,
 };
 use super::state::{CatalogueVersion, Claimed, Home, Identity, LiveSlot, MACHINE_VERSION, RootRow, SlotData, State};
+use super::transferred::Transfers;
 use super::wire;
 use super::wire_moves;
 use super::wire_state;
@@ -362,6 +363,7 @@ fn write_lists(data: &SlotData, put: &mut dyn FnMut(wire_state::SlotPart)) {
             periods,
         }));
     });
+    in_parts(data.transfers().iter(), put, |part, transfer| part.transfers.push(transfer.to_wire()));
 }
 
 fn in_parts<T>(
@@ -422,6 +424,9 @@ fn restore_slot(part: wire_state::SlotPart) -> Result<LiveSlot, String> {
         directory.put(&account(&entry.account)?, &account(&entry.root)?, &periods).map_err(text)?;
     }
     data.directory = Arc::new(directory);
+    if !part.transfers.is_empty() {
+        data.transfers = Some(Arc::new(Transfers::from_wire(&part.transfers)?));
+    }
     Ok(LiveSlot::new(data))
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub use super::command::CatalogueVersion;
 use super::command::{FileProgress, Halt};
 use super::moving::Moves;
+use super::transferred::Transfers;
 use super::wire_state;
 use crate::account::directory::Directory;
 use crate::account::tree::Hierarchy;
@@ -205,6 +206,8 @@ pub struct SlotData {
     pub ids: Ids,
     pub homes: Arc<BTreeMap<ProducerId, Home>>,
     pub directory: Arc<Directory>,
+    /// `None`: no account ever moved.
+    pub(super) transfers: Option<Arc<Transfers>>,
     /// What is claimed of hierarchies' counters, by root number, until its bills are agreed on.
     pub(super) claimed: Arc<BTreeMap<u32, Claimed>>,
 }
@@ -232,6 +235,7 @@ impl SlotData {
             ids: Ids::default(),
             homes: Arc::default(),
             directory: Arc::default(),
+            transfers: None,
             claimed: Arc::default(),
         }
     }
@@ -239,6 +243,15 @@ impl SlotData {
     /// The number of a root; UNKNOWN_ROOT where it is not here.
     pub fn root_number(&self, root: &AccountId) -> Result<u32, Refusal> {
         self.root_numbers.get(root).copied().ok_or_else(|| unknown_root(root))
+    }
+
+    /// What is known of accounts that moved.
+    pub(super) fn transfers(&self) -> &Transfers {
+        self.transfers.as_deref().unwrap_or(Transfers::NONE)
+    }
+
+    pub(super) fn transfers_mut(&mut self) -> &mut Transfers {
+        Arc::make_mut(self.transfers.get_or_insert_default())
     }
 
     /// A twin that stays as it is now.
@@ -255,6 +268,7 @@ impl SlotData {
             ids: self.ids.freeze(),
             homes: self.homes.clone(),
             directory: self.directory.clone(),
+            transfers: self.transfers.clone(),
             claimed: self.claimed.clone(),
         }
     }

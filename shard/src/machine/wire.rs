@@ -13,7 +13,7 @@ pub struct Commands {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
-    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20")]
     pub kind: Option<command::Kind>,
 }
 
@@ -54,6 +54,8 @@ pub mod command {
         SealSlots(super::super::wire_moves::SealSlots),
         #[prost(message, tag = "17")]
         SettleSlots(super::super::wire_moves::Settle),
+        #[prost(message, tag = "20")]
+        MoveAccount(super::super::wire_moves::MoveAccount),
     }
 }
 

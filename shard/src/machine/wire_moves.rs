@@ -1,6 +1,6 @@
-//! Slot moves as protobuf messages: the commands of one, what a snapshot tells of those under way, and the ranges and versions
+//! Moves of slots and accounts as protobuf messages: the commands of one, what a snapshot tells of those under way, and the ranges and versions
 //! that other commands name too. What they mean is
-//! said in [`super::moves`].
+//! said in [`super::moves`] and [`super::transfers`].
 
 use prost::Message;
 
@@ -105,4 +105,49 @@ pub struct Arriving {
     pub seal: Option<Seal>,
     #[prost(bytes = "vec", optional, tag = "4")]
     pub chunk: Option<Vec<u8>>,
+}
+
+/// One step of an account's way.
+#[derive(Clone, PartialEq, Message)]
+pub struct MoveAccount {
+    /// 0 end, 1 begin, 2 learn, 3 settle, 4 cancel.
+    #[prost(uint32, tag = "1")]
+    pub step: u32,
+    #[prost(string, tag = "2")]
+    pub account: String,
+    #[prost(string, tag = "3")]
+    pub from: String,
+    #[prost(string, tag = "4")]
+    pub to: String,
+    #[prost(sint64, tag = "5")]
+    pub at: i64,
+    #[prost(string, optional, tag = "6")]
+    pub payer: Option<String>,
+    #[prost(string, optional, tag = "7")]
+    pub group: Option<String>,
+    #[prost(string, tag = "8")]
+    pub job: String,
+}
+
+/// What a slot knows of an account that left one of its hierarchies, or came to one.
+#[derive(Clone, PartialEq, Message)]
+pub struct Transfer {
+    #[prost(string, tag = "1")]
+    pub account: String,
+    /// The hierarchy here.
+    #[prost(string, tag = "2")]
+    pub root: String,
+    /// The other one.
+    #[prost(string, tag = "3")]
+    pub other: String,
+    #[prost(sint64, tag = "4")]
+    pub at: i64,
+    #[prost(bytes = "vec", tag = "5")]
+    pub job: Vec<u8>,
+    /// 0 leaving, 1 left, 2 arrived.
+    #[prost(uint32, tag = "6")]
+    pub state: u32,
+    /// Of one that arrived.
+    #[prost(sint64, tag = "7")]
+    pub until: i64,
 }

@@ -4,7 +4,7 @@
 use prost::Message;
 
 use super::wire::{Bill, Cause, FileProgress, Genesis, Inputs, Period, Posting, PutDirectory, Refusal};
-use super::wire_moves::{ActivateCatalogue, MovedSlot};
+use super::wire_moves::{ActivateCatalogue, MovedSlot, Transfer};
 
 /// The counters of one cycle of one hierarchy.
 #[derive(Clone, PartialEq, Message)]
@@ -141,6 +141,8 @@ pub struct SlotPart {
     pub late_kept: Vec<Kept>,
     #[prost(message, repeated, tag = "20")]
     pub claimed: Vec<ClaimedSeries>,
+    #[prost(message, repeated, tag = "21")]
+    pub transfers: Vec<Transfer>,
 }
 
 /// An entry that a meter keeps; 128-bit numbers are zigzag.

@@ -81,7 +81,8 @@ async fn belongs(client: &Client, account: &AccountId, root: &str) -> anyhow::Re
     let october: Timestamp = OCTOBER.parse()?;
     let known = client.show_account(account).await?.memberships;
     let mut own = known.iter().filter(|own| own.hierarchy.as_ref().is_some_and(|hierarchy| hierarchy.root == root));
-    Ok(own.any(|own| own.account.as_ref().is_some_and(|account| account.until_ns.is_none_or(|until| until > october.0))))
+    Ok(own
+        .any(|own| own.account.as_ref().is_some_and(|account| account.until_ns.is_none_or(|until| until > october.0))))
 }
 
 /// What each account has in a hierarchy's cycle: records and units.

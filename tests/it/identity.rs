@@ -67,7 +67,7 @@ async fn nobody_comes_back_under_an_identity_that_is_not_its_own() -> anyhow::Re
 
     // A copy beside the original: by the address that lies in it, and by what the others know.
     copy(&second.data_dir, &at("copy"))?;
-    let beside = Config { data_dir: at("copy"), listen: "127.0.0.1:0".into(), advertise: None, ..second.clone() };
+    let beside = Config { data_dir: at("copy"), listen: "127.0.0.1:0".into(), ..Config::default() };
     refused(beside.clone(), &["another process", &second.listen]).await?;
     std::fs::remove_file(at("copy").join("address"))?;
     refused(beside, &["another process", &second.listen]).await?;

@@ -63,6 +63,13 @@ async fn one_of_three_goes_on_when_the_others_are_lost() -> anyhow::Result<()> {
     assert!(running.contains("in use"), "{running}");
     cluster.kill(2).await;
     cluster.kill(3).await;
+    // It says so itself, although it may have led until now.
+    let alone = Client::connect(std::slice::from_ref(&address), ClientConfig::default()).await?;
+    let status = alone.status().await?;
+    assert_eq!(status.health, "unavailable", "{status:?}");
+    for word in ["node 2 at", "node 3 at", "shard 1 has no majority: nodes [2, 3]"] {
+        assert!(status.reasons.iter().any(|reason| reason.contains(word)), "{word}: {:?}", status.reasons);
+    }
     cluster.stop_node(1).await;
     assert!(examine(&at("nowhere")).is_err() && !at("nowhere").exists(), "a wrong name makes nothing");
 

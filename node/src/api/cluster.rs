@@ -238,6 +238,11 @@ fn totals(view: &View) -> Totals {
     totals
 }
 
+/// Whether a node answered; one that the map does not know does not.
+fn answers(told: &[NodeStatus], node: u64) -> bool {
+    told.iter().any(|status| status.id == node && status.reachable)
+}
+
 fn state_word(state: StepState) -> &'static str {
     match state {
         StepState::Waiting => "waiting",
@@ -281,7 +286,14 @@ impl Cluster for Door {
         }
         let mut leaderless = 0;
         for shard in &shards {
-            if shard.leader_node == 0 {
+            let votes = shard.replicas.iter().filter(|replica| replica.role != "learner");
+            let lost: Vec<u64> =
+                votes.clone().map(|replica| replica.node).filter(|node| !answers(&told, *node)).collect();
+            // Who led last may not have noticed yet that it decides nothing any more.
+            if lost.len() * 2 >= votes.count().max(1) {
+                leaderless += 1;
+                reasons.push(format!("shard {} has no majority: nodes {lost:?} do not answer", shard.id));
+            } else if shard.leader_node == 0 {
                 leaderless += 1;
                 reasons.push(format!("nobody leads shard {}", shard.id));
             }

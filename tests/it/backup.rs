@@ -110,7 +110,7 @@ async fn a_cluster_comes_back_from_its_backup() -> anyhow::Result<()> {
     assert_ne!(restored.cluster, quiet.cluster);
     // At an address of the old cluster, where its clients find it: they are told.
     let old = client;
-    let (one, client) = node(&at("first"), &old.routes().first(), &[]).await?;
+    let (one, client) = node(&at("first"), old.routes().first(), &[]).await?;
     let refused = old.status().await.unwrap_err();
     assert!(!refused.retryable() && refused.to_string().contains(&quiet.cluster), "{refused}");
     let refused = Pusher::begin(&old).await.err().map(|error| error.to_string()).unwrap_or_default();

@@ -16,16 +16,12 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::proto;
-use crate::proto::accounts_client::AccountsClient;
-use crate::proto::bills_client::BillsClient;
-use crate::proto::catalogue_client::CatalogueClient;
-use crate::proto::cluster_client::ClusterClient;
-use crate::proto::usage_client::UsageClient;
 use crate::retry::Waits;
 use crate::routes::{Connector, Routes};
+use crate::stubs::{accounts_of, bills, catalogue, cluster, lasting, usage};
 
 /// Largest message in either direction, both sides: a bill of a large hierarchy is far above gRPC's usual 4 MiB.
-pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+pub const MESSAGE_BYTES_MAX: usize = crate::stubs::MESSAGE_BYTES_MAX;
 /// Default of [`ClientConfig::deadline`].
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// Default of [`ClientConfig::attempt`].
@@ -263,9 +259,11 @@ impl Client {
     pub async fn close_all(&self, cycle: CycleId) -> Result<Streaming<proto::CloseProgress>, Error> {
         let request = proto::CloseAllRequest { cycle: cycle.to_string() };
         // The stream lives as long as the run: only its beginning is subject to the deadline.
-        self.ask(Target::Any, request, |channel, request| async move {
-            bills(channel).close_all(request.into_inner()).await
-        })
+        self.ask(
+            Target::Any,
+            request,
+            |channel, request| async move { bills(channel).close_all(lasting(request)).await },
+        )
         .await
     }
 
@@ -327,6 +325,34 @@ impl Client {
     pub async fn status(&self) -> Result<proto::StatusReply, Error> {
         self.ask(Target::Any, proto::StatusRequest {}, |channel, request| async move {
             cluster(channel).status(request).await
+        })
+        .await
+    }
+
+    /// What a backup keeps of the cluster itself, as of now.
+    pub async fn backup(&self) -> Result<proto::BackupReply, Error> {
+        self.ask(Target::Any, proto::BackupRequest {}, |channel, request| async move {
+            cluster(channel).backup(request).await
+        })
+        .await
+    }
+
+    /// The state of a shard as of now, in parts.
+    pub async fn image(&self, shard: ShardId) -> Result<Streaming<proto::ImagePart>, Error> {
+        let request = proto::ImageRequest { shard: shard.0 };
+        // Only its beginning is subject to the deadline.
+        self.ask(Target::Shard(shard), request, |channel, request| async move {
+            cluster(channel).image(lasting(request)).await
+        })
+        .await
+    }
+
+    /// Bills and archives by hash, in parts, from a node with a replica of the shard that names them.
+    pub async fn contents(&self, shard: ShardId, hashes: &[[u8; 32]]) -> Result<Streaming<proto::ContentsPart>, Error> {
+        let hashes = hashes.iter().map(|hash| Bytes::copy_from_slice(hash)).collect();
+        let request = proto::ContentsRequest { hashes };
+        self.ask(Target::Shard(shard), request, |channel, request| async move {
+            cluster(channel).contents(lasting(request)).await
         })
         .await
     }
@@ -442,6 +468,7 @@ impl Client {
             let timeout = waits.left().min(self.inner.config.attempt.max(self.deadline / 2));
             let mut request = Request::new(message.clone());
             request.set_timeout(timeout);
+            self.inner.routes.mark(&mut request);
             let channel = self.inner.routes.channel(&address)?;
             // The server knows the timeout too; the margin lets its own answer come first.
             let answer = tokio::time::timeout(timeout + Duration::from_millis(200), call(channel, request)).await;
@@ -538,6 +565,7 @@ impl Client {
         let Ok(channel) = self.inner.routes.channel(&self.inner.routes.any()) else { return };
         let mut request = Request::new(proto::RoutesRequest {});
         request.set_timeout(Duration::from_secs(1));
+        self.inner.routes.mark(&mut request);
         if let Ok(reply) = cluster(channel).routes(request).await
             && let Err(error) = self.inner.routes.learn(&reply.into_inner())
         {
@@ -553,18 +581,3 @@ fn at(root: &AccountId) -> Target {
 fn text<T: ToString>(value: Option<T>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
-
-macro_rules! stub {
-    ($name:ident, $client:ident) => {
-        pub(crate) fn $name(channel: Channel) -> $client<Channel> {
-            $client::new(channel)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX)
-        }
-    };
-}
-stub!(usage, UsageClient);
-stub!(accounts_of, AccountsClient);
-stub!(bills, BillsClient);
-stub!(catalogue, CatalogueClient);
-stub!(cluster, ClusterClient);

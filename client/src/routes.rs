@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use reckoner_shard::base::id::{ShardId, Slot};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+use tonic::Request;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::error::Error;
@@ -23,6 +25,9 @@ use crate::proto;
 
 /// Slots that hierarchies hash to; fixed for ever.
 pub const SLOTS: usize = 4096;
+
+/// The header in which calls name their cluster.
+pub const CLUSTER_KEY: &str = "reckoner-cluster";
 
 /// A connection attempt that takes longer is given up: a living node on a network answers in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,6 +76,8 @@ struct Table {
     shards: Arc<[ShardId]>,
     leaders: BTreeMap<ShardId, Leader>,
     nodes: BTreeMap<u64, String>,
+    /// Id of the cluster that the first map came from, as calls carry it; another one refuses them.
+    cluster: Option<AsciiMetadataValue>,
 }
 
 #[derive(Clone, Debug)]
@@ -109,7 +116,8 @@ impl Routes {
         if seeds.is_empty() {
             return Err(Error::invalid("no endpoint given; name at least one node, like 127.0.0.1:7400"));
         }
-        let table = Table { epoch: 0, shards: Arc::new([]), leaders: BTreeMap::new(), nodes: BTreeMap::new() };
+        let (leaders, nodes) = (BTreeMap::new(), BTreeMap::new());
+        let table = Table { epoch: 0, shards: Arc::new([]), leaders, nodes, cluster: None };
         Ok(Routes {
             table: ArcSwap::from_pointee(table),
             seeds,
@@ -123,6 +131,14 @@ impl Routes {
     /// Epoch of the map; 0 before the first.
     pub fn epoch(&self) -> u64 {
         self.table.load().epoch
+    }
+
+    /// Marks a call as one to the cluster that the first map came from: one that has taken its place, such as one that was
+    /// restored from a backup, refuses it rather than take what was meant for the other.
+    pub fn mark<T>(&self, request: &mut Request<T>) {
+        if let Some(cluster) = &self.table.load().cluster {
+            request.metadata_mut().insert(CLUSTER_KEY, cluster.clone());
+        }
     }
 
     /// The shard that owns a slot; `None` before the first map.
@@ -195,6 +211,9 @@ impl Routes {
         let nodes: BTreeMap<u64, String> = reply.nodes.iter().map(|node| (node.node, node.address.clone())).collect();
         self.table.rcu(|table| {
             let mut table = Table::clone(table);
+            if table.cluster.is_none() && !reply.cluster.is_empty() {
+                table.cluster = reply.cluster.parse().ok();
+            }
             if reply.map_epoch >= table.epoch {
                 table.epoch = reply.map_epoch;
                 table.shards = shards.clone();
@@ -280,6 +299,7 @@ mod tests {
         let range = |first, last, shard| proto::SlotRange { first, last, shard };
         let node = |node| proto::NodeRoute { node, address: format!("10.0.0.{node}:7400") };
         proto::RoutesReply {
+            cluster: String::new(),
             map_epoch: epoch,
             ranges: vec![range(0, 2047, 1), range(2048, 4095, 2)],
             shards: vec![proto::ShardRoute { shard: 1, leader_node: leader, term, replicas: vec![1, 2, 3] }],

@@ -49,6 +49,8 @@ pub struct Context {
     pub workers: Arc<dyn Workers>,
     pub draws: Draws,
     pub fate: Fate,
+    /// Tells this process from another one under the same identity.
+    pub run: u64,
     /// What the steps of jobs wait for.
     pub waits: Waits,
     /// Jobs that wait for their turn between slot moves.
@@ -139,7 +141,14 @@ impl Draws {
 
 /// Whether the node can go on. Once it cannot, it stops: what was acknowledged could otherwise be lost.
 #[derive(Clone)]
-pub struct Fate(Arc<watch::Sender<Option<String>>>);
+pub struct Fate(Arc<watch::Sender<Option<Sealed>>>);
+
+/// Why a node has to stop.
+struct Sealed {
+    reason: String,
+    /// It does not belong to its cluster any more: starting it again would not help.
+    is_expelled: bool,
+}
 
 impl Default for Fate {
     fn default() -> Self {
@@ -150,11 +159,20 @@ impl Default for Fate {
 impl Fate {
     /// The node has to stop. The first reason stands.
     pub fn seal(&self, reason: &str) {
+        self.end(reason, false);
+    }
+
+    /// The node has to stop, and must not be started from its directory again.
+    pub fn expel(&self, reason: &str) {
+        self.end(reason, true);
+    }
+
+    fn end(&self, reason: &str, is_expelled: bool) {
         self.0.send_if_modified(|fate| {
             let first = fate.is_none();
             if first {
                 tracing::error!(reason, "the node stops");
-                *fate = Some(reason.to_owned());
+                *fate = Some(Sealed { reason: reason.to_owned(), is_expelled });
             }
             first
         });
@@ -162,14 +180,19 @@ impl Fate {
 
     /// Why it has to stop, if it has to.
     pub fn sealed(&self) -> Option<String> {
-        self.0.borrow().clone()
+        self.0.borrow().as_ref().map(|sealed| sealed.reason.clone())
+    }
+
+    /// Whether it must not be started from its directory again.
+    pub fn is_expelled(&self) -> bool {
+        self.0.borrow().as_ref().is_some_and(|sealed| sealed.is_expelled)
     }
 
     /// Returns when the node has to stop, with the reason.
     pub async fn wait(&self) -> String {
         let mut seen = self.0.subscribe();
-        let sealed = seen.wait_for(Option::is_some).await.map(|fate| fate.clone());
         // The sender lives as long as this handle.
-        sealed.ok().flatten().unwrap_or_default()
+        let _ = seen.wait_for(Option::is_some).await.map(|_| ());
+        self.sealed().unwrap_or_default()
     }
 }

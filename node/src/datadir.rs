@@ -14,6 +14,16 @@ use crate::store::durable;
 /// Layout of the directory that this version writes.
 const FORMAT: u32 = 1;
 
+/// Says what was begun on the directory; while it is there, nobody serves from it.
+const UNFINISHED: &str = "unfinished";
+
+/// Work that may be begun again where it did not end.
+pub const RECOVERY: &str = "a recovery";
+
+/// A directory that is being worked on.
+#[must_use]
+pub struct Unfinished;
+
 /// Whose directory it is; written once, at the first start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +60,8 @@ pub enum DataDirError {
     Io { path: PathBuf, source: io::Error },
     #[error("--data-dir: identity.json is damaged: {what}; restore it from a backup")]
     Damaged { what: String },
+    #[error("--data-dir: {path} was left by {what} that did not end; {next}")]
+    Unfinished { path: PathBuf, what: String, next: &'static str },
     #[error("--data-dir: it has format {found}, this version reads {FORMAT}; use the version that wrote it")]
     Format { found: u32 },
 }
@@ -84,7 +96,27 @@ impl DataDir {
     }
 
     /// The identity written at the first start, if there was one.
+    ///
+    /// # Errors
+    /// One that cannot be read, or work on the directory that did not end.
     pub fn identity(&self) -> Result<Option<Identity>, DataDirError> {
+        if let Some(what) = self.unfinished() {
+            let next = match what.as_str() {
+                RECOVERY => "run it again with the same --data-dir",
+                _ => "remove the directory and begin again",
+            };
+            return Err(DataDirError::Unfinished { path: self.path.clone(), what, next });
+        }
+        self.known()
+    }
+
+    /// What was begun on the directory and did not end.
+    pub fn unfinished(&self) -> Option<String> {
+        std::fs::read_to_string(self.path.join(UNFINISHED)).ok()
+    }
+
+    /// The same whatever work on the directory did not end.
+    pub fn known(&self) -> Result<Option<Identity>, DataDirError> {
         let bytes = match std::fs::read(self.path.join("identity.json")) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -97,6 +129,19 @@ impl DataDir {
         }
         identity.cluster_id()?;
         Ok(Some(identity))
+    }
+
+    /// Marks the directory as one that must not be served from until `what` has ended.
+    pub fn begin_work(&self, what: &str) -> Result<Unfinished, DataDirError> {
+        self.replace(UNFINISHED, what.as_bytes())?;
+        Ok(Unfinished)
+    }
+
+    /// It has ended.
+    pub fn end_work(&self, _begun: Unfinished) -> Result<(), DataDirError> {
+        let path = self.path.join(UNFINISHED);
+        let removed = std::fs::remove_file(&path).and_then(|()| durable::sync_folder(&self.path));
+        removed.map_err(|source| DataDirError::Io { path, source })
     }
 
     /// Writes the identity, durably, before anything else is written.
@@ -123,6 +168,12 @@ impl DataDir {
     /// Says where the running node listens; scripts and tests wait for this file.
     pub fn write_address(&self, address: &str) -> Result<(), DataDirError> {
         self.replace("address", format!("{address}\n").as_bytes())
+    }
+
+    /// Where the node said last that it listens: it still does, or it crashed.
+    pub fn last_address(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.path.join("address")).ok()?;
+        Some(text.trim().to_owned()).filter(|address| !address.is_empty())
     }
 
     /// Takes the address away: the node listens no more.

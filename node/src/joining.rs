@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::mpsc as connections;
+use futures::stream::BoxStream;
 use futures::{SinkExt as _, StreamExt as _};
 use reckoner_client::client::{Client, ClientConfig};
 use reckoner_client::proto::cluster_server::{Cluster, ClusterServer};
 use reckoner_client::proto::{
-    ApplyReply, ApplyRequest, BalanceLeadersRequest, ExecuteReply, ExecuteRequest, InitReply, InitRequest, JobReply,
-    JobRequest, LayoutReply, PlanReply, RoutesReply, RoutesRequest, SetLayoutRequest, SetNodeRequest, StageBlobReply,
-    StageBlobRequest, StatusReply, StatusRequest,
+    ApplyReply, ApplyRequest, BackupReply, BackupRequest, BalanceLeadersRequest, ContentsPart, ContentsRequest,
+    ExecuteReply, ExecuteRequest, ImagePart, ImageRequest, InitReply, InitRequest, JobReply, JobRequest, LayoutReply,
+    PlanReply, RoutesReply, RoutesRequest, SetLayoutRequest, SetNodeRequest, StageBlobReply, StageBlobRequest,
+    StatusReply, StatusRequest,
 };
 use reckoner_client::routes::Connector;
 use tokio::sync::{mpsc, oneshot};
@@ -207,6 +209,22 @@ impl Cluster for Waiting {
     }
 
     async fn set_layout(&self, _: Request<SetLayoutRequest>) -> Result<Response<LayoutReply>, Status> {
+        self.not_yet()
+    }
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<BackupReply>, Status> {
+        self.not_yet()
+    }
+
+    type ImageStream = BoxStream<'static, Result<ImagePart, Status>>;
+
+    async fn image(&self, _: Request<ImageRequest>) -> Result<Response<Self::ImageStream>, Status> {
+        self.not_yet()
+    }
+
+    type ContentsStream = BoxStream<'static, Result<ContentsPart, Status>>;
+
+    async fn contents(&self, _: Request<ContentsRequest>) -> Result<Response<Self::ContentsStream>, Status> {
         self.not_yet()
     }
 

@@ -22,7 +22,11 @@ pub mod net;
 pub mod node;
 #[cfg(test)]
 mod node_test;
+pub mod offline;
 pub mod placer;
+pub mod recognition;
+pub mod recover;
+pub mod restore;
 pub mod seams;
 pub mod store;
 pub mod supervisor;

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use reckoner_client::cli::output::Out;
-use reckoner_client::cli::{self, Globals};
+use reckoner_client::cli::{self, Exit, Globals};
 use reckoner_node::config::{Config, Flags};
 use reckoner_node::memory;
-use reckoner_node::node::Node;
+use reckoner_node::node::{Node, StartError};
+use reckoner_node::offline::{self, NodeCommand};
+use reckoner_node::recognition::Expelled;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -41,6 +43,9 @@ enum Verb {
     /// The settings of a node.
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Work on the data directory of a node that does not run: restore a backup, recover from a lost majority
+    #[command(subcommand)]
+    Node(NodeCommand),
     #[command(flatten)]
     Client(cli::Command),
 }
@@ -106,6 +111,7 @@ fn main() -> ExitCode {
         Verb::Demo => runtime.block_on(demo()),
         Verb::Serve(flags) => runtime.block_on(serve(flags)),
         Verb::Config(ConfigVerb::Show { serve, origin }) => show_config(serve, origin, &arguments.globals),
+        Verb::Node(command) => offline::run(command, &arguments.globals).into(),
         Verb::Client(command) => runtime.block_on(cli::run(command, &arguments.globals)).into(),
     };
     runtime.shutdown_timeout(Duration::from_millis(500));
@@ -138,9 +144,15 @@ async fn serve(flags: Serve) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("reckoner: {error}");
-            ExitCode::from(EXIT_FAILED)
+            let expelled = error.is::<Expelled>() || matches!(error.downcast_ref(), Some(StartError::Expelled(_)));
+            if expelled { Exit::Expelled.into() } else { ExitCode::from(EXIT_FAILED) }
         }
     }
+}
+
+/// Why a node ended by itself.
+fn ended(node: &Node, reason: String) -> anyhow::Error {
+    if node.is_expelled() { Expelled(reason).into() } else { anyhow::anyhow!(reason) }
 }
 
 fn show_config(serve: Serve, origin: bool, globals: &Globals) -> ExitCode {
@@ -192,7 +204,7 @@ async fn run(file: Option<PathBuf>, flags: Flags) -> anyhow::Result<()> {
             node.stop().await;
             return Ok(());
         }
-        reason = node.failed() => anyhow::bail!(reason),
+        reason = node.failed() => return Err(ended(&node, reason)),
     }
     tokio::select! {
         () = signals.next() => {
@@ -201,7 +213,7 @@ async fn run(file: Option<PathBuf>, flags: Flags) -> anyhow::Result<()> {
             Ok(())
         }
         // What was not flushed must not be acknowledged: end at once, without the steps of a graceful stop.
-        reason = node.failed() => anyhow::bail!(reason),
+        reason = node.failed() => Err(ended(&node, reason)),
     }
 }
 

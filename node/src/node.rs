@@ -25,6 +25,7 @@ use crate::meta::group::{self as meta_group, Meta};
 use crate::meta::job::DOCUMENT_BYTES_MAX;
 use crate::meta::waits::{Turns, Waits};
 use crate::net::Listener;
+use crate::recognition::{self, Expelled};
 use crate::seams::Seams;
 use crate::store::attachments::BillAttachments;
 use crate::store::catalogues::Catalogues;
@@ -51,6 +52,8 @@ pub enum StartError {
     Actors(String),
     #[error(transparent)]
     Join(#[from] JoinError),
+    #[error(transparent)]
+    Expelled(#[from] Expelled),
     #[error("the node is not ready after {after:?}: {what}")]
     NotReady { after: Duration, what: String },
 }
@@ -70,7 +73,13 @@ impl Node {
         let address = config.listen_address()?;
         let data = DataDir::open(&config.data_dir)?;
         let listener = listen(address).await?;
-        Node::open_in(config, data, listener, None).await
+        let own = config.advertised(listener.address);
+        let founders = config.founders(&own);
+        let founding = (config.members.len() > 1).then(|| (new_cluster(&config, &founders), config.own_id()));
+        recognition::at_start(&config, &data, &own, founding).await?;
+        let node = Node::open_in(config, data, listener, None).await?;
+        tokio::spawn(recognition::watch(Arc::downgrade(&node.context)));
+        Ok(node)
     }
 
     /// Starts a node on a data directory that is held already, with a listener that is bound already; `clock` replaces
@@ -138,6 +147,11 @@ impl Node {
     /// Returns when the node has to stop by itself, with the reason.
     pub async fn failed(&self) -> String {
         self.context.fate.wait().await
+    }
+
+    /// Whether that is because it must not be started from its directory again.
+    pub fn is_expelled(&self) -> bool {
+        self.context.fate.is_expelled()
     }
 
     /// Stops gracefully: no new usage, leaders handed over, groups closed, doors closed, stores flushed. Bounded by the
@@ -234,7 +248,8 @@ fn new_cluster(config: &Config, founders: &[crate::config::Member]) -> u128 {
         return rand::random();
     }
     let mut hasher = blake3::Hasher::new();
-    for member in founders {
+    let founders: BTreeMap<u64, &crate::config::Member> = founders.iter().map(|member| (member.id, member)).collect();
+    for member in founders.into_values() {
         hasher.update(&member.id.to_be_bytes()).update(member.address.as_bytes()).update(&[0]);
     }
     let hash = hasher.finalize();
@@ -288,7 +303,9 @@ fn share(
     let settings = ClientConfig { connector: seams.connector, seed: seams.seed, ..ClientConfig::default() };
     let client = Client::lazy(std::slice::from_ref(&address), settings)
         .map_err(|error| StartError::Setting(BadSetting { setting: "advertise", message: error.to_string() }))?;
+    let run = seams.seed.unwrap_or_else(rand::random);
     let context = Context {
+        run,
         node: identity.node_id,
         cluster,
         shards_founded: identity.shards,

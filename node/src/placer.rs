@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::data::reach;
 use crate::internal::ProposeRequest;
 use crate::internal::internal_client::InternalClient;
-use crate::meta::command::{self, Command, Held, NodeState, Outcome, Place, ReplicasRow};
+use crate::meta::command::{self, Command, Held, NodeState, Outcome, Place, ReplicasRow, Seen};
 use crate::meta::plan;
 use crate::meta::state::MetaState;
 
@@ -100,6 +100,7 @@ impl Placing {
         if self.context.meta.leads() {
             self.follow_plan(&state).await;
             self.drive_meta(&state).await;
+            self.note_seen(&state).await;
         }
         join_all(state.replicas().iter().map(|row| self.drive_shard(&state, row))).await;
     }
@@ -127,6 +128,17 @@ impl Placing {
         let members = state.nodes().map(|node| NodeId(node.id)).collect();
         if let Err(error) = self.drive(state, group, &status, &voters, &members).await {
             tracing::info!(%error, "the members of the meta group change later");
+        }
+    }
+
+    /// Records which nodes follow the meta group: from then on their empty directories are lost ones.
+    async fn note_seen(&self, state: &MetaState) {
+        let matched = self.context.meta.group().status().matched;
+        let follows = |id: u64| matched.get(&NodeId(id)).is_some_and(Option::is_some) || id == self.context.node;
+        for node in state.nodes().filter(|node| !node.seen && follows(node.id)) {
+            if let Err(error) = self.context.meta.propose(Command::Seen(Seen { node: node.id })).await {
+                return tracing::debug!(%error, node = node.id, "it is not recorded yet that the node follows");
+            }
         }
     }
 

@@ -160,3 +160,19 @@ fn the_quickstart_by_hand_and_an_orderly_stop() {
     assert_eq!(server.good(&show), shown, "the bill is the same after a restart");
     assert_eq!(server.stop(), Some(0));
 }
+
+#[test]
+fn work_on_a_directory_that_is_not_what_it_should_be_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let check = |arguments: &[&str], code: i32, words: &str| {
+        let came = run(arguments);
+        assert_eq!(came.code, code, "{arguments:?}: {}", came.stderr);
+        assert!(came.stderr.contains(words), "{arguments:?}: {}", came.stderr);
+    };
+    check(&["node", "recover", "--data-dir", &at("d"), "--apply"], 64, "--accept-loss");
+    check(&["node", "recover", "--data-dir", &at("d")], 1, "is not of a node");
+    check(&["cluster", "backup", "verify", &at("d")], 1, "no backup");
+    check(&["node", "restore", "--from", &at("d"), "--data-dir", &at("e")], 1, "no backup");
+    assert!(!folder.path().join("d").exists() && !folder.path().join("e").exists(), "nothing was made");
+}

@@ -16,6 +16,7 @@ use tokio::time::timeout as within;
 
 use crate::applier::{self, index_of, position};
 use crate::error::Error;
+use crate::image::Image;
 use crate::machine::{Position, Workers, on_worker};
 use crate::seeds::Seeds;
 use crate::store::log::GroupLog;
@@ -249,6 +250,17 @@ impl Group {
             Some(older) => self.purge(older).await,
             None => Ok(()),
         }
+    }
+
+    /// The state at an entry that is not before the last one applied now, from disk: a snapshot is written where the newest
+    /// is older.
+    ///
+    /// # Errors
+    /// As [`Group::snapshot_now`]; [`Error::Unavailable`] while nothing was applied yet.
+    pub async fn image(&self) -> Result<Image, Error> {
+        self.snapshot_now().await?;
+        let current = self.inner.shared.current.lock().clone();
+        current.map(Image::new).ok_or_else(|| Error::unavailable("nothing was applied yet"))
     }
 
     /// Asks `to` to take over; returns when this node no longer leads or `timeout` is over.

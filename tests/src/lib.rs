@@ -26,6 +26,7 @@ pub mod producing;
 pub mod push;
 pub mod replicas;
 pub mod report;
+pub mod roots;
 pub mod seams;
 pub mod serve;
 pub mod simulation;

@@ -11,10 +11,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 
 use super::records::Run;
-use crate::client::{Client, usage};
+use crate::client::Client;
 use crate::error::Error;
 use crate::proto;
 use crate::retry::Waits;
+use crate::stubs::usage;
 
 /// What happens on a stream.
 #[derive(Debug)]
@@ -104,9 +105,11 @@ impl Lane {
         self.address = client.routes().leader_of(shard).unwrap_or_else(|| client.routes().any());
         let channel = client.routes().channel(&self.address)?;
         let (requests, receiver) = mpsc::channel(in_flight_max.max(1));
+        let mut calls = Request::new(ReceiverStream::new(receiver));
+        client.routes().mark(&mut calls);
         let task = tokio::spawn(async move {
             let send = |event| events.send(LaneEvent { shard, stream: id, event }).is_ok();
-            let replies = usage(channel).push(Request::new(ReceiverStream::new(receiver))).await;
+            let replies = usage(channel).push(calls).await;
             let mut replies = match replies {
                 Ok(replies) => replies.into_inner(),
                 Err(status) => {

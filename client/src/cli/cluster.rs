@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::backup::{self, BackupArguments};
 use super::nodes::{self, LeadersCommand, NodeRow, NodesCommand, node_row, node_table};
 use super::output::Out;
 use super::shards::{self, ShardRow, ShardsCommand, shard_row, shard_table};
@@ -43,6 +44,8 @@ pub enum ClusterCommand {
     /// Who leads
     #[command(subcommand)]
     Leaders(LeadersCommand),
+    /// Copy the whole cluster, bills included, into a directory; 'node restore' makes a new cluster of it
+    Backup(BackupArguments),
 }
 
 /// Runs `cluster ...`.
@@ -53,6 +56,7 @@ pub async fn run(command: ClusterCommand, globals: &Globals, out: &Out) -> Resul
         ClusterCommand::Nodes(command) => nodes::run(command, globals, out).await,
         ClusterCommand::Shards(command) => shards::run(command, globals, out).await,
         ClusterCommand::Leaders(LeadersCommand::Balance(wish)) => nodes::balance(&wish, globals, out).await,
+        ClusterCommand::Backup(arguments) => backup::run(arguments, globals, out).await,
     }
 }
 

@@ -34,6 +34,7 @@
 pub mod accounts;
 mod accounts_move;
 pub mod against;
+pub mod backup;
 pub mod bills;
 pub mod catalogue;
 pub mod close;
@@ -76,6 +77,8 @@ pub enum Exit {
     Degraded = 3,
     /// Nobody could be reached in time.
     Unavailable = 4,
+    /// A node must not serve from its data directory any more.
+    Expelled = 5,
     /// The command line makes no sense.
     Usage = 64,
 }
@@ -240,6 +243,8 @@ mod tests {
             "reckoner catalogue list",
             "reckoner catalogue show aws-public",
             "reckoner cluster status --endpoint a:1,b:2",
+            "reckoner cluster backup --to backups/monday -o json",
+            "reckoner cluster backup verify backups/monday",
             "reckoner simulate -f c.yaml h.yaml --usage usage.jsonl --cycle 2024-09 --billed b.json --interim -o json",
         ] {
             assert!(cli(line).is_ok(), "{line}");
@@ -260,6 +265,8 @@ mod tests {
         check("reckoner bills estimate --root acme --cycle 2024-13", Exit::Usage);
         check("reckoner usage get --root acme -o xml", Exit::Usage);
         check("reckoner bills explain --root acme --cycle 2024-09 --line 0", Exit::Usage);
+        check("reckoner cluster backup", Exit::Usage);
+        check("reckoner cluster backup --to a verify b", Exit::Usage);
         check("reckoner --help", Exit::Ok);
         check("reckoner bills estimate --help", Exit::Ok);
     }

@@ -500,6 +500,7 @@ impl Cluster for Door {
         });
         let nodes = world.addresses.iter().enumerate();
         Ok(Response::new(RoutesReply {
+            cluster: String::new(),
             map_epoch: world.map_epoch,
             ranges,
             shards: shards.collect(),
@@ -532,6 +533,22 @@ impl Cluster for Door {
     }
 
     async fn execute(&self, _: Request<ExecuteRequest>) -> Result<Response<ExecuteReply>, Status> {
+        Err(absent())
+    }
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<BackupReply>, Status> {
+        Err(absent())
+    }
+
+    type ImageStream = Pin<Box<dyn Stream<Item = Result<ImagePart, Status>> + Send>>;
+
+    async fn image(&self, _: Request<ImageRequest>) -> Result<Response<Self::ImageStream>, Status> {
+        Err(absent())
+    }
+
+    type ContentsStream = Pin<Box<dyn Stream<Item = Result<ContentsPart, Status>> + Send>>;
+
+    async fn contents(&self, _: Request<ContentsRequest>) -> Result<Response<Self::ContentsStream>, Status> {
         Err(absent())
     }
 

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::BoxStream;
 use prost::Message as _;
 use reckoner_client::proto::cluster_client::ClusterClient;
 use reckoner_client::proto::cluster_server::Cluster;
 use reckoner_client::proto::execute_request::Target;
 use reckoner_client::proto::{
-    ApplyReply, ApplyRequest, BalanceLeadersRequest, ExecuteReply, ExecuteRequest, InitReply, InitRequest, JobReply,
-    JobRequest, JobStep, LayoutReply, NodeRoute, NodeStatus, PlanReply, Position, ReplicaStatus, RoutesReply,
-    RoutesRequest, SetLayoutRequest, SetNodeRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply,
-    StageBlobRequest, StatusReply, StatusRequest,
+    ApplyReply, ApplyRequest, BackupReply, BackupRequest, BalanceLeadersRequest, ContentsPart, ContentsRequest,
+    ExecuteReply, ExecuteRequest, ImagePart, ImageRequest, InitReply, InitRequest, JobReply, JobRequest, JobStep,
+    LayoutReply, NodeRoute, NodeStatus, PlanReply, Position, ReplicaStatus, RoutesReply, RoutesRequest,
+    SetLayoutRequest, SetNodeRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply, StageBlobRequest,
+    StatusReply, StatusRequest,
 };
 use reckoner_raft::group::Role;
 use reckoner_shard::base::id::{ShardId, Slot};
@@ -22,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::status::{Trouble, refusal_out};
-use super::{nodes, shards};
+use super::{backup, nodes, shards};
 use crate::context::Context;
 use crate::data::reach;
 use crate::internal::DescribeRequest;
@@ -236,6 +238,11 @@ fn totals(view: &View) -> Totals {
     totals
 }
 
+/// Whether a node answered; one that the map does not know does not.
+fn answers(told: &[NodeStatus], node: u64) -> bool {
+    told.iter().any(|status| status.id == node && status.reachable)
+}
+
 fn state_word(state: StepState) -> &'static str {
     match state {
         StepState::Waiting => "waiting",
@@ -279,7 +286,14 @@ impl Cluster for Door {
         }
         let mut leaderless = 0;
         for shard in &shards {
-            if shard.leader_node == 0 {
+            let votes = shard.replicas.iter().filter(|replica| replica.role != "learner");
+            let lost: Vec<u64> =
+                votes.clone().map(|replica| replica.node).filter(|node| !answers(&told, *node)).collect();
+            // Who led last may not have noticed yet that it decides nothing any more.
+            if lost.len() * 2 >= votes.count().max(1) {
+                leaderless += 1;
+                reasons.push(format!("shard {} has no majority: nodes {lost:?} do not answer", shard.id));
+            } else if shard.leader_node == 0 {
                 leaderless += 1;
                 reasons.push(format!("nobody leads shard {}", shard.id));
             }
@@ -337,6 +351,7 @@ impl Cluster for Door {
             ranges: state.ranges().iter().map(range).collect(),
             shards: shards.collect(),
             nodes: state.nodes().map(node).collect(),
+            cluster: state.cluster().map(|cluster| format!("{cluster:032x}")).unwrap_or_default(),
         }))
     }
 
@@ -355,6 +370,22 @@ impl Cluster for Door {
 
     async fn set_layout(&self, request: Request<SetLayoutRequest>) -> Result<Response<LayoutReply>, Status> {
         Ok(Response::new(shards::set_layout(&self.0, request.into_inner()).await?))
+    }
+
+    async fn backup(&self, _request: Request<BackupRequest>) -> Result<Response<BackupReply>, Status> {
+        Ok(Response::new(backup::tables(&self.0).await?))
+    }
+
+    type ImageStream = BoxStream<'static, Result<ImagePart, Status>>;
+
+    async fn image(&self, request: Request<ImageRequest>) -> Result<Response<Self::ImageStream>, Status> {
+        Ok(Response::new(backup::image(&self.0, request.into_inner()).await?))
+    }
+
+    type ContentsStream = BoxStream<'static, Result<ContentsPart, Status>>;
+
+    async fn contents(&self, request: Request<ContentsRequest>) -> Result<Response<Self::ContentsStream>, Status> {
+        Ok(Response::new(backup::contents(&self.0, request.into_inner()).await?))
     }
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyReply>, Status> {

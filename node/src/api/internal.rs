@@ -23,10 +23,13 @@ use crate::internal::internal_server::Internal;
 use crate::internal::{
     ContentPart, ContentRequest, DescribeReply, DescribeRequest, FoldedReply, FoldedRequest, HandOverReply,
     HandOverRequest, HelloReply, HelloRequest, JoinReply, JoinRequest, MembersReply, MembersRequest, ProposeReply,
-    ProposeRequest, ReadIndexReply, ReadIndexRequest, RootsPart, RootsRequest, StateHashReply, StateHashRequest,
+    ProposeRequest, ReadIndexReply, ReadIndexRequest, RecogniseReply, RecogniseRequest, RootsPart, RootsRequest,
+    StateHashReply, StateHashRequest,
 };
-use crate::meta::command::{self as meta, Command as MetaCommand};
+use crate::meta::command::{self as meta, Command as MetaCommand, NodeState};
+use crate::meta::survival::Former;
 use crate::placer;
+use crate::recognition;
 use crate::workers;
 
 /// How long the leader may look for its majority.
@@ -83,7 +86,32 @@ impl Internal for Door {
 
     async fn hello(&self, _request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(Response::new(HelloReply { node: self.0.node, version, now_ns: self.0.clock.now().0 }))
+        let (node, now_ns) = (self.0.node, self.0.clock.now().0);
+        let cluster = self.0.cluster.to_be_bytes().to_vec().into();
+        Ok(Response::new(HelloReply { node, version, now_ns, cluster, run: self.0.run }))
+    }
+
+    async fn recognise(&self, request: Request<RecogniseRequest>) -> Result<Response<RecogniseReply>, Status> {
+        let RecogniseRequest { cluster, node } = request.into_inner();
+        let asked = cluster.as_ref().try_into().map(u128::from_be_bytes);
+        let asked = asked.map_err(|_| Trouble::invalid("a cluster's id has 16 bytes"))?;
+        let state = self.0.meta.state();
+        let own = state.cluster().map(|own| format!("{own:032x}")).unwrap_or_default();
+        let mut reply = RecogniseReply { cluster: own, ..RecogniseReply::default() };
+        if state.cluster() == Some(asked) {
+            if let Some(row) = state.node(node) {
+                let removed = row.state() == NodeState::Removed;
+                reply.standing = if removed { recognition::REMOVED } else { recognition::MEMBER };
+                (reply.address, reply.seen) = (row.address.clone(), row.seen);
+            }
+        } else {
+            reply.standing = match state.former(asked) {
+                Some(Former::Recovered) => recognition::RECOVERED,
+                Some(Former::Restored) => recognition::RESTORED,
+                None => recognition::UNKNOWN,
+            };
+        }
+        Ok(Response::new(reply))
     }
 
     async fn state_hash(&self, request: Request<StateHashRequest>) -> Result<Response<StateHashReply>, Status> {

@@ -2,6 +2,7 @@
 //! nothing else happens here. What a service needs more than a page for lies beside it.
 
 pub mod accounts;
+pub mod backup;
 pub mod bills;
 pub mod catalogue;
 mod close;

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use reckoner_client::client::MESSAGE_BYTES_MAX as REPLY_BYTES_MAX;
@@ -13,9 +16,11 @@ use reckoner_client::proto::bills_server::BillsServer;
 use reckoner_client::proto::catalogue_server::CatalogueServer;
 use reckoner_client::proto::cluster_server::ClusterServer;
 use reckoner_client::proto::usage_server::UsageServer;
+use reckoner_client::routes::CLUSTER_KEY;
 use reckoner_raft::service::PeerService;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -24,6 +29,7 @@ use super::{accounts, bills, catalogue, cluster, http, internal, usage};
 use crate::context::Context;
 use crate::data::reach::MESSAGE_BYTES_MAX;
 use crate::internal::internal_server::InternalServer;
+use crate::meta::survival::Former;
 use crate::net::{CONNECTION_WINDOW_BYTES, KEEPALIVE, Listener, STREAM_WINDOW_BYTES};
 
 /// Calls at once on a connection; a client that wants more opens another.
@@ -132,5 +138,23 @@ fn routes(context: &Arc<Context>) -> (Routes, HealthReporter) {
         .add_service(limited!(BillsServer, bills::Door(context.clone())))
         .add_service(limited!(CatalogueServer, catalogue::Door(context.clone())))
         .add_service(limited!(ClusterServer, cluster::Door(context.clone())));
-    (Routes::from(http::with_pages(routes.into_axum_router(), context)), reporter)
+    let services = routes.into_axum_router().layer(from_fn_with_state(context.clone(), of_this_cluster));
+    (Routes::from(http::with_pages(services, context)), reporter)
+}
+
+/// Refuses calls that were meant for another cluster. One that went on alone after its majority was lost is still the same to
+/// clients; one that was restored from a backup is not: it does not have what was acknowledged since.
+async fn of_this_cluster(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    let meant = request.headers().get(CLUSTER_KEY).and_then(|value| value.to_str().ok());
+    let Some(meant) = meant.and_then(|meant| u128::from_str_radix(meant, 16).ok()) else {
+        return next.run(request).await;
+    };
+    if meant == context.cluster || context.meta.state().former(meant) == Some(Former::Recovered) {
+        return next.run(request).await;
+    }
+    let message = format!(
+        "this is cluster {:032x}, the caller began with {meant:032x}; connect anew and send again what that one did not keep",
+        context.cluster
+    );
+    Status::failed_precondition(message).into_http()
 }

@@ -13,7 +13,7 @@ use reckoner_shard::base::refusal::{Reason, Refusal};
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::billing::bill::{BillBody, postings};
 use reckoner_shard::billing::codec;
-use reckoner_shard::billing::cycle::{BillHash, Cycles, Phase, Status};
+use reckoner_shard::billing::cycle::{BillHash, Cycles, Status};
 use reckoner_shard::billing::kind::{Cause, Kind, Refund};
 use reckoner_shard::billing::refund::refund;
 use reckoner_shard::machine::claims::Known;
@@ -349,32 +349,6 @@ fn store(source: FoldSource, bills: &dyn BillStore) -> Result<BilledRoot, String
         }
     };
     Ok(BilledRoot { root, cycle, bills: hashes, postings: postings(&bodies), claim })
-}
-
-/// Everything in the BillStore that a state names: bodies of bills and archives, each under its own hash.
-pub fn contents_of(view: &View) -> Vec<Hash> {
-    let mut contents = Vec::new();
-    for (_, root) in view.roots() {
-        let Ok(cycles) = view.cycles(root) else { continue };
-        for extra in &cycles.extras {
-            contents.extend(extra.bills.iter().map(|bill| bill.body_hash));
-            contents.extend(extra.archive);
-        }
-        for cut in &cycles.cut {
-            match &cut.phase {
-                Phase::Closing => (),
-                Phase::Closed(bills) => contents.extend(bills.iter().map(|bill| bill.body_hash)),
-                Phase::Issued(bills) => contents.extend(bills.iter().map(|bill| bill.body_hash)),
-                Phase::Archived(bills, archive) => {
-                    contents.extend(bills.iter().map(|bill| bill.body_hash));
-                    contents.push(*archive);
-                }
-            }
-        }
-    }
-    contents.sort_unstable();
-    contents.dedup();
-    contents
 }
 
 /// One hash over all that was folded, for comparing replicas.

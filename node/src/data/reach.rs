@@ -231,7 +231,8 @@ where
     Err(last)
 }
 
-async fn read_index(context: &Arc<Context>, shard: &Shard) -> Result<Position, Trouble> {
+/// How far a linearizable read must see; the replica here has seen it once this returns.
+pub async fn read_index(context: &Arc<Context>, shard: &Shard) -> Result<Position, Trouble> {
     let deadline = Instant::now() + READ_PATIENCE;
     let epoch = context.meta.state().epoch();
     loop {

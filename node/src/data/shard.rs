@@ -22,7 +22,7 @@ use reckoner_shard::machine::query::View;
 use reckoner_shard::machine::state::State;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::billing::{Folds, contents_of};
+use super::billing::Folds;
 use super::contents;
 use super::reach;
 use crate::context::Context;
@@ -175,7 +175,7 @@ impl Owned {
     /// Waits until everything is here that slots name which have come.
     async fn wait_for_contents(&self, id: u64) {
         let Some(view) = self.state.arrived(id) else { return };
-        let wanted = contents_of(&view);
+        let wanted = view.contents();
         while let Err(reason) = contents::ensure(&self.parts.context, wanted.clone()).await {
             tracing::warn!(shard = %self.id, slot_move = id, reason, "slots wait for their bills");
             tokio::time::sleep(BLOB_RETRY).await;
@@ -194,7 +194,7 @@ impl Owned {
                 // Ahead of the decision, so that nothing waits for them then.
                 if let Some(view) = self.state.arrived(id) {
                     let context = self.parts.context.clone();
-                    tokio::spawn(async move { contents::ensure(&context, contents_of(&view)).await });
+                    tokio::spawn(async move { contents::ensure(&context, view.contents()).await });
                 }
             }
             Effect::CycleBilled { .. }
@@ -281,7 +281,7 @@ struct FrozenShard(Arc<View>);
 
 impl Frozen for FrozenShard {
     fn attachments(&self) -> Vec<Hash> {
-        contents_of(&self.0)
+        self.0.contents()
     }
 
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink) -> io::Result<()> {

@@ -37,6 +37,9 @@ pub struct NodeRow {
     /// 16 random bytes that a node drew before it first asked to join, so that it may ask again; empty for founders.
     #[prost(bytes = "bytes", tag = "4")]
     pub ticket: Bytes,
+    /// Whether it was ever heard to follow the meta group.
+    #[prost(bool, tag = "5")]
+    pub seen: bool,
 }
 
 /// Neighbouring slots of one shard.
@@ -294,6 +297,37 @@ pub struct Tables {
     /// Why slots did not go where they were wanted, in words; empty where they did.
     #[prost(string, tag = "14")]
     pub halted: String,
+    /// Older identities of this cluster.
+    #[prost(message, repeated, tag = "15")]
+    pub former: Vec<FormerRow>,
+}
+
+/// An identity that this cluster had, or that of the cluster whose backup it was made of.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FormerRow {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cluster: Bytes,
+    /// It was made of a backup; else one node went on alone.
+    #[prost(bool, tag = "2")]
+    pub is_restored: bool,
+}
+
+/// One node goes on alone, because the majority is lost.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Recover {
+    /// The new identity, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cluster: Bytes,
+    #[prost(uint64, tag = "2")]
+    pub node: u64,
+}
+
+/// A node was heard to follow the meta group: from then on an empty directory of its is a lost one.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Seen {
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
 }
 
 /// Founds the cluster: nodes, even slot ranges, replicas. Once.
@@ -479,6 +513,10 @@ pub enum Command {
     Settled(Settled),
     #[prost(message, tag = "15")]
     Retire(Retire),
+    #[prost(message, tag = "16")]
+    Recover(Recover),
+    #[prost(message, tag = "17")]
+    Seen(Seen),
 }
 
 /// One entry of the meta group's log.
@@ -486,7 +524,7 @@ pub enum Command {
 pub struct Entry {
     #[prost(uint32, tag = "1")]
     pub format: u32,
-    #[prost(oneof = "Command", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "Command", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
     pub command: Option<Command>,
 }
 

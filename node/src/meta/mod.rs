@@ -8,4 +8,5 @@ pub mod plan;
 pub mod runner;
 pub mod state;
 pub mod step;
+pub mod survival;
 pub mod waits;

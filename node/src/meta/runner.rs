@@ -13,6 +13,7 @@ use super::state::founding;
 use super::step::{self, Came};
 use crate::config::Member;
 use crate::context::Context;
+use crate::recognition::refuse_twin;
 
 /// How often the runner looks when nobody woke it: a step that waits is tried again.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -97,6 +98,11 @@ impl Running {
         let context = &self.context;
         if context.meta.state().address(context.node) == Some(context.address.as_str()) {
             return;
+        }
+        let recorded = context.meta.state().address(context.node).unwrap_or_default().to_owned();
+        let (client, run) = (&context.client, Some(context.run));
+        if let Err(twin) = refuse_twin(client, &recorded, context.cluster, context.node, run).await {
+            return context.fate.expel(&twin.to_string());
         }
         let node = NodeRow { id: context.node, address: context.address.clone(), ..NodeRow::default() };
         if let Err(error) = context.meta.propose(Command::PutNode(PutNode { node: Some(node) })).await {

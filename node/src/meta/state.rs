@@ -7,7 +7,7 @@ use reckoner_shard::base::refusal::{Reason, Refusal};
 
 use super::command::{
     CatalogueRow, Command, EndSteps, Entry, FORMAT, Found, Held, JobRow, Join, NodeRow, NodeState, OpenJob, Outcome,
-    Place, RangeRow, Register, ReplicasRow, SetNode, StepState, Tables,
+    Place, RangeRow, Register, ReplicasRow, Seen, SetNode, StepState, Tables,
 };
 
 /// Number of slots; fixed for good.
@@ -76,6 +76,8 @@ impl MetaState {
             Command::Decide(decide) => self.decide(decide),
             Command::Settled(settled) => self.settled(&settled),
             Command::Retire(retire) => self.retire(&retire),
+            Command::Recover(recover) => self.recover(recover),
+            Command::Seen(seen) => self.see(seen),
         };
         Ok(result.unwrap_or_else(|refusal| Outcome {
             refusal: u32::from(refusal.reason.number()),
@@ -113,6 +115,18 @@ impl MetaState {
     /// are others. 0 before the cluster is founded.
     pub fn epoch(&self) -> u64 {
         self.tables.epoch
+    }
+
+    /// The highest ids that a node, a move of slots and a shard ever had.
+    pub fn last_ids(&self) -> (u64, u64, u32) {
+        let shards = self.tables.replicas.iter().map(|row| row.shard).max().unwrap_or(0);
+        (self.tables.last_node, self.tables.last_move, self.tables.last_shard.max(shards))
+    }
+
+    /// blake3 of all that concerns several shards at once: slots, catalogues and jobs, and not where replicas are.
+    pub fn mark(&self) -> [u8; 32] {
+        let tables = Tables { nodes: Vec::new(), replicas: Vec::new(), epoch: 0, last_node: 0, ..self.tables.clone() };
+        *blake3::hash(&tables.encode_to_vec()).as_bytes()
     }
 
     pub fn ranges(&self) -> &[RangeRow] {
@@ -201,9 +215,19 @@ impl MetaState {
         let id = self.tables.last_node + 1;
         self.tables.last_node = id;
         let (state, address, ticket) = (NodeState::Active as i32, join.address, join.ticket);
-        self.tables.nodes.push(NodeRow { id, address, state, ticket });
+        self.tables.nodes.push(NodeRow { id, address, state, ticket, ..NodeRow::default() });
         self.tables.epoch += 1;
         Ok(Outcome { node: id, ..Outcome::default() })
+    }
+
+    fn see(&mut self, seen: Seen) -> Result<Outcome, Refusal> {
+        match self.tables.nodes.iter_mut().find(|row| row.id == seen.node && !row.seen) {
+            Some(row) => {
+                row.seen = true;
+                Ok(Outcome { node: seen.node, ..Outcome::default() })
+            }
+            None => Ok(unchanged()),
+        }
     }
 
     fn set_node(&mut self, set: &SetNode) -> Result<Outcome, Refusal> {

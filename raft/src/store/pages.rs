@@ -154,6 +154,11 @@ impl Tally {
         self.pages
     }
 
+    /// Pages, bytes and digest, as a manifest names them.
+    pub fn finish(self) -> (u64, u64, Bytes) {
+        (self.pages, self.bytes, self.digest.finalize().as_bytes().to_vec().into())
+    }
+
     pub fn check(&self, manifest: &Manifest) -> io::Result<()> {
         let wrong = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
         if manifest.format != FORMAT {

@@ -3,3 +3,4 @@
 mod grpc;
 mod harness;
 mod memory;
+mod offline;

@@ -7,6 +7,7 @@ pub mod catalogues;
 pub mod claims;
 pub mod codec;
 pub mod command;
+pub mod contents;
 pub mod cycles;
 pub mod hierarchies;
 pub mod ingest;

@@ -9,9 +9,9 @@ use futures::{SinkExt as _, StreamExt as _};
 use reckoner_client::client::{Client, ClientConfig};
 use reckoner_client::proto::cluster_server::{Cluster, ClusterServer};
 use reckoner_client::proto::{
-    ApplyReply, ApplyRequest, BalanceLeadersRequest, ExecuteReply, ExecuteRequest, InitReply, InitRequest, JobReply,
-    JobRequest, LayoutReply, PlanReply, RoutesReply, RoutesRequest, SetLayoutRequest, SetNodeRequest, StageBlobReply,
-    StageBlobRequest, StatusReply, StatusRequest,
+    ApplyReply, ApplyRequest, BalanceLeadersRequest, CheckShardsReply, CheckShardsRequest, ExecuteReply,
+    ExecuteRequest, InitReply, InitRequest, JobReply, JobRequest, LayoutReply, PlanReply, RoutesReply, RoutesRequest,
+    SetLayoutRequest, SetNodeRequest, StageBlobReply, StageBlobRequest, StatusReply, StatusRequest,
 };
 use reckoner_client::routes::Connector;
 use tokio::sync::{mpsc, oneshot};
@@ -207,6 +207,10 @@ impl Cluster for Waiting {
     }
 
     async fn set_layout(&self, _: Request<SetLayoutRequest>) -> Result<Response<LayoutReply>, Status> {
+        self.not_yet()
+    }
+
+    async fn check_shards(&self, _: Request<CheckShardsRequest>) -> Result<Response<CheckShardsReply>, Status> {
         self.not_yet()
     }
 

@@ -5,6 +5,8 @@
 
 pub mod api;
 pub mod clock;
+pub mod clocks;
+pub mod condemned;
 pub mod config;
 pub mod context;
 pub mod data;
@@ -23,7 +25,9 @@ pub mod node;
 #[cfg(test)]
 mod node_test;
 pub mod placer;
+pub mod rebuild;
 pub mod seams;
 pub mod store;
 pub mod supervisor;
+pub mod timekeeping;
 pub mod workers;

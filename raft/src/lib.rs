@@ -4,11 +4,13 @@
 //! Start at [`host::Host`], which opens groups, and [`group::Group`], through which they are used.
 
 mod applier;
+mod awaited;
 pub mod error;
 pub mod group;
 pub mod host;
 pub mod machine;
 pub mod net;
+mod rebuild;
 mod receive;
 mod seeds;
 pub mod service;

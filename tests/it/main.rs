@@ -2,6 +2,8 @@
 
 mod account_moves;
 mod bills;
+mod clocks;
+mod equality;
 mod examples;
 mod exports;
 mod extras;
@@ -15,3 +17,4 @@ mod restart;
 mod scaling;
 mod simulation;
 mod tidy;
+mod versions;

@@ -36,6 +36,7 @@ mod accounts_move;
 pub mod against;
 pub mod bills;
 pub mod catalogue;
+pub mod checks;
 pub mod close;
 pub mod cluster;
 pub mod diff;

@@ -8,6 +8,7 @@ pub mod claims;
 pub mod codec;
 pub mod command;
 pub mod cycles;
+pub mod digest;
 pub mod hierarchies;
 pub mod ingest;
 pub mod moves;
@@ -32,6 +33,8 @@ mod books;
 #[cfg(test)]
 mod claims_test;
 #[cfg(test)]
+mod golden_test;
+#[cfg(test)]
 mod history_test;
 #[cfg(test)]
 mod kept_test;
@@ -45,6 +48,8 @@ mod machine_test;
 mod measure_test;
 #[cfg(test)]
 mod moves_test;
+#[cfg(test)]
+mod planted_test;
 #[cfg(test)]
 mod spread_test;
 #[cfg(test)]

@@ -399,6 +399,13 @@ impl Client {
             .await
     }
 
+    /// Begins to compare the replicas of these shards, or of all.
+    pub async fn check_shards(&self, shards: &[u32]) -> Result<proto::CheckShardsReply, Error> {
+        let request = proto::CheckShardsRequest { shards: shards.to_vec() };
+        self.ask(Target::Any, request, |channel, request| async move { cluster(channel).check_shards(request).await })
+            .await
+    }
+
     /// Starts a job that applies documents; the same id again is the same job.
     pub async fn apply(&self, job: &str, documents: Vec<proto::Document>) -> Result<proto::ApplyReply, Error> {
         let request = proto::ApplyRequest { job: job.to_owned(), documents };

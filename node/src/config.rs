@@ -65,6 +65,8 @@ pub struct Config {
     pub election_timeout_ms: Option<u64>,
     /// How often a leader looks for cycles that are due, milliseconds.
     pub cycle_interval_ms: u64,
+    /// How often the replicas of each shard are compared, milliseconds; 0: only when an operator asks.
+    pub check_interval_ms: u64,
     /// A graceful stop ends after this, whatever is left, milliseconds.
     pub stop_timeout_ms: u64,
 }
@@ -86,6 +88,7 @@ impl Default for Config {
             ids_bytes_max: 1 << 30,
             election_timeout_ms: None,
             cycle_interval_ms: 1_000,
+            check_interval_ms: 600_000,
             stop_timeout_ms: 10_000,
         }
     }

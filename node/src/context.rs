@@ -14,8 +14,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::clocks::Clocks;
+use crate::condemned::Rebuilds;
 use crate::config::{Config, Member};
 use crate::data::admission::Admission;
+use crate::data::check::AllChecks;
 use crate::data::shard::Shard;
 use crate::meta::group::Meta;
 use crate::meta::waits::{Turns, Waits};
@@ -46,11 +49,19 @@ pub struct Context {
     pub bills: Arc<dyn BillStore>,
     pub catalogues: Arc<Catalogues>,
     pub clock: Arc<dyn Clock>,
+    /// The clocks of other nodes.
+    pub clocks: Clocks,
     pub workers: Arc<dyn Workers>,
+    /// The newest version of the shards' machine that this node supports.
+    pub machine: u32,
     pub draws: Draws,
     pub fate: Fate,
     /// Tells this process from another one under the same identity.
     pub run: u64,
+    /// What is known of whether replicas are equal.
+    pub checks: AllChecks,
+    /// Replicas whose state is wrong or lost.
+    pub rebuilds: Rebuilds,
     /// What the steps of jobs wait for.
     pub waits: Waits,
     /// Jobs that wait for their turn between slot moves.
@@ -69,7 +80,10 @@ impl Context {
         let own = state.replicas().iter().filter(|row| row.nodes.contains(&self.node));
         for row in own {
             match self.shards.get(ShardId(row.shard)) {
-                None => return Some(format!("shard {} is not open", row.shard)),
+                None => {
+                    let why = self.shards.why_not(ShardId(row.shard)).map_or(String::new(), |why| format!(": {why}"));
+                    return Some(format!("shard {} is not open{why}", row.shard));
+                }
                 Some(shard) if shard.leader().is_none() => return Some(format!("nobody leads shard {}", row.shard)),
                 Some(shard) if !shard.has_begun() => {
                     return Some(format!("shard {} has not been told its slots", row.shard));
@@ -90,11 +104,15 @@ pub struct Counts {
     pub records: AtomicU64,
     /// Batches that found no room.
     pub full: AtomicU64,
+    /// Checks that found this node's replica different from the others.
+    pub differences: AtomicU64,
+    /// Bills and archives that were damaged or missing here.
+    pub mended: AtomicU64,
 }
 
-/// The shards that are open here.
+/// The shards that are open here, and why others are not.
 #[derive(Default)]
-pub struct Shards(RwLock<BTreeMap<ShardId, Shard>>);
+pub struct Shards(RwLock<BTreeMap<ShardId, Shard>>, RwLock<BTreeMap<ShardId, String>>);
 
 impl Shards {
     pub fn get(&self, shard: ShardId) -> Option<Shard> {
@@ -106,7 +124,23 @@ impl Shards {
         self.0.read().values().cloned().collect()
     }
 
+    /// A shard could not be opened.
+    pub fn failed(&self, shard: ShardId, why: String) {
+        self.1.write().insert(shard, why);
+    }
+
+    /// Why a shard could not be opened when that was last tried.
+    pub fn why_not(&self, shard: ShardId) -> Option<String> {
+        self.1.read().get(&shard).cloned()
+    }
+
+    /// Every shard that could not be opened, and why.
+    pub fn all_failed(&self) -> Vec<(ShardId, String)> {
+        self.1.read().iter().map(|(shard, why)| (*shard, why.clone())).collect()
+    }
+
     pub fn put(&self, shard: Shard) {
+        self.1.write().remove(&shard.id());
         self.0.write().insert(shard.id(), shard);
     }
 

@@ -10,10 +10,10 @@ use futures::{SinkExt as _, StreamExt as _};
 use reckoner_client::client::{Client, ClientConfig};
 use reckoner_client::proto::cluster_server::{Cluster, ClusterServer};
 use reckoner_client::proto::{
-    ApplyReply, ApplyRequest, BackupReply, BackupRequest, BalanceLeadersRequest, ContentsPart, ContentsRequest,
-    ExecuteReply, ExecuteRequest, ImagePart, ImageRequest, InitReply, InitRequest, JobReply, JobRequest, LayoutReply,
-    PlanReply, RoutesReply, RoutesRequest, SetLayoutRequest, SetNodeRequest, StageBlobReply, StageBlobRequest,
-    StatusReply, StatusRequest,
+    ApplyReply, ApplyRequest, BackupReply, BackupRequest, BalanceLeadersRequest, CheckShardsReply, CheckShardsRequest,
+    ContentsPart, ContentsRequest, ExecuteReply, ExecuteRequest, ImagePart, ImageRequest, InitReply, InitRequest,
+    JobReply, JobRequest, LayoutReply, PlanReply, RoutesReply, RoutesRequest, SetLayoutRequest, SetNodeRequest,
+    StageBlobReply, StageBlobRequest, StatusReply, StatusRequest,
 };
 use reckoner_client::routes::Connector;
 use tokio::sync::{mpsc, oneshot};
@@ -225,6 +225,10 @@ impl Cluster for Waiting {
     type ContentsStream = BoxStream<'static, Result<ContentsPart, Status>>;
 
     async fn contents(&self, _: Request<ContentsRequest>) -> Result<Response<Self::ContentsStream>, Status> {
+        self.not_yet()
+    }
+
+    async fn check_shards(&self, _: Request<CheckShardsRequest>) -> Result<Response<CheckShardsReply>, Status> {
         self.not_yet()
     }
 

@@ -1,5 +1,6 @@
 //! The keeper: an actor that keeps open exactly the groups that the shard map gives this node. A replica that halted
-//! stays closed: opening it again would only meet the same doubt. What a shard does is in `data`.
+//! stays closed: opening it again would only meet the same doubt. One whose state is wrong or lost is rebuilt
+//! ([`crate::rebuild`]) and opened again. What a shard does is in `data`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,18 +8,21 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use reckoner_raft::error::Error;
 use reckoner_raft::group::Role;
 use reckoner_raft::types::{GroupId, NodeId};
 use reckoner_shard::base::id::ShardId;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::condemned::Condemned;
 use crate::context::Context;
 use crate::data::cycle_clock::{self, CycleClock};
 use crate::data::reach;
 use crate::data::shard::{self, Shard};
 use crate::meta::command::ReplicasRow;
 use crate::meta::state::MetaState;
+use crate::rebuild;
 
 /// How often the groups are compared with the map when nothing changed: an open that failed is tried again.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
@@ -43,6 +47,8 @@ pub struct Kept {
     open: BTreeMap<ShardId, Open>,
     /// Closed because their replicas are elsewhere, and still on disk.
     leaving: BTreeSet<ShardId>,
+    /// Closed until they are rebuilt, or not opened since.
+    rebuilt: BTreeSet<ShardId>,
 }
 
 /// A shard with the actors that belong to it.
@@ -62,19 +68,23 @@ impl Actor for Keeper {
             context.shards.remove(shard.id());
             context.host.close(GroupId(shard.id().0)).await?;
         }
-        let mut seen = context.meta.watch();
+        let (mut seen, told) = (context.meta.watch(), context.clone());
         tokio::spawn(async move {
             loop {
                 if myself.send_message(Message::Reconcile).is_err() {
                     return;
                 }
-                let changed = timeout(RECONCILE_INTERVAL, seen.changed()).await;
-                if matches!(changed, Ok(Err(_))) {
-                    return;
+                tokio::select! {
+                    changed = timeout(RECONCILE_INTERVAL, seen.changed()) => {
+                        if matches!(changed, Ok(Err(_))) {
+                            return;
+                        }
+                    }
+                    () = told.rebuilds.told() => (),
                 }
             }
         });
-        Ok(Kept { context, open: BTreeMap::new(), leaving: BTreeSet::new() })
+        Ok(Kept { context, open: BTreeMap::new(), leaving: BTreeSet::new(), rebuilt: BTreeSet::new() })
     }
 
     async fn handle(
@@ -129,8 +139,13 @@ impl Kept {
             self.close(shard).await;
             self.leaving.insert(shard);
         }
+        self.rebuild().await;
+        let rebuilds = &self.context.rebuilds;
+        let is_left = |shard: &ShardId| !wanted.contains_key(shard) && !rebuilds.is_running(*shard);
+        self.leaving.extend(self.rebuilt.extract_if(.., is_left));
         self.leaving.retain(|shard| !wanted.contains_key(shard));
-        let missing: Vec<_> = wanted.into_iter().filter(|(shard, _)| !self.open.contains_key(shard)).collect();
+        let is_missing = |shard: &ShardId| !self.open.contains_key(shard) && !rebuilds.is_running(*shard);
+        let missing: Vec<_> = wanted.into_iter().filter(|(shard, _)| is_missing(shard)).collect();
         let mut started = Vec::new();
         for (shard, members) in missing {
             let (machine, parts) = shard::start(shard, &self.context, myself.get_cell()).await?;
@@ -148,16 +163,33 @@ impl Kept {
                     let clock = self.start_clock(shard.clone(), myself).await?;
                     self.context.shards.put(shard);
                     self.open.insert(id, Open { machine, clock });
+                    if self.rebuilt.remove(&id) {
+                        tokio::spawn(rebuild::check_again(self.context.clone(), id));
+                    }
                 }
                 Err(error) => {
                     tracing::error!(shard = %id, %error, "a shard cannot be opened");
                     machine.stop(None);
+                    self.context.shards.failed(id, error.to_string());
                     self.seal_if_alone(&state, id, &error.to_string());
+                    if matches!(error, Error::StateLost { .. }) {
+                        let reason = format!("shard {id} cannot be opened: {error}; it is rebuilt from its peers");
+                        self.context.rebuilds.condemn(Condemned { shard: id, reason, sources: Vec::new() });
+                    }
                 }
             }
         }
         self.forget_left().await;
         Ok(())
+    }
+
+    /// Closes the replicas that must not go on, and begins to rebuild them.
+    async fn rebuild(&mut self) {
+        for condemned in self.context.rebuilds.begin() {
+            self.close(condemned.shard).await;
+            self.rebuilt.insert(condemned.shard);
+            tokio::spawn(rebuild::run(self.context.clone(), condemned));
+        }
     }
 
     /// A replica is open while it is wanted here or was last seen here.

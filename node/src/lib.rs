@@ -5,6 +5,8 @@
 
 pub mod api;
 pub mod clock;
+pub mod clocks;
+pub mod condemned;
 pub mod config;
 pub mod context;
 pub mod data;
@@ -24,10 +26,12 @@ pub mod node;
 mod node_test;
 pub mod offline;
 pub mod placer;
+pub mod rebuild;
 pub mod recognition;
 pub mod recover;
 pub mod restore;
 pub mod seams;
 pub mod store;
 pub mod supervisor;
+pub mod timekeeping;
 pub mod workers;

@@ -14,12 +14,16 @@ use crate::clock::Clock;
 use crate::config::{Config, Member};
 use crate::datadir::{DataDir, DataDirError};
 use crate::node::{Node, StartError, listen};
+use crate::seams::Seams;
 
 /// How long a node may take to be ready; on a busy machine elections take a few turns.
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long files of a killed node may take to close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Puts other parts in place of a node's own.
+pub type Change = Arc<dyn Fn(u64, Seams) -> Seams + Send + Sync>;
 
 /// What a cluster is made of.
 #[derive(Clone)]
@@ -31,13 +35,15 @@ pub struct LocalConfig {
     pub folder: Option<PathBuf>,
     /// Replaces the system's clock on every node.
     pub clock: Option<Arc<dyn Clock>>,
+    /// Replaces parts of a node, by its id.
+    pub seams: Option<Change>,
     /// All other settings.
     pub settings: Config,
 }
 
 impl Default for LocalConfig {
     fn default() -> Self {
-        Self { nodes: 1, shards: 2, folder: None, clock: None, settings: Config::default() }
+        Self { nodes: 1, shards: 2, folder: None, clock: None, seams: None, settings: Config::default() }
     }
 }
 
@@ -75,11 +81,23 @@ impl LocalCluster {
         for (at, listener) in listeners.into_iter().enumerate() {
             let config = cluster.config_of(at);
             let data = DataDir::open(&config.data_dir)?;
-            let node = Node::open_in(config, data, listener, cluster.config.clock.clone()).await?;
+            let node = Node::open_in(config, data, listener, cluster.change_of(at)).await?;
             cluster.nodes.push(Some(node));
         }
         cluster.ready(READY_PATIENCE).await?;
         Ok(cluster)
+    }
+
+    /// What is put in place of a node's own parts.
+    fn change_of(&self, at: usize) -> impl FnOnce(Seams) -> Seams + use<> {
+        let (id, clock, change) = (self.members[at].id, self.config.clock.clone(), self.config.seams.clone());
+        move |mut seams: Seams| {
+            seams.clock = clock.unwrap_or(seams.clock);
+            match change {
+                Some(change) => change(id, seams),
+                None => seams,
+            }
+        }
     }
 
     fn config_of(&self, at: usize) -> Config {
@@ -186,7 +204,7 @@ impl LocalCluster {
             let started = async {
                 let listener = listen(config.listen_address()?).await?;
                 let data = DataDir::open(&config.data_dir)?;
-                Node::open_in(config, data, listener, self.config.clock.clone()).await
+                Node::open_in(config, data, listener, self.change_of(at)).await
             };
             match started.await {
                 Ok(node) => {
@@ -209,7 +227,7 @@ impl LocalCluster {
         self.members.push(Member { id, address: listener.address.to_string() });
         let config = self.config_of(self.members.len() - 1);
         let data = DataDir::open(&config.data_dir)?;
-        let node = Node::open_in(config, data, listener, self.config.clock.clone()).await?;
+        let node = Node::open_in(config, data, listener, self.change_of(self.members.len() - 1)).await?;
         assert!(node.id() == id, "nodes of a local cluster join one after the other");
         node.ready(READY_PATIENCE).await?;
         self.nodes.push(Some(node));

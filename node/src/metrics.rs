@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use reckoner_raft::group::{Role, Status};
+use reckoner_shard::base::id::ShardId;
 
 use crate::context::Context;
+use crate::timekeeping;
 
 const READY: &str = "reckoner_ready";
 const BUILD: &str = "reckoner_build_info";
@@ -28,6 +30,13 @@ const APPLIED: &str = "reckoner_group_applied_index";
 const LOG: &str = "reckoner_group_log_entries";
 const VOTERS: &str = "reckoner_group_voters";
 const LEARNERS: &str = "reckoner_group_learners";
+const CHECKED: &str = "reckoner_check_index";
+const UNEQUAL: &str = "reckoner_check_unequal";
+const DIFFERENCES: &str = "reckoner_check_differences_total";
+const MENDED: &str = "reckoner_bills_mended_total";
+const REBUILDING: &str = "reckoner_replicas_rebuilding";
+const CLOCK_OFF: &str = "reckoner_clock_off_seconds";
+const CLOCKS_TRUSTED: &str = "reckoner_clocks_trusted";
 const BEHIND: &str = "reckoner_group_follower_entries_behind";
 
 /// The page.
@@ -67,6 +76,20 @@ fn describe() {
     describe_gauge!(LOG, Unit::Count, "entries kept in the log here");
     describe_gauge!(VOTERS, "members with a vote");
     describe_gauge!(LEARNERS, "members without a vote");
+    describe_gauge!(CHECKED, "the entry at which this node last compared its replica with the others");
+    describe_gauge!(UNEQUAL, "1 where that found replicas that differ");
+    describe_counter!(
+        DIFFERENCES,
+        "checks that found this node's replica different from the others since the node started"
+    );
+    describe_counter!(MENDED, "bills and archives that were damaged or missing on this node's disk since it started");
+    describe_gauge!(REBUILDING, "replicas of this node whose state is being rebuilt from peers");
+    describe_gauge!(
+        CLOCK_OFF,
+        Unit::Seconds,
+        "how far a node's clock is ahead of the median, where that is more than 5 s"
+    );
+    describe_gauge!(CLOCKS_TRUSTED, "1 while a majority of clocks agrees what time it is, which closing a cycle needs");
     describe_gauge!(BEHIND, "on the leader: entries that a member's log is behind, by its node");
 }
 
@@ -78,6 +101,22 @@ fn node(context: &Context) {
     counter!(BATCHES).absolute(context.counts.batches.load(Ordering::Relaxed));
     counter!(RECORDS).absolute(context.counts.records.load(Ordering::Relaxed));
     counter!(FULL).absolute(context.counts.full.load(Ordering::Relaxed));
+    if let Some(reading) = timekeeping::read(context, &timekeeping::voters(context)) {
+        gauge!(CLOCKS_TRUSTED).set(number(reading.is_trusted));
+        for (node, ahead) in reading.off {
+            gauge!(CLOCK_OFF, "node" => node.to_string()).set(ahead as f64 / 1e9);
+        }
+    }
+    counter!(DIFFERENCES).absolute(context.counts.differences.load(Ordering::Relaxed));
+    counter!(MENDED).absolute(context.counts.mended.load(Ordering::Relaxed));
+    gauge!(REBUILDING).set(context.rebuilds.running().len() as f64);
+    for row in state.replicas() {
+        if let Some(check) = context.checks.last(ShardId(row.shard)) {
+            let shard = [("shard", row.shard.to_string())];
+            gauge!(CHECKED, &shard).set(check.index as f64);
+            gauge!(UNEQUAL, &shard).set(number(!check.differ.is_empty()));
+        }
+    }
     gauge!(IN_FLIGHT).set(f64::from(context.admission.records()));
     gauge!(MEMORY_SHORT).set(number(context.admission.memory_is_short()));
     gauge!(EPOCH).set(state.epoch() as f64);

@@ -14,10 +14,12 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::server::{self, Server};
-use crate::clock::Clock;
+use crate::clocks::Clocks;
+use crate::condemned::Rebuilds;
 use crate::config::{BadSetting, Config, SHARDS};
 use crate::context::{Context, Counts, Draws, Shards};
 use crate::data::admission::Admission;
+use crate::data::check::AllChecks;
 use crate::datadir::{DataDir, DataDirError, Identity};
 use crate::joining::{self, JoinError};
 use crate::keeper;
@@ -30,6 +32,7 @@ use crate::seams::Seams;
 use crate::store::attachments::BillAttachments;
 use crate::store::catalogues::Catalogues;
 use crate::supervisor::{self, Supervisor};
+use crate::timekeeping;
 
 /// Largest entry: a document and what surrounds it. Two of them fit a message between peers.
 const ENTRY_BYTES_MAX: usize = DOCUMENT_BYTES_MAX + (64 << 10);
@@ -77,18 +80,18 @@ impl Node {
         let founders = config.founders(&own);
         let founding = (config.members.len() > 1).then(|| (new_cluster(&config, &founders), config.own_id()));
         recognition::at_start(&config, &data, &own, founding).await?;
-        let node = Node::open_in(config, data, listener, None).await?;
+        let node = Node::open_in(config, data, listener, |seams| seams).await?;
         tokio::spawn(recognition::watch(Arc::downgrade(&node.context)));
         Ok(node)
     }
 
-    /// Starts a node on a data directory that is held already, with a listener that is bound already; `clock` replaces
-    /// the system's.
+    /// Starts a node on a data directory that is held already, with a listener that is bound already. `change` may put
+    /// other parts in place of those that serve.
     pub async fn open_in(
         config: Config,
         data: DataDir,
         listener: Listener,
-        clock: Option<Arc<dyn Clock>>,
+        change: impl FnOnce(Seams) -> Seams,
     ) -> Result<Node, StartError> {
         let address = config.advertised(listener.address);
         let mut listener = listener;
@@ -96,8 +99,7 @@ impl Node {
             None if !config.join.is_empty() => joining::identity(&config, &data, &address, &mut listener, None).await?,
             known => identity(known, &config, &data, &address)?,
         };
-        let mut seams = Seams::on_disk(data.path(), listener)?;
-        seams.clock = clock.unwrap_or(seams.clock);
+        let seams = change(Seams::on_disk(data.path(), listener)?);
         let mut node = Node::start(config, identity, seams).await?;
         data.write_address(&address)?;
         node.data = Some(data);
@@ -115,6 +117,7 @@ impl Node {
             .await
             .map_err(|error| StartError::Actors(error.to_string()))?;
         let server = server::serve(&context, listener);
+        tokio::spawn(timekeeping::keep_asking(Arc::downgrade(&context)));
         Ok(Node { context, supervisor, server, data: None })
     }
 
@@ -322,9 +325,13 @@ fn share(
         blobs: seams.blobs,
         bills: seams.bills,
         clock: seams.clock,
+        clocks: Clocks::new(seams.trusts_own_clock),
         workers: seams.workers,
+        machine: seams.machine,
         draws: Draws::new(seams.seed),
         fate: seams.fate,
+        checks: AllChecks::default(),
+        rebuilds: Rebuilds::default(),
         waits: Waits::default(),
         turns: Turns::default(),
         stopping: CancellationToken::new(),

@@ -311,6 +311,8 @@ async fn a_refused_flush_stops_the_node() {
         bills: Arc::new(MemoryBills::default()),
         blobs: Arc::new(MemoryBlobs::default()),
         clock: Arc::new(SystemClock),
+        trusts_own_clock: false,
+        machine: reckoner_shard::machine::state::MACHINE_VERSION,
         workers: Arc::new(InPlaceWorkers),
         replication_workers: Arc::new(ReplicationInPlace),
         limits: Limits::default(),

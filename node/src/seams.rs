@@ -14,6 +14,7 @@ use reckoner_raft::store::generation::SledSnapshots;
 use reckoner_raft::store::journal::Journal;
 use reckoner_raft::store::snapshot::SnapshotStore;
 use reckoner_raft::timings::Limits;
+use reckoner_shard::machine::state::MACHINE_VERSION;
 
 use crate::clock::{Clock, SystemClock};
 use crate::context::Fate;
@@ -35,6 +36,10 @@ pub struct Seams {
     pub bills: Arc<dyn BillStore>,
     pub blobs: Arc<dyn BlobStore>,
     pub clock: Arc<dyn Clock>,
+    /// Never in service: this node stamps by its own clock, whatever those of the others say.
+    pub trusts_own_clock: bool,
+    /// The newest version of the shards' machine that is supported; another than this code's only where a test pretends.
+    pub machine: u32,
     /// For folds and documents.
     pub workers: Arc<dyn Workers>,
     /// For replication's own disk work, which must not wait behind folds.
@@ -70,6 +75,8 @@ impl Seams {
             bills: Arc::new(SledBills::open(&open("bills")).map_err(failed("bills"))?),
             blobs: Arc::new(SledBlobs::open(&open("blobs")).map_err(failed("blobs"))?),
             clock: Arc::new(SystemClock),
+            trusts_own_clock: false,
+            machine: MACHINE_VERSION,
             workers: Arc::new(ThreadWorkers::per_processor()),
             replication_workers: Arc::new(BlockingWorkers),
             limits: Limits::default(),

@@ -37,6 +37,13 @@ pub enum Error {
         /// What failed, with the file where known.
         reason: String,
     },
+    /// The log is sound, and no snapshot is left that it goes on from: the replica's state has to come from a peer, see
+    /// [`crate::host::Host::fetch_state`].
+    #[error("the state is lost: {reason}")]
+    StateLost {
+        /// What is left.
+        reason: String,
+    },
     /// The proposal exceeds the limit. Nothing was appended.
     #[error("an entry of {bytes} bytes exceeds the limit of {bytes_max}; split it")]
     TooLarge {
@@ -62,6 +69,7 @@ impl Error {
             Error::Unknown { .. }
             | Error::Stopped { .. }
             | Error::Storage { .. }
+            | Error::StateLost { .. }
             | Error::TooLarge { .. }
             | Error::Membership { .. } => false,
         }

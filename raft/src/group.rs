@@ -327,6 +327,13 @@ impl Group {
         self.change(ChangeMembers::SetNodes(nodes), true, timeout).await
     }
 
+    /// Stops this replica for a reason that its status tells from now on. Who finds the state wrong from outside does this.
+    pub async fn halt(&self, reason: &str) {
+        *self.inner.shared.halted.lock() = Some(reason.to_owned());
+        self.stop().await;
+        self.inner.status.send_modify(|status| status.failure = Some(reason.to_owned()));
+    }
+
     /// Stops this replica after writing what can be written. The group goes on elsewhere. Safe to repeat.
     pub async fn stop(&self) {
         if let Err(error) = self.inner.log.flush_committed().await {

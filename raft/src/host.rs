@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::applier::Applier;
+use crate::awaited::Awaited;
 use crate::error::Error;
 use crate::group::{Group, Inner as GroupInner, Role, Status};
 use crate::machine::{Attachments, Machine, Workers, on_worker};
@@ -24,9 +25,9 @@ use crate::store::log::{CacheBudget, GroupLog};
 use crate::store::snapshot::{SnapshotStore, StoredSnapshot};
 use crate::timings::{Limits, Timings};
 use crate::types::{ClusterId, GroupId, NodeId, Peer, Raft};
-use crate::wire::proto;
 use crate::wire::proto::peer_reply::Answer;
 use crate::wire::proto::peer_request::Call;
+use crate::wire::{self, proto};
 
 /// How often the host looks whether a group wants a snapshot.
 const KEEPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -72,6 +73,8 @@ pub(crate) struct Inner {
     pub seeds: Arc<Seeds>,
     pub caller: Arc<Caller>,
     pub transfers: Transfers,
+    /// Closed groups whose state a peer is sending.
+    pub awaited: Awaited,
     budget: Arc<CacheBudget>,
     groups: Mutex<Groups>,
     stopped: watch::Sender<bool>,
@@ -86,7 +89,7 @@ struct Groups {
 }
 
 /// Frees the id of a group that is being opened or closed, also when that is given up halfway.
-struct Busy {
+pub(crate) struct Busy {
     host: Host,
     group: GroupId,
 }
@@ -116,6 +119,7 @@ impl Host {
                 seeds: Arc::new(Seeds::new(seed)),
                 caller,
                 transfers: Transfers::default(),
+                awaited: Awaited::default(),
                 budget,
                 groups: Mutex::default(),
                 stopped: watch::Sender::new(false),
@@ -134,8 +138,8 @@ impl Host {
     /// it does nothing once the group exists. A node that joins later opens without it and is added as a learner.
     ///
     /// # Errors
-    /// [`Error::Storage`] when the disk fails or holds damaged bytes, or when no snapshot is good and the log does not
-    /// reach back: then this replica has to be removed, its data forgotten, and a new one added.
+    /// [`Error::Storage`] when the disk fails or holds damaged bytes. [`Error::StateLost`] when no snapshot is good and the
+    /// log does not reach back: [`Host::fetch_state`] gets one from a peer.
     /// [`Error::Unavailable`] when the group is open already, or attachments are missing that no peer gave in time.
     pub async fn open(
         &self,
@@ -233,7 +237,7 @@ impl Host {
         let _ = self.inner.stopped.subscribe().wait_for(|stopped| *stopped).await;
     }
 
-    fn reserve(&self, group: GroupId, closing: bool) -> Result<Busy, Error> {
+    pub(crate) fn reserve(&self, group: GroupId, closing: bool) -> Result<Busy, Error> {
         if *self.inner.stopped.borrow() {
             return Err(Error::stopped("the node is stopping"));
         }
@@ -268,6 +272,9 @@ impl Host {
         }
         let current = usable(id, &log, found.good, &found.bad)?;
         if let Some(current) = &current {
+            if let Some(position) = &current.manifest().position {
+                log.settle(wire::position_in(position)).await.map_err(Error::storage)?;
+            }
             self.complete_attachments(id, current.manifest()).await?;
         }
         let (applier, shared) = Applier::new(id, machine, current, config.snapshots.clone(), config.workers.clone());
@@ -404,13 +411,14 @@ fn usable(
     let newest = good.into_iter().next();
     let reach = newest.as_ref().and_then(|stored| stored.manifest().position.as_ref()).map(|at| at.index);
     if purged > reach {
-        return Err(Error::storage(format!(
-            "group {id}: the log begins behind entry {}, the newest good snapshot is {}{}; rebuild this replica from \
-             its peers",
-            purged.unwrap_or_default(),
-            reach.map_or("none".to_owned(), |index| format!("at entry {index}")),
-            if bad.is_empty() { String::new() } else { format!(" (damaged: {})", bad.join("; ")) }
-        )));
+        return Err(Error::StateLost {
+            reason: format!(
+                "the log of group {id} begins behind entry {}, the newest good snapshot is {}{}",
+                purged.unwrap_or_default(),
+                reach.map_or("none".to_owned(), |index| format!("at entry {index}")),
+                if bad.is_empty() { String::new() } else { format!(" (damaged: {})", bad.join("; ")) }
+            ),
+        });
     }
     Ok(newest)
 }

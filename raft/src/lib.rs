@@ -4,6 +4,7 @@
 //! Start at [`host::Host`], which opens groups, and [`group::Group`], through which they are used.
 
 mod applier;
+mod awaited;
 pub mod error;
 pub mod group;
 pub mod host;
@@ -11,6 +12,7 @@ pub mod image;
 pub mod machine;
 pub mod net;
 pub mod offline;
+mod rebuild;
 mod receive;
 mod seeds;
 pub mod service;

@@ -15,8 +15,8 @@ use crate::applier::snapshot_of;
 use crate::group::Group;
 use crate::host::{Host, HostConfig};
 use crate::machine::on_worker;
-use crate::store::snapshot::SnapshotWriter;
-use crate::types::{GroupId, Types, Vote};
+use crate::store::snapshot::{SnapshotWriter, StoredSnapshot};
+use crate::types::{GroupId, NodeId, Types, Vote};
 use crate::wire::proto::peer_reply::Answer;
 use crate::wire::proto::peer_request::Call;
 use crate::wire::proto::{PeerReply, PeerRequest, RefusalCode};
@@ -137,10 +137,20 @@ impl Host {
         if let Call::AttachmentRead(read) = call {
             return self.read_attachment(read).await;
         }
-        let group =
-            self.find(id).ok_or_else(|| Refused(RefusalCode::NoGroup, format!("group {id} is not open here")))?;
+        let group = self.find(id);
+        if group.is_none() && self.inner.awaited.heard(id) {
+            return match call {
+                Call::SnapshotBegin(begin) => self.begin_snapshot(id, begin).await,
+                Call::SnapshotPages(pages) => self.take_pages(id, pages).await,
+                Call::SnapshotAttachment(part) => self.take_attachment(id, part).await,
+                Call::SnapshotEnd(end) => self.end_awaited(id, end.transfer).await,
+                _ => Err(Refused(RefusalCode::NoGroup, format!("group {id} waits for its state here"))),
+            };
+        }
+        let group = group.ok_or_else(|| Refused(RefusalCode::NoGroup, format!("group {id} is not open here")))?;
         let raft = &group.inner.raft;
         Ok(match call {
+            Call::StateWanted(wanted) => self.send_state(&group, NodeId(request.from), wanted.address),
             Call::Append(call) => {
                 let answer = raft.append_entries(wire::append_in(call)?).await?;
                 Answer::Append(wire::append_answer_out(answer))
@@ -229,8 +239,25 @@ impl Host {
     }
 
     async fn end_snapshot(&self, group: &Group, number: u64) -> Result<Answer, Refused> {
-        let transfer = self.inner.transfers.take(group.id(), number)?;
-        self.inner.transfers.end(group.id());
+        let (vote, stored) = self.seal_transfer(group.id(), number).await?;
+        let snapshot = snapshot_of(stored)?;
+        let answer = group.inner.raft.install_full_snapshot(vote, snapshot).await?;
+        Ok(Answer::SnapshotInstalled(proto::SnapshotInstalled { vote: Some(wire::vote_out(&answer.vote)) }))
+    }
+
+    /// The same for a group that is closed until its state is here: whoever opens it next goes on from the snapshot.
+    async fn end_awaited(&self, group: GroupId, number: u64) -> Result<Answer, Refused> {
+        let (vote, stored) = self.seal_transfer(group, number).await?;
+        let snapshots = self.inner.config.snapshots.clone();
+        on_worker(self.inner.config.workers.as_ref(), move || snapshots.adopt(group, &stored)).await?;
+        self.inner.awaited.came(group);
+        Ok(Answer::SnapshotInstalled(proto::SnapshotInstalled { vote: Some(wire::vote_out(&vote)) }))
+    }
+
+    /// Makes a transfer a complete snapshot, with everything that it refers to.
+    async fn seal_transfer(&self, group: GroupId, number: u64) -> Result<(Vote, Arc<dyn StoredSnapshot>), Refused> {
+        let transfer = self.inner.transfers.take(group, number)?;
+        self.inner.transfers.end(group);
         let config = &self.inner.config;
         let attachments = config.attachments.clone();
         let wanted = hashes(&transfer.manifest.attachments)?;
@@ -246,9 +273,7 @@ impl Host {
             transfer.writer.seal(transfer.manifest)
         })
         .await?;
-        let snapshot = snapshot_of(stored)?;
-        let answer = group.inner.raft.install_full_snapshot(vote, snapshot).await?;
-        Ok(Answer::SnapshotInstalled(proto::SnapshotInstalled { vote: Some(wire::vote_out(&answer.vote)) }))
+        Ok((vote, stored))
     }
 
     async fn read_attachment(&self, read: proto::AttachmentRead) -> Result<Answer, Refused> {

@@ -3,6 +3,8 @@
 mod account_moves;
 mod backup;
 mod bills;
+mod clocks;
+mod equality;
 mod examples;
 mod exports;
 mod extras;
@@ -19,3 +21,4 @@ mod rolling;
 mod scaling;
 mod simulation;
 mod tidy;
+mod versions;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use reckoner_raft::machine::InPlaceWorkers as InPlaceDiskWorkers;
 use reckoner_raft::net::peer::{Connector, GrpcTransport, Io};
 use reckoner_raft::timings::Limits;
 use reckoner_shard::base::time::Timestamp;
+use reckoner_shard::machine::state::MACHINE_VERSION;
 use tempfile::TempDir;
 use turmoil::net::{TcpListener, TcpStream};
 
@@ -35,7 +37,10 @@ use crate::seams::{BillDisk, FaultyBills, FaultyBlobs, FaultyJournal, FaultySnap
 /// Port of every node.
 const PORT: u16 = 7_400;
 
-/// The node that reads other prices than the rest, where that is planted.
+/// Replicas are compared so often: a few times in a storm.
+const CHECK_INTERVAL_MS: u64 = 2_000;
+
+/// The node that reads other prices than the rest, or whose sums are others, where that is planted.
 const MISREADS: u64 = 2;
 
 /// Name of a node's machine.
@@ -79,13 +84,13 @@ pub struct SkewedClock {
     /// When the simulation began, on a clock that is right.
     pub base: Timestamp,
     /// How far this clock is ahead, nanoseconds.
-    pub ahead: i64,
+    pub ahead: Arc<AtomicI64>,
 }
 
 impl Clock for SkewedClock {
     fn now(&self) -> Timestamp {
         let elapsed = turmoil::sim_elapsed().unwrap_or_default();
-        Timestamp(self.base.0 + elapsed.as_nanos() as i64 + self.ahead)
+        Timestamp(self.base.0 + elapsed.as_nanos() as i64 + self.ahead.load(Ordering::Relaxed))
     }
 }
 
@@ -119,8 +124,8 @@ pub struct Machine {
     pub victim: Victim,
     bills: BillDisk,
     blobs: Arc<MemoryBlobs>,
-    /// How far its clock is ahead, nanoseconds.
-    ahead: i64,
+    /// How far its clock is ahead, nanoseconds; it may be set while the node runs.
+    pub ahead: Arc<AtomicI64>,
     settings: Settings,
     /// Of a machine that joins.
     joining: Option<Arc<Joining>>,
@@ -141,7 +146,7 @@ struct Joining {
 impl Machine {
     /// A machine with empty disks.
     pub fn new(number: u64, ahead: Duration, behind: bool, settings: Settings) -> Self {
-        let ahead = ahead.as_nanos() as i64 * if behind { -1 } else { 1 };
+        let ahead = Arc::new(AtomicI64::new(ahead.as_nanos() as i64 * if behind { -1 } else { 1 }));
         let running: Arc<Mutex<Option<Arc<Context>>>> = Arc::default();
         let bills = BillDisk::default();
         let mut victim = Victim::new(name(number));
@@ -171,6 +176,25 @@ impl Machine {
     /// The parts of the node, while it runs.
     pub fn context(&self) -> Option<Arc<Context>> {
         self.running.lock().clone()
+    }
+
+    /// Whether the node has found its replicas equal to the others', and its bills whole, as far as it has looked.
+    ///
+    /// # Errors
+    /// What it found, as the product says it.
+    pub fn equal(&self) -> Result<(), String> {
+        let Some(context) = self.context() else { return Ok(()) };
+        if context.counts.mended.load(Ordering::Relaxed) > 0 {
+            return Err(format!("{} found a bill damaged or missing on its disk", self.victim.name));
+        }
+        if context.counts.differences.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let map = context.meta.map();
+        let shards = map.iter().flat_map(|map| map.shards());
+        let rebuilt = context.rebuilds.running().into_iter().map(|(_, reason)| reason);
+        let found = shards.filter_map(|shard| context.checks.last(shard)?.trouble(shard)).chain(rebuilt).next();
+        Err(found.unwrap_or_else(|| format!("a replica on {} differed from the others", self.victim.name)))
     }
 
     /// What is in the bill store.
@@ -204,7 +228,9 @@ impl Machine {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let members: Vec<Member> = (1..=settings.founders).map(|id| Member { id, address: address(id) }).collect();
-        let own = Config { advertise: Some(address(self.number)), cycle_interval_ms: 200, ..Config::default() };
+        let advertise = Some(address(self.number));
+        let own =
+            Config { advertise, cycle_interval_ms: 200, check_interval_ms: CHECK_INTERVAL_MS, ..Config::default() };
         let config = match &self.joining {
             None => {
                 let (shards, node_id) = (Some(settings.shards), Some(self.number));
@@ -232,15 +258,20 @@ impl Machine {
         let life = self.victim.life(&settings.steps);
         // One node, and only once it has started again: documents are checked when they are staged.
         let misreads = self.number == MISREADS && start > 1;
+        // One node's replicas become others than the rest.
+        let only_one = planted == Some(Planted::FlippedCounter) && self.number != MISREADS;
+        let of_snapshots = planted.filter(|_| !only_one);
         let peers = GrpcTransport::new(Arc::new(PeerConnector));
         let seams = Seams {
             journal: Arc::new(FaultyJournal::open(disk, fatal, life.clone(), planted)),
-            snapshots: Arc::new(FaultySnapshots::open(disk, life.clone(), planted)),
+            snapshots: Arc::new(FaultySnapshots::open(disk, life.clone(), of_snapshots)),
             transport: Arc::new(FaultyTransport::new(Arc::new(peers), settings.wire.clone())),
             connector: Some(connector()),
             bills: Arc::new(FaultyBills { disk: self.bills.clone(), life: life.clone(), planted }),
             blobs: Arc::new(FaultyBlobs::open(self.blobs.clone(), life, planted, misreads)),
-            clock: Arc::new(SkewedClock { base: settings.base, ahead: self.ahead }),
+            clock: Arc::new(SkewedClock { base: settings.base, ahead: self.ahead.clone() }),
+            trusts_own_clock: planted == Some(Planted::ClockAhead),
+            machine: MACHINE_VERSION,
             workers: Arc::new(InPlaceWorkers),
             replication_workers: Arc::new(InPlaceDiskWorkers),
             limits: Limits {

@@ -41,6 +41,8 @@ pub struct Mix {
     pub cut_every: Option<Duration>,
     /// Whether cuts may be one way only.
     pub cut_one_way: bool,
+    /// Whether a cut takes one node from all others, which crashes a moment after it is back.
+    pub isolates: bool,
     /// Mean time between crashes of one node.
     pub crash_every: Option<Duration>,
     /// Mean time between losses of power everywhere.
@@ -75,6 +77,7 @@ impl Mix {
             duplicate_permille,
             cut_every: every(random, 0.5, 800, 3_000),
             cut_one_way: random.random_bool(0.6),
+            isolates: false,
             crash_every: every(random, 0.7, 800, 3_000),
             power_loss_every: every(random, 0.4, 2_500, 6_000),
             refuse_every: every(random, 0.2, 2_000, 5_000),
@@ -89,6 +92,11 @@ impl Mix {
     /// The same with crashes and slow disks always on: planted bugs hide from gentle runs.
     pub fn harsh(self, planted: Planted) -> Self {
         let refuses = (planted == Planted::IgnoredRefusal).then_some(Duration::from_millis(2_000));
+        if planted == Planted::LostTruncation {
+            // What was to be dropped shows only where a node ends before as much was written over it.
+            let cut_every = Some(Duration::from_millis(700));
+            return Self { cut_every, isolates: true, crash_every: None, power_loss_every: None, ..self };
+        }
         Self {
             crash_every: Some(Duration::from_millis(700)),
             power_loss_every: Some(Duration::from_millis(2_000)),
@@ -110,6 +118,7 @@ impl Mix {
             duplicate_permille: 0,
             cut_every: None,
             cut_one_way: false,
+            isolates: false,
             crash_every: None,
             power_loss_every: None,
             refuse_every: None,
@@ -145,11 +154,13 @@ pub struct Injected {
     pub crash_points: u64,
     /// Leaders handed over and members changed, as an operator would.
     pub operations: u64,
+    /// Clocks set wrong.
+    pub clocks: u64,
 }
 
 impl Injected {
     /// Each kind with its name.
-    pub fn kinds(&self) -> [(&'static str, u64); 10] {
+    pub fn kinds(&self) -> [(&'static str, u64); 11] {
         [
             ("calls-lost", self.lost),
             ("calls-delayed", self.delayed),
@@ -161,6 +172,7 @@ impl Injected {
             ("snapshots-spoilt", self.rotten),
             ("crash-points", self.crash_points),
             ("operations", self.operations),
+            ("clocks-wrong", self.clocks),
         ]
     }
 
@@ -370,6 +382,7 @@ pub struct Storm {
     injected: Injected,
     /// Nodes that are down, with the time of their restart.
     down: BTreeMap<usize, Duration>,
+    doomed: BTreeMap<usize, Duration>,
     /// Cuts from one node to another, with the time of their repair.
     cuts: BTreeMap<(usize, usize), Duration>,
     /// Everything that happened, for whoever reads a failed run.
@@ -398,6 +411,7 @@ impl Storm {
             wire,
             injected: Injected::default(),
             down: BTreeMap::new(),
+            doomed: BTreeMap::new(),
             cuts: BTreeMap::new(),
             story: Vec::new(),
         }
@@ -482,7 +496,9 @@ impl Storm {
             self.victims[at].disk.set_refusing(true);
             self.tell(sim, format!("{}'s disk refuses", self.victims[at].name));
         }
-        if nodes > 1 && self.strikes(self.mix.cut_every, tick) && self.cuts.len() < CUTS_MAX {
+        if nodes > 1 && self.mix.isolates {
+            self.isolate(sim, tick);
+        } else if nodes > 1 && self.strikes(self.mix.cut_every, tick) && self.cuts.len() < CUTS_MAX {
             let from = self.random.random_range(0..nodes);
             let all = nodes + self.bystanders.len();
             let to = (from + self.random.random_range(1..all)) % all;
@@ -495,6 +511,28 @@ impl Storm {
             }
         }
         self.recover(sim);
+    }
+
+    /// One node at a time is taken from the others, and crashes when it is back.
+    fn isolate(&mut self, sim: &mut turmoil::Sim<'_>, tick: Duration) {
+        let now = sim.elapsed();
+        let due: Vec<usize> = self.doomed.iter().filter(|(_, at)| **at <= now).map(|(node, _)| *node).collect();
+        for node in due {
+            self.doomed.remove(&node);
+            self.injected.crashes += 1;
+            self.crash(sim, node);
+        }
+        if self.strikes(self.mix.cut_every, tick) && self.cuts.is_empty() && self.doomed.is_empty() {
+            let nodes = self.victims.len();
+            let node = self.random.random_range(0..nodes);
+            let until = now + Duration::from_millis(self.random.random_range(600..2_000));
+            self.injected.cuts += 1;
+            for other in (0..nodes).filter(|other| *other != node) {
+                self.cut(sim, node, other, until);
+                self.cut(sim, other, node, until);
+            }
+            self.doomed.insert(node, until + Duration::from_millis(self.random.random_range(20..300)));
+        }
     }
 
     fn cut(&mut self, sim: &mut turmoil::Sim<'_>, from: usize, to: usize, until: Duration) {

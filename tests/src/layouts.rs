@@ -28,6 +28,13 @@ pub fn draw(random: &mut SmallRng) -> Vec<Wish> {
     }
 }
 
+/// One hierarchy to another shard and back, whichever it is in.
+pub fn one_move() -> Vec<Wish> {
+    let slot = u32::from(slot_of(&root(1)).0);
+    let to = |to| Wish::Move(MoveSlots { first: slot, last: slot, to });
+    vec![to(1), to(2)]
+}
+
 /// Wishes, one after the other, until all is as it was wanted last.
 pub async fn work(world: World, wishes: Vec<Wish>) -> turmoil::Result {
     let (client, mut random) = (world.client(5), world.random(5));
@@ -55,7 +62,8 @@ pub async fn work(world: World, wishes: Vec<Wish>) -> turmoil::Result {
                 world.violated(format!("slots do not move: {}", status.halted));
                 return Ok(());
             }
-            let is_founded = status.shards.iter().all(|shard| !shard.moving && shard.wanted.len() == 3);
+            let replicas = world.shared.lock().replicas;
+            let is_founded = status.shards.iter().all(|shard| !shard.moving && shard.wanted.len() as u64 == replicas);
             let rests = status.slots_to_move + status.slots_moving == 0;
             let is_there = rests && is_founded && status.shards.iter().all(|shard| shard.slots > 0);
             // Whoever answered may not have heard of the last wish.

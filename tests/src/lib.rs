@@ -35,4 +35,5 @@ pub mod soak_log;
 pub mod soaking;
 pub mod stripped;
 pub mod table;
+pub mod twisted;
 pub mod world;

@@ -191,7 +191,8 @@ impl Operator {
                         && shard.wanted.iter().all(|node| ids.contains(node))
                 };
                 let shards = self.world.settings.shards as usize;
-                if expected == known && status.shards.len() == shards && status.shards.iter().all(there) {
+                let is_all = status.shards.len() == shards || self.world.shared.lock().layouts;
+                if expected == known && is_all && !status.shards.is_empty() && status.shards.iter().all(there) {
                     self.world.shared.lock().replicas = replicas;
                     return;
                 }

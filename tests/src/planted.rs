@@ -57,8 +57,14 @@ pub enum Planted {
     BlobsNotKept,
     /// One node reads a price list whose checksum it does not look at.
     WrongPrices,
-    /// One node's clock is a day ahead, and is trusted.
+    /// One node's clock is a day ahead, and every leader stamps by its own.
     ClockAhead,
+    /// One node's snapshots hold other sums than were counted.
+    FlippedCounter,
+    /// Series numbers mean other series after a restart, and are accepted as before.
+    StaleNumbers,
+    /// A cycle that was cut counts again after a restart: what is late counts as in time.
+    CutForgotten,
 }
 
 /// Which simulation runs.
@@ -111,6 +117,9 @@ pub const FAULTS: &[Fault] = &[
     fault(Planted::BlobsNotKept, Layer::Nodes, 20),
     fault(Planted::WrongPrices, Layer::Nodes, 20),
     fault(Planted::ClockAhead, Layer::Nodes, 20),
+    fault(Planted::FlippedCounter, Layer::Nodes, 20),
+    fault(Planted::StaleNumbers, Layer::Nodes, 20),
+    fault(Planted::CutForgotten, Layer::Nodes, 20),
 ];
 
 /// The word of a value on the command line.

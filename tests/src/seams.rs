@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prost::Message as _;
+use reckoner_node::meta::command as meta;
+use reckoner_node::meta::group::GROUP as META;
 use reckoner_node::store::bills::BillStore;
 use reckoner_node::store::blobs::{BlobStore, MemoryBlobs};
 use reckoner_raft::machine::{ChunkSink as _, ChunkSource as _};
@@ -53,7 +56,7 @@ impl FaultyJournal {
     }
 
     /// The steps that these changes are: before them, and after their flush.
-    fn steps(changes: &[Change]) -> Vec<(&'static str, &'static str)> {
+    fn steps(group: GroupId, changes: &[Change]) -> Vec<(&'static str, &'static str)> {
         let mut steps = Vec::new();
         for change in changes {
             match change {
@@ -61,7 +64,7 @@ impl FaultyJournal {
                 Change::Committed(_) => (),
                 Change::Append(records) => {
                     steps.push(("append", "append-flushed"));
-                    steps.extend(records.iter().filter_map(|record| close_step(&record.payload)));
+                    steps.extend(records.iter().filter_map(|record| entry_step(group, &record.payload)));
                 }
                 Change::TruncateFrom(_) => steps.push(("truncate", "truncate-flushed")),
                 Change::Purge { .. } => steps.push(("purge", "purge-flushed")),
@@ -110,14 +113,22 @@ impl FaultyJournal {
 /// The kind of a record that carries a command.
 const NORMAL: u8 = 1;
 
-/// The step of a cycle's close that an entry of a shard is.
-fn close_step(payload: &[u8]) -> Option<(&'static str, &'static str)> {
+/// The step of a cycle's close or of a slot move that an entry is.
+fn entry_step(group: GroupId, payload: &[u8]) -> Option<(&'static str, &'static str)> {
+    if group == META {
+        let command = meta::Entry::decode(payload).ok()?.command?;
+        return matches!(command, meta::Command::Decide(_)).then_some(("decide", "decide-flushed"));
+    }
     let Ok(Entry::Commands { commands, .. }) = decode_entry(payload) else { return None };
     commands.iter().find_map(|command| match command {
         Command::Cut { .. } => Some(("cut", "cut-flushed")),
         Command::Billed { .. } => Some(("billed", "billed-flushed")),
         Command::Issue { .. } => Some(("issue", "issue-flushed")),
         Command::Archived { .. } => Some(("archived", "archived-flushed")),
+        Command::FreezeSlots { .. } => Some(("freeze", "freeze-flushed")),
+        Command::StageSlots { .. } => Some(("stage", "stage-flushed")),
+        Command::SealSlots { .. } => Some(("seal", "seal-flushed")),
+        Command::SettleSlots { .. } => Some(("settle", "settle-flushed")),
         _ => None,
     })
 }
@@ -128,7 +139,7 @@ impl Journal for FaultyJournal {
     }
 
     fn submit(&self, group: GroupId, mut changes: Vec<Change>, done: Done) {
-        let steps = FaultyJournal::steps(&changes);
+        let steps = FaultyJournal::steps(group, &changes);
         if steps.iter().any(|(before, _)| self.life.step(before).is_err()) {
             // Nobody is answered any more, not even by the callback's end.
             return std::mem::forget(done);

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -48,6 +49,31 @@ const FOUNDERS: u64 = 3;
 
 /// How far a clock is ahead that is wrong.
 const DAY: Duration = Duration::from_secs(86_400);
+
+/// A clock that is wrong for a while.
+struct WrongClock {
+    /// How far it is ahead, nanoseconds.
+    clock: Arc<AtomicI64>,
+    /// How much further then.
+    by: i64,
+    from: Duration,
+    until: Duration,
+    is_wrong: bool,
+}
+
+impl WrongClock {
+    /// Sets it as it should be now; whether it became wrong with that.
+    fn turn(&mut self, now: Duration, stormy: bool) -> bool {
+        let wrong = stormy && (self.from..self.until).contains(&now);
+        if wrong != self.is_wrong {
+            self.is_wrong = wrong;
+            self.clock.fetch_add(if wrong { self.by } else { -self.by }, Ordering::Relaxed);
+            tracing::info!(by = self.by, wrong, ?now, "a clock is set");
+            return wrong;
+        }
+        false
+    }
+}
 
 /// The documents of every run.
 fn documents() -> Vec<proto::Document> {
@@ -187,9 +213,15 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     };
     // Planted bugs and crash points are looked for in clusters that stay as they are.
     let changes = if mix.operate && planted.is_none() { members::draw(&mut random) } else { Vec::new() };
-    // Nodes that come and go, or slots: both at once would hide which it was.
-    let is_still = planted.is_none() && !plan.quiet && changes.is_empty();
-    let wishes = if is_still && random.random_bool(0.6) { layouts::draw(&mut random) } else { Vec::new() };
+    // Nodes that come and go, or slots; now and then both at once.
+    let is_still = changes.is_empty() || random.random_bool(0.4);
+    let is_still = is_still && planted.is_none() && !plan.quiet;
+    let wishes = match is_still && random.random_bool(0.6) {
+        true => layouts::draw(&mut random),
+        // Crash points lie inside a slot move too.
+        false if plan.quiet => layouts::one_move(),
+        false => Vec::new(),
+    };
     let joiners = changes.iter().filter(|change| matches!(change, members::Change::Join(_))).count() as u64;
     let machines: Vec<Machine> = (1..=FOUNDERS + joiners)
         .map(|number| {
@@ -207,6 +239,7 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
         bad: BTreeSet::new(),
         open: false,
         replicas: FOUNDERS,
+        layouts: !wishes.is_empty(),
     };
     let world = World { seed, settings, machines, length, shared: Arc::new(Mutex::new(shared)) };
     let mut sim = report::builder(seed, TICK, mix.latency_max).build();
@@ -220,7 +253,7 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
         sim.client("operator", Operator::new(world.clone(), changes).work());
     }
     if !wishes.is_empty() {
-        sim.client("operator", layouts::work(world.clone(), wishes));
+        sim.client("planner", layouts::work(world.clone(), wishes));
     }
     if planted.is_none() && !plan.quiet && seed % 2 == 0 {
         let going = Going::default();
@@ -228,6 +261,16 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
         let nomad = Producer::of_nomad(world.clone(), SEQUENCED + BY_ID + 1, going);
         sim.client(nomad.name.clone(), nomad.work());
     }
+    // A clock that goes wrong, by hours or days, for a part of the storm: never those of a majority.
+    let mut wrong_clock = (planted.is_none() && !plan.quiet && random.random_bool(0.5)).then(|| {
+        let machine = random.random_range(0..FOUNDERS as usize);
+        let seconds: i64 = random.random_range(3_600..3 * 86_400);
+        let by = seconds * 1_000_000_000 * if random.random_bool(0.6) { 1 } else { -1 };
+        let from = length.mul_f64(random.random_range(0.0..0.7));
+        let until = from + length.mul_f64(random.random_range(0.1..0.6));
+        WrongClock { clock: world.machines[machine].ahead.clone(), by, from, until, is_wrong: false }
+    });
+    let mut clocks = 0;
     let mut bystanders = Vec::new();
     for number in 1..=SEQUENCED + BY_ID {
         let producer = Producer::new(world.clone(), number, number > SEQUENCED);
@@ -254,6 +297,9 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
             None => storm.step(&mut sim, TICK),
             Some(_) => storm.after(&mut sim),
         }
+        if let Some(clock) = &mut wrong_clock {
+            clocks += u64::from(clock.turn(sim.elapsed(), calm_since.is_none()));
+        }
         if away.is_some_and(|at| sim.elapsed() >= at) {
             away = None;
             storm.take_down(&mut sim, FOUNDERS as usize - 1, length / 2);
@@ -262,6 +308,9 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
             Ok(done) => done,
             Err(words) => break Err(words),
         };
+        for machine in &world.machines {
+            world.check(machine.equal());
+        }
         if let Some(words) = world.shared.lock().run.violations.first() {
             break Err(words.clone());
         }
@@ -284,7 +333,7 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     let simulated = sim.elapsed();
     // After a panic inside a node its runtime cannot be dropped in order.
     std::mem::forget(sim);
-    let injected = Injected { crash_points: steps.reached().into(), ..storm.injected() };
+    let injected = Injected { crash_points: steps.reached().into(), clocks, ..storm.injected() };
     let shared = world.shared.lock();
     tracing::info!(refused = ?shared.oracle.refused(), "refused");
     let (trace, checked) = (shared.run.trace(), shared.run.checked);

@@ -1,5 +1,5 @@
-//! Snapshots that lack something: a field of a shard's snapshot is taken out of its bytes, and its checksum made right
-//! again, as a machine would have written them that forgot it. The format is the product's (`shard/src/machine/snapshot.rs`).
+//! Snapshots that lack something or say something else: a field of a shard's snapshot is changed in its bytes, and its
+//! checksum made right again, as a machine would have written them that is wrong. The format is the product's (`shard/src/machine/snapshot.rs`).
 
 use prost::Message as _;
 use reckoner_shard::machine::snapshot::{FORMAT, HEADER_SECTION};
@@ -7,7 +7,7 @@ use reckoner_shard::machine::wire_state::SlotPart;
 
 use crate::planted::Planted;
 
-/// What a planted bug takes out of a slot's part.
+/// What a planted bug takes out of a slot's part, or makes of it.
 pub fn stripped_fields(planted: Planted) -> Option<fn(&mut SlotPart)> {
     match planted {
         Planted::MarksNotKept => Some(|part| part.producers.iter_mut().for_each(|own| own.last = None)),
@@ -19,6 +19,23 @@ pub fn stripped_fields(planted: Planted) -> Option<fn(&mut SlotPart)> {
             }
         }),
         Planted::LateNotKept => Some(|part| part.late.clear()),
+        Planted::StaleNumbers => Some(|part| {
+            if part.rows.len() >= 4 {
+                part.rows.swap(0, 2);
+                part.rows.swap(1, 3);
+            }
+        }),
+        Planted::CutForgotten => Some(|part| {
+            for cycles in part.roots.iter_mut().filter_map(|root| root.cycles.as_mut()) {
+                cycles.open -= u32::from(!cycles.cut.is_empty());
+            }
+        }),
+        // Zigzag: one more of what was counted.
+        Planted::FlippedCounter => Some(|part| {
+            if let Some(lot) = part.lots.iter_mut().chain(&mut part.buckets).next() {
+                lot.low = lot.low.wrapping_add(2);
+            }
+        }),
         _ => None,
     }
 }

@@ -51,6 +51,8 @@ pub struct Shared {
     pub open: bool,
     /// Replicas that each shard has in the end.
     pub replicas: u64,
+    /// Whether shards come and go.
+    pub layouts: bool,
 }
 
 /// A run, as its parts see it.

@@ -37,6 +37,7 @@ pub mod against;
 pub mod backup;
 pub mod bills;
 pub mod catalogue;
+pub mod checks;
 pub mod close;
 pub mod cluster;
 pub mod diff;

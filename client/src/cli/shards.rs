@@ -6,6 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::checks::{self, CheckRow, CheckShards, check_row};
 use super::nodes::{Wish, plain};
 use super::output::Out;
 use super::{Exit, Globals};
@@ -32,6 +33,8 @@ pub enum ShardsCommand {
     Move(MoveSlots),
     /// Leave slots where they are; those that are being carried arrive
     Stop(Wish),
+    /// Compare the replicas of shards: all are to be the same, byte for byte
+    Check(CheckShards),
 }
 
 /// How many.
@@ -96,6 +99,7 @@ fn slots(text: &str) -> Result<(u32, u32), String> {
 pub async fn run(command: ShardsCommand, globals: &Globals, out: &Out) -> Result<Exit, Error> {
     let (asked, wish) = match command {
         ShardsCommand::List => return list(globals, out).await,
+        ShardsCommand::Check(check) => return checks::run(check, globals, out).await,
         ShardsCommand::Scale(scale) => (Asked::Scale(scale.count), scale.wish),
         ShardsCommand::Split(split) => (Asked::Split(split.shard), split.wish),
         ShardsCommand::Merge(merge) => {
@@ -253,6 +257,8 @@ pub struct ShardRow {
     records: u64,
     wanted: Vec<u64>,
     moving: bool,
+    /// The last comparison of its replicas.
+    check: Option<CheckRow>,
 }
 
 #[derive(Serialize)]
@@ -278,6 +284,7 @@ pub fn shard_row(shard: proto::ShardStatus) -> ShardRow {
         records: shard.records,
         wanted: shard.wanted,
         moving: shard.moving,
+        check: shard.check.map(check_row),
     }
 }
 

@@ -11,7 +11,7 @@ use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::money::{Money, print_scaled};
 use reckoner_shard::base::problem::Problem;
 use reckoner_shard::base::time::{CycleId, Timestamp};
-use reckoner_shard::billing::bill::{BillBody, Refunded, Source};
+use reckoner_shard::billing::bill::{BillBody, FIRST_MACHINE, Refunded, Source};
 use reckoner_shard::billing::codec;
 use reckoner_shard::billing::kind::{Kind, Refund};
 use reckoner_shard::billing::refund::refund;
@@ -20,7 +20,7 @@ use reckoner_shard::contract::document::ContractDocument;
 use reckoner_shard::contract::terms::Contract;
 use reckoner_shard::machine::archive::read_archive;
 use reckoner_shard::machine::query::{FoldContract, FoldCounter, FoldSource};
-use reckoner_shard::machine::state::CatalogueVersion;
+use reckoner_shard::machine::state::{CatalogueVersion, MACHINE_VERSION};
 use reckoner_shard::pricing::catalogue::Catalogue;
 use reckoner_shard::pricing::document::CatalogueDocument;
 use serde::{Deserialize, Serialize};
@@ -191,6 +191,7 @@ impl Bundle {
         let source = FoldSource {
             hierarchy: Arc::new(Hierarchy::create(documents.hierarchy)),
             cycle: self.cycle,
+            machine: self.machine()?,
             version: CatalogueVersion { version: 0, hash: catalogue.hash, effective: catalogue.effective },
             catalogue: Arc::new(catalogue),
             contract,
@@ -204,6 +205,19 @@ impl Bundle {
             claim: None,
         };
         source.bills(earlier).map_err(|error| Error::invalid(error.to_string()))
+    }
+
+    /// The version of the machine that its bills name.
+    fn machine(&self) -> Result<u32, Error> {
+        let bodies = self.bills.iter().map(BundledBill::body).collect::<Result<Vec<_>, _>>()?;
+        let machine = bodies.iter().map(|body| body.machine).max().unwrap_or(FIRST_MACHINE);
+        if machine > MACHINE_VERSION {
+            return Err(Error::invalid(format!(
+                "a bill was made by version {machine} of the machine, this program knows up to {MACHINE_VERSION}; use a \
+                 newer one"
+            )));
+        }
+        Ok(machine)
     }
 
     /// The counters as a fold takes them.

@@ -524,6 +524,10 @@ impl Cluster for Door {
         Err(absent())
     }
 
+    async fn check_shards(&self, _: Request<CheckShardsRequest>) -> Result<Response<CheckShardsReply>, Status> {
+        Err(absent())
+    }
+
     async fn apply(&self, _: Request<ApplyRequest>) -> Result<Response<ApplyReply>, Status> {
         Err(absent())
     }

@@ -9,11 +9,11 @@ use reckoner_client::proto::cluster_client::ClusterClient;
 use reckoner_client::proto::cluster_server::Cluster;
 use reckoner_client::proto::execute_request::Target;
 use reckoner_client::proto::{
-    ApplyReply, ApplyRequest, BackupReply, BackupRequest, BalanceLeadersRequest, ContentsPart, ContentsRequest,
-    ExecuteReply, ExecuteRequest, ImagePart, ImageRequest, InitReply, InitRequest, JobReply, JobRequest, JobStep,
-    LayoutReply, NodeRoute, NodeStatus, PlanReply, Position, ReplicaStatus, RoutesReply, RoutesRequest,
-    SetLayoutRequest, SetNodeRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply, StageBlobRequest,
-    StatusReply, StatusRequest,
+    ApplyReply, ApplyRequest, BackupReply, BackupRequest, BalanceLeadersRequest, CheckShardsReply, CheckShardsRequest,
+    ContentsPart, ContentsRequest, ExecuteReply, ExecuteRequest, ImagePart, ImageRequest, InitReply, InitRequest,
+    JobReply, JobRequest, JobStep, LayoutReply, NodeRoute, NodeStatus, PlanReply, Position, ReplicaStatus, RoutesReply,
+    RoutesRequest, SetLayoutRequest, SetNodeRequest, ShardRoute, ShardStatus, SlotRange, StageBlobReply,
+    StageBlobRequest, StatusReply, StatusRequest,
 };
 use reckoner_raft::group::Role;
 use reckoner_shard::base::id::{ShardId, Slot};
@@ -31,6 +31,7 @@ use crate::internal::DescribeRequest;
 use crate::meta::command::{Command, JobRow, NodeRow, NodeState, OpenJob, RangeRow, ReplicasRow, StepState};
 use crate::meta::job;
 use crate::store::content::Hash;
+use crate::timekeeping;
 use crate::workers;
 
 /// The longest that a job is waited for in one call.
@@ -38,9 +39,6 @@ const JOB_WAIT_MAX: Duration = Duration::from_secs(50);
 
 /// How long a forwarded call may take.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Clocks further apart than this make a close come visibly early or late.
-const CLOCK_OFFSET_MS_MAX: i64 = 5_000;
 
 /// How long a job waits for slots on their way: as long as they may take.
 const MOVES_PATIENCE: Duration = Duration::from_secs(12);
@@ -213,6 +211,7 @@ pub(super) async fn shard_here(context: &Arc<Context>, id: u32) -> Option<ShardS
         hierarchies: totals.hierarchies,
         counters: totals.counters,
         records: totals.records,
+        check: context.checks.last(ShardId(id)).map(|check| shards::check_out(ShardId(id), &check)),
         ..shard_in_map(context, row)
     })
 }
@@ -269,10 +268,6 @@ impl Cluster for Door {
             }
             let reachable = answer.is_some();
             let (version, clock_offset_ms) = answer.unwrap_or_default();
-            if clock_offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
-                let id = node.id;
-                reasons.push(format!("the clock of node {id} is {clock_offset_ms} ms off this one's; set the clocks"));
-            }
             told.push(NodeStatus {
                 id: node.id,
                 address: node.address.clone(),
@@ -284,6 +279,7 @@ impl Cluster for Door {
                 replicas: nodes::holds(&state, node.id),
             });
         }
+        reasons.extend(timekeeping::troubles(context));
         let mut leaderless = 0;
         for shard in &shards {
             let votes = shard.replicas.iter().filter(|replica| replica.role != "learner");
@@ -297,6 +293,13 @@ impl Cluster for Door {
                 leaderless += 1;
                 reasons.push(format!("nobody leads shard {}", shard.id));
             }
+            reasons.extend(shard.check.iter().map(|check| check.trouble.clone()).filter(|trouble| !trouble.is_empty()));
+        }
+        for (shard, reason) in context.rebuilds.running() {
+            reasons.push(format!("the replica of shard {shard} on node {} is being rebuilt: {reason}", context.node));
+        }
+        for (shard, why) in context.shards.all_failed() {
+            reasons.push(format!("the replica of shard {shard} on node {} cannot be opened: {why}", context.node));
         }
         for group in context.host.groups() {
             let status = group.status();
@@ -386,6 +389,10 @@ impl Cluster for Door {
 
     async fn contents(&self, request: Request<ContentsRequest>) -> Result<Response<Self::ContentsStream>, Status> {
         Ok(Response::new(backup::contents(&self.0, request.into_inner()).await?))
+    }
+
+    async fn check_shards(&self, request: Request<CheckShardsRequest>) -> Result<Response<CheckShardsReply>, Status> {
+        Ok(Response::new(shards::check(&self.0, &request.into_inner().shards).await?))
     }
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyReply>, Status> {

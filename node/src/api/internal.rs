@@ -21,10 +21,10 @@ use crate::data::reach::{self, Freshness};
 use crate::data::{billing, directory};
 use crate::internal::internal_server::Internal;
 use crate::internal::{
-    ContentPart, ContentRequest, DescribeReply, DescribeRequest, FoldedReply, FoldedRequest, HandOverReply,
-    HandOverRequest, HelloReply, HelloRequest, JoinReply, JoinRequest, MembersReply, MembersRequest, ProposeReply,
-    ProposeRequest, ReadIndexReply, ReadIndexRequest, RecogniseReply, RecogniseRequest, RootsPart, RootsRequest,
-    StateHashReply, StateHashRequest,
+    ContentPart, ContentRequest, CutCycle, DescribeReply, DescribeRequest, DigestReply, DigestRequest, FoldedReply,
+    FoldedRequest, HandOverReply, HandOverRequest, HelloReply, HelloRequest, JoinReply, JoinRequest, MembersReply,
+    MembersRequest, ProposeReply, ProposeRequest, ReadIndexReply, ReadIndexRequest, RecogniseReply, RecogniseRequest,
+    RootsPart, RootsRequest, SlotHash, StateHashReply, StateHashRequest,
 };
 use crate::meta::command::{self as meta, Command as MetaCommand, NodeState};
 use crate::meta::survival::Former;
@@ -62,6 +62,16 @@ fn accounts_in(names: &[String]) -> Result<Vec<AccountId>, Trouble> {
     names.iter().map(|name| AccountId::new(name).map_err(|error| Trouble::invalid(error.to_string()))).collect()
 }
 
+fn cycles_in(asked: &[CutCycle]) -> Result<Vec<(AccountId, CycleId)>, Trouble> {
+    let read = |asked: &CutCycle| {
+        let root = AccountId::new(&asked.root).map_err(|error| Trouble::invalid(error.to_string()))?;
+        let cycle = CycleId::from_ordinal(asked.cycle)
+            .ok_or_else(|| Trouble::invalid(format!("cycle {} is out of range", asked.cycle)))?;
+        Ok((root, cycle))
+    };
+    asked.iter().map(read).collect()
+}
+
 #[async_trait]
 impl Internal for Door {
     async fn read_index(&self, request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
@@ -74,21 +84,52 @@ impl Internal for Door {
         let shard = reach::replica(&self.0, ShardId(request.shard))?;
         let read = shard.view(None).await.map_err(|error| Trouble::of_group(error, request.shard, 0))?;
         let mut hashes = Vec::with_capacity(request.cycles.len());
-        for asked in &request.cycles {
-            let root = AccountId::new(&asked.root).map_err(|error| Trouble::invalid(error.to_string()))?;
-            let cycle = CycleId::from_ordinal(asked.cycle)
-                .ok_or_else(|| Trouble::invalid(format!("cycle {} is out of range", asked.cycle)))?;
+        for (root, cycle) in cycles_in(&request.cycles)? {
             let folded = shard.folds().so_far(&read.view, &root, cycle).and_then(Result::ok);
             hashes.push(folded.map(|billed| billing::digest(&billed).to_vec().into()).unwrap_or_default());
         }
         Ok(Response::new(FoldedReply { hashes }))
     }
 
+    async fn archives(&self, request: Request<FoldedRequest>) -> Result<Response<FoldedReply>, Status> {
+        let request = request.into_inner();
+        let shard = reach::replica(&self.0, ShardId(request.shard))?;
+        let read = shard.view(None).await.map_err(|error| Trouble::of_group(error, request.shard, 0))?;
+        let cycles = cycles_in(&request.cycles)?;
+        let is_issued = |(root, cycle): &(AccountId, CycleId)| {
+            read.view.cycle_status(root, *cycle) == Ok(reckoner_shard::billing::cycle::Status::Issued)
+        };
+        let issued: Vec<_> = cycles.iter().filter(|asked| is_issued(asked)).cloned().collect();
+        let made = shard.folds().archive(&read.view, issued).await.map_err(Trouble::unavailable)?;
+        let hash = |(root, cycle): &(AccountId, CycleId)| {
+            let own = made.iter().find(|(own, of, _)| (own, of) == (root, cycle));
+            own.map(|(.., hash)| hash.to_vec().into()).unwrap_or_default()
+        };
+        Ok(Response::new(FoldedReply { hashes: cycles.iter().map(hash).collect() }))
+    }
+
+    async fn digest(&self, request: Request<DigestRequest>) -> Result<Response<DigestReply>, Status> {
+        let DigestRequest { shard, index, places } = request.into_inner();
+        let (id, checks) = (ShardId(shard), &self.0.checks);
+        // In this order: what was coming a moment ago may be here now.
+        let applied = self.0.shards.get(id).and_then(|shard| shard.group().status().applied);
+        let is_coming = checks.is_coming(id, index);
+        let Some(digest) = checks.digest(id, index) else {
+            let passed = !is_coming && applied.is_some_and(|applied| applied.index >= index);
+            return Ok(Response::new(DigestReply { passed, ..DigestReply::default() }));
+        };
+        let bytes = |hash: &Hash| bytes::Bytes::copy_from_slice(hash);
+        let slot = |(slot, hash): (&u16, &Hash)| SlotHash { slot: (*slot).into(), hash: bytes(hash) };
+        let slots = if places { digest.slots.iter().map(slot).collect() } else { Vec::new() };
+        let rest = if places { bytes(&digest.rest) } else { bytes::Bytes::new() };
+        Ok(Response::new(DigestReply { whole: bytes(&digest.whole()), passed: false, rest, slots }))
+    }
+
     async fn hello(&self, _request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let (node, now_ns) = (self.0.node, self.0.clock.now().0);
+        let (node, now_ns, machine) = (self.0.node, self.0.clock.now().0, self.0.machine);
         let cluster = self.0.cluster.to_be_bytes().to_vec().into();
-        Ok(Response::new(HelloReply { node, version, now_ns, cluster, run: self.0.run }))
+        Ok(Response::new(HelloReply { node, version, now_ns, cluster, run: self.0.run, machine }))
     }
 
     async fn recognise(&self, request: Request<RecogniseRequest>) -> Result<Response<RecogniseReply>, Status> {

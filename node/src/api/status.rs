@@ -78,7 +78,7 @@ impl Trouble {
                 Reason::BatchTooLarge,
                 format!("{bytes} bytes in one entry, at most {bytes_max} are taken; split it"),
             )),
-            Error::Stopped { .. } | Error::Storage { .. } | Error::Membership { .. } => {
+            Error::Stopped { .. } | Error::Storage { .. } | Error::StateLost { .. } | Error::Membership { .. } => {
                 Trouble::Broken { message: error_words(&error) }
             }
         }

@@ -26,6 +26,15 @@ use crate::context::Context;
 use crate::store::bills::BillStore;
 use crate::workers::{self, Workers};
 
+/// Why what a majority agreed on is not recorded here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// This replica's own is another one: its state is wrong.
+    Differs(String),
+    /// This replica has none of its own.
+    Failed(String),
+}
+
 /// What a fold came to: what the leader will propose, or why there is nothing.
 pub type Folded = Result<Arc<BilledRoot>, String>;
 
@@ -85,7 +94,7 @@ impl Folds {
     ///
     /// # Errors
     /// The two differ, or there is no fold: this replica must stop.
-    pub async fn compare(&self, view: &Arc<View>, agreed: &BilledRoot) -> Result<(), String> {
+    pub async fn compare(&self, view: &Arc<View>, agreed: &BilledRoot) -> Result<(), Doubt> {
         let claim = view.claim_of(&agreed.root, agreed.cycle).map(|claim| claim.index);
         let is_it = claim == agreed.claim.as_ref().map(|claim| claim.index);
         if !is_it || !is_due(view, &agreed.root, agreed.cycle) {
@@ -97,17 +106,17 @@ impl Folds {
             Ok(result) => result.clone(),
             Err(_) => None,
         };
-        let own = own.unwrap_or_else(|| Err("the fold ended without a result".to_owned()))?;
+        let own = own.unwrap_or_else(|| Err("the fold ended without a result".to_owned())).map_err(Doubt::Failed)?;
         if *own == *agreed {
             return Ok(());
         }
-        Err(format!(
+        Err(Doubt::Differs(format!(
             "the bills of {} for {} differ: {} agreed, {} folded here",
             agreed.root,
             agreed.cycle,
             hex(&digest(agreed)),
             hex(&digest(&own))
-        ))
+        )))
     }
 
     /// Writes the counters of issued cycles beside their bills, durably with one flush, and answers the hash of each.
@@ -140,7 +149,7 @@ impl Folds {
         &self,
         view: &Arc<View>,
         agreed: Vec<(AccountId, CycleId, Hash)>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Doubt> {
         // Others were recorded before, or the machine refuses them.
         let issued =
             agreed.into_iter().filter(|(root, cycle, _)| view.cycle_status(root, *cycle) == Ok(Status::Issued));
@@ -148,11 +157,13 @@ impl Folds {
         if agreed.is_empty() {
             return Ok(());
         }
-        let own = self.archive(view, agreed.iter().map(|(root, cycle, _)| (root.clone(), *cycle)).collect()).await?;
+        let own = self.archive(view, agreed.iter().map(|(root, cycle, _)| (root.clone(), *cycle)).collect()).await;
+        let own = own.map_err(Doubt::Failed)?;
         for ((root, cycle, agreed), (.., own)) in agreed.iter().zip(&own) {
             if agreed != own {
                 let (agreed, own) = (hex(agreed), hex(own));
-                return Err(format!("the archives of {root} for {cycle} differ: {agreed} agreed, {own} here"));
+                let why = format!("the archives of {root} for {cycle} differ: {agreed} agreed, {own} here");
+                return Err(Doubt::Differs(why));
             }
         }
         Ok(())

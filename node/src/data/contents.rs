@@ -43,6 +43,23 @@ pub async fn ensure(context: &Arc<Context>, wanted: Vec<Hash>) -> Result<(), Str
     flushed.await.map_err(|lost| lost.to_string())?
 }
 
+/// Puts a content that is damaged or missing here right again, from another node.
+///
+/// # Errors
+/// No node that answers has it, or this node's disk fails.
+pub async fn mend(context: &Arc<Context>, hash: Hash) -> Result<(), String> {
+    let state = context.meta.state();
+    for node in state.nodes().filter(|node| node.id != context.node) {
+        let Ok(Some(bytes)) = timeout(ASK_TIMEOUT, ask(context, &node.address, hash)).await else { continue };
+        let bills = context.bills.clone();
+        let mended = workers::run(context.workers.as_ref(), move || {
+            bills.mend(&hash, bytes).and_then(|()| bills.flush()).map_err(|error| error.to_string())
+        });
+        return mended.await.map_err(|lost| lost.to_string())?;
+    }
+    Err(format!("no node that answers has the bill or archive {}", hex(&hash)))
+}
+
 async fn fetch(context: &Arc<Context>, hash: Hash) -> Result<(), String> {
     let state = context.meta.state();
     for node in state.nodes().filter(|node| node.id != context.node) {

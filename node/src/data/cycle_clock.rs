@@ -1,6 +1,6 @@
 //! The cycle clock: an actor beside each shard that works only on its leader. It gives a new shard its genesis, sees
 //! which cycles are due, and proposes the next step of each: cut, billed, issue, archived. Every step is a small entry
-//! and harmless when repeated, so the next leader simply goes on.
+//! and harmless when repeated, so the next leader simply goes on. It also begins the comparisons of replicas that are due.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,8 +9,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use reckoner_raft::error::Error;
+use reckoner_shard::base::hash::Hash;
 use reckoner_shard::base::id::{AccountId, Slot};
 use reckoner_shard::base::time::CycleId;
+use reckoner_shard::billing::kind::Cause;
 use reckoner_shard::machine::command::{BilledRoot, Command, CommandOutcome};
 use reckoner_shard::machine::query::DueStep;
 use reckoner_shard::placement::slot_of;
@@ -21,6 +23,7 @@ use super::billing::digest;
 use super::reach;
 use super::shard::{Read, Shard};
 use super::thresholds::Thresholds;
+use super::versions::Versions;
 use crate::context::Context;
 use crate::internal::internal_client::InternalClient;
 use crate::internal::{CutCycle, FoldedRequest};
@@ -45,6 +48,7 @@ pub struct Ticking {
     context: Arc<Context>,
     shard: Shard,
     thresholds: Thresholds,
+    versions: Versions,
 }
 
 impl Actor for CycleClock {
@@ -70,7 +74,7 @@ impl Actor for CycleClock {
                 let _ = timeout(again, wake.notified()).await;
             }
         });
-        Ok(Ticking { context, shard, thresholds: Thresholds::default() })
+        Ok(Ticking { context, shard, thresholds: Thresholds::default(), versions: Versions::default() })
     }
 
     async fn handle(
@@ -118,10 +122,20 @@ impl Ticking {
             (true, true) => (),
         }
         let read = self.shard.view(None).await?;
-        let now = self.context.clock.now().max(read.view.stamp);
+        // The others are asked within moments.
+        let Some(time) = self.shard.reading_closely().await else { return Ok(Looked::Waiting) };
+        let now = time.now.max(read.view.stamp);
         let mut due = read.view.due(now);
+        if !time.is_trusted {
+            // What follows from the time alone waits until a majority of clocks agrees what time it is.
+            due.retain(|due| !matches!(due.step, DueStep::Cut | DueStep::Claim(Cause::Day(_) | Cause::Shortfall)));
+        }
         due.truncate(STEPS_MAX);
         let mut commands = self.thresholds.reached(&self.context, &read, now).await;
+        commands.extend(self.versions.raise(&self.context, &self.shard, read.view.machine).await);
+        if self.shard.checks().is_due() {
+            commands.push(Command::Digest);
+        }
         if due.is_empty() && commands.is_empty() {
             return Ok(Looked::Nothing);
         }
@@ -136,16 +150,18 @@ impl Ticking {
                 DueStep::Archive => to_archive.push((root, cycle)),
             }
         }
-        if !to_archive.is_empty() {
+        let archives_wait = !to_archive.is_empty();
+        if archives_wait {
             match self.shard.folds().archive(&read.view, to_archive).await {
                 Ok(archived) => {
+                    let archived = self.agreed(archived).await;
                     let command = |(root, cycle, hash)| Command::Archived { root, cycle, hash };
                     commands.extend(archived.into_iter().map(command));
                 }
                 Err(reason) => tracing::error!(shard = %self.shard.id(), reason, "cycles cannot be archived"),
             }
         }
-        let waiting = !to_bill.is_empty();
+        let waiting = !to_bill.is_empty() || archives_wait;
         commands.extend(self.billed(&read, to_bill).await);
         if commands.is_empty() {
             return Ok(if waiting { Looked::Waiting } else { Looked::Nothing });
@@ -184,15 +200,8 @@ impl Ticking {
         if own.is_empty() {
             return Vec::new();
         }
-        let status = self.shard.group().status();
-        let node = self.context.node;
-        let others: Vec<&String> = status
-            .addresses
-            .iter()
-            .filter(|(id, _)| id.0 != node && status.voters.contains(id))
-            .map(|(_, at)| at)
-            .collect();
-        let answers = join_all(others.iter().map(|address| self.ask(address, &own))).await;
+        let asked: Vec<CutCycle> = own.iter().map(|billed| cut(&billed.root, billed.cycle)).collect();
+        let (answers, voters) = self.ask_others(&asked, What::Bills).await;
         let mut agreed: BTreeMap<Slot, Vec<BilledRoot>> = BTreeMap::new();
         for (at, billed) in own.iter().enumerate() {
             let hash = digest(billed);
@@ -203,22 +212,62 @@ impl Ticking {
             for _ in differ {
                 tracing::error!(root = %billed.root, cycle = %billed.cycle, "replicas folded different bills");
             }
-            if (same + 1) * 2 > status.voters.len() {
+            if (same + 1) * 2 > voters {
                 agreed.entry(slot_of(billed.root.as_str())).or_default().push(BilledRoot::clone(billed));
             }
         }
         agreed.into_iter().map(|(slot, roots)| Command::Billed { slot, roots }).collect()
     }
 
-    /// What a peer folded for each of `own`; shorter or empty where it does not say.
-    async fn ask(&self, address: &str, own: &[Arc<BilledRoot>]) -> Vec<bytes::Bytes> {
+    /// Those archives that a majority of voters makes the same, this leader among them: the counters leave memory with
+    /// the entry, so one replica's word is not enough.
+    async fn agreed(&self, own: Vec<Archive>) -> Vec<Archive> {
+        let asked: Vec<CutCycle> = own.iter().map(|(root, cycle, _)| cut(root, *cycle)).collect();
+        let (answers, voters) = self.ask_others(&asked, What::Archives).await;
+        let count = |at: usize, hash: &Hash| {
+            answers.iter().filter(|hashes| hashes.get(at).is_some_and(|other| other[..] == *hash)).count() + 1
+        };
+        let all = own.into_iter().enumerate();
+        all.filter(|(at, (.., hash))| count(*at, hash) * 2 > voters).map(|(_, archive)| archive).collect()
+    }
+
+    /// What the other voters say of these cycles, and how many vote.
+    async fn ask_others(&self, cycles: &[CutCycle], what: What) -> (Vec<Vec<bytes::Bytes>>, usize) {
+        let status = self.shard.group().status();
+        let node = self.context.node;
+        let others = status.addresses.iter().filter(|(id, _)| id.0 != node && status.voters.contains(id));
+        let answers = join_all(others.map(|(_, address)| self.ask(address, cycles, what))).await;
+        (answers, status.voters.len())
+    }
+
+    /// What a peer has for each of `cycles`; shorter or empty where it does not say.
+    async fn ask(&self, address: &str, cycles: &[CutCycle], what: What) -> Vec<bytes::Bytes> {
         let Ok(channel) = reach::channel(&self.context, address) else { return Vec::new() };
         let mut client = InternalClient::new(channel);
-        let cut = |billed: &Arc<BilledRoot>| CutCycle { root: billed.root.to_string(), cycle: billed.cycle.ordinal() };
-        let request = FoldedRequest { shard: self.shard.id().0, cycles: own.iter().map(cut).collect() };
-        match timeout(ASK_TIMEOUT, client.folded(request)).await {
+        let request = FoldedRequest { shard: self.shard.id().0, cycles: cycles.to_vec() };
+        let answer = async {
+            match what {
+                What::Bills => client.folded(request).await,
+                What::Archives => client.archives(request).await,
+            }
+        };
+        match timeout(ASK_TIMEOUT, answer).await {
             Ok(Ok(reply)) => reply.into_inner().hashes,
             Ok(Err(_)) | Err(_) => Vec::new(),
         }
     }
+}
+
+/// What replicas are asked for.
+#[derive(Clone, Copy)]
+enum What {
+    Bills,
+    Archives,
+}
+
+/// The archive of a cycle, by hash.
+type Archive = (AccountId, CycleId, Hash);
+
+fn cut(root: &AccountId, cycle: CycleId) -> CutCycle {
+    CutCycle { root: root.to_string(), cycle: cycle.ordinal() }
 }

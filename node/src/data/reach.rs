@@ -23,7 +23,7 @@ use super::shard::{Read, Shard, outcomes_of};
 use crate::api::status::Trouble;
 use crate::context::Context;
 use crate::internal::internal_client::InternalClient;
-use crate::internal::{HelloRequest, ReadIndexRequest};
+use crate::internal::{HelloReply, HelloRequest, ReadIndexRequest};
 use crate::meta::command::NodeRow;
 use crate::store::content::Hash;
 use crate::workers;
@@ -301,12 +301,18 @@ pub async fn hello(context: &Context, node: &NodeRow) -> Option<(String, i64)> {
     if node.id == context.node {
         return Some((env!("CARGO_PKG_VERSION").to_owned(), 0));
     }
-    let mut client = InternalClient::new(channel(context, &node.address).ok()?);
     let before = context.clock.now().0;
-    let reply = timeout(HELLO_TIMEOUT, client.hello(HelloRequest {})).await.ok()?.ok()?.into_inner();
+    let reply = greet(context, node).await?;
     let middle = before + (context.clock.now().0 - before) / 2;
+    Some((reply.version, (reply.now_ns - middle) / 1_000_000))
+}
+
+/// The answer of another node to a greeting.
+pub async fn greet(context: &Context, node: &NodeRow) -> Option<HelloReply> {
+    let mut client = InternalClient::new(channel(context, &node.address).ok()?);
+    let reply = timeout(HELLO_TIMEOUT, client.hello(HelloRequest {})).await.ok()?.ok()?.into_inner();
     // Another node under this address is not the one that was asked for.
-    (reply.node == node.id).then_some((reply.version, (reply.now_ns - middle) / 1_000_000))
+    (reply.node == node.id).then_some(reply)
 }
 
 /// A channel to another node.

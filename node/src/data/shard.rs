@@ -2,6 +2,7 @@
 //! views; and [`Shard`], through which the rest of the node proposes and reads. With `meta::group` the only place that
 //! joins a machine to a group.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -22,10 +23,14 @@ use reckoner_shard::machine::query::View;
 use reckoner_shard::machine::state::State;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::billing::Folds;
+use super::billing::{Doubt, Folds};
+use super::checks::Checks;
 use super::contents;
 use super::reach;
+use crate::clocks::Reading;
+use crate::condemned::Condemned;
 use crate::context::Context;
+use crate::timekeeping;
 
 /// How long a proposal may take: a few elections. After it the outcome is unknown and the sender repeats.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,6 +72,7 @@ pub struct Parts {
     context: Arc<Context>,
     actor: Option<ActorRef<Message>>,
     folds: Folds,
+    checks: Checks,
     /// Told when a cycle took a step, for the cycle clock.
     wake: Arc<Notify>,
     /// Whether the shard was seen to know its slots.
@@ -83,7 +89,7 @@ impl Actor for ShardActor {
         _myself: ActorRef<Message>,
         (id, parts): (ShardId, Parts),
     ) -> Result<Owned, ActorProcessingErr> {
-        Ok(Owned { id, state: State::new(id), position: Position::default(), parts })
+        Ok(Owned { id, state: State::new(id).supporting(parts.context.machine), position: Position::default(), parts })
     }
 
     async fn handle(
@@ -142,7 +148,7 @@ impl Owned {
                 Command::Billed { slot, roots } => {
                     let view = self.read(Some(slot)).view;
                     for agreed in roots {
-                        self.parts.folds.compare(&view, &agreed).await.map_err(Halt::new)?;
+                        self.parts.folds.compare(&view, &agreed).await.map_err(|doubt| self.doubt(doubt))?;
                     }
                 }
                 Command::Archived { root, cycle, hash } => archived.push((root, cycle, hash)),
@@ -152,9 +158,23 @@ impl Owned {
         }
         if !archived.is_empty() {
             let view = self.read(None).view;
-            self.parts.folds.compare_archives(&view, archived).await.map_err(Halt::new)?;
+            self.parts.folds.compare_archives(&view, archived).await.map_err(|doubt| self.doubt(doubt))?;
         }
         Ok(())
+    }
+
+    /// What a majority agreed on is not so here: the replica stops, and is rebuilt where that is for its state.
+    fn doubt(&self, doubt: Doubt) -> Halt {
+        match doubt {
+            Doubt::Failed(reason) => Halt::new(reason),
+            Doubt::Differs(reason) => {
+                let context = &self.parts.context;
+                context.shards.remove(self.id);
+                context.counts.differences.fetch_add(1, Ordering::Relaxed);
+                context.rebuilds.condemn(Condemned { shard: self.id, reason: reason.clone(), sources: Vec::new() });
+                Halt::new(reason)
+            }
+        }
     }
 
     /// Compiles the catalogue under `hash`, from this node's disk or a peer's. An entry that names it is never skipped:
@@ -197,10 +217,11 @@ impl Owned {
                     tokio::spawn(async move { contents::ensure(&context, view.contents()).await });
                 }
             }
-            Effect::CycleBilled { .. }
-            | Effect::CycleArchived { .. }
-            | Effect::CatalogueActivated { .. }
-            | Effect::Digest { .. } => (),
+            Effect::CycleBilled { .. } | Effect::CycleArchived { .. } | Effect::CatalogueActivated { .. } => (),
+            Effect::Digest { .. } => {
+                let read = self.read(None);
+                self.parts.checks.begin(read.view, read.position.index);
+            }
         }
     }
 
@@ -221,7 +242,7 @@ impl Owned {
                 None
             }
         });
-        let restored = State::restore(parts);
+        let restored = State::restore_supporting(self.parts.context.machine, parts);
         if let Some(error) = failed {
             return Err(Halt::new(format!("the snapshot cannot be read: {error}")));
         }
@@ -237,7 +258,9 @@ pub async fn start(
     supervisor: ActorCell,
 ) -> Result<(ActorRef<Message>, Parts), ActorProcessingErr> {
     let folds = Folds::new(id, context);
-    let mut parts = Parts { context: context.clone(), actor: None, folds, wake: Arc::default(), begun: Arc::default() };
+    let checks = Checks::new(id, context);
+    let (wake, begun) = (Arc::default(), Arc::default());
+    let mut parts = Parts { context: context.clone(), actor: None, folds, checks, wake, begun };
     let (actor, _) = Actor::spawn_linked(None, ShardActor, (id, parts.clone()), supervisor).await?;
     parts.actor = Some(actor.clone());
     Ok((actor, parts))
@@ -325,6 +348,11 @@ impl Shard {
         &self.parts.folds
     }
 
+    /// Whether this replica is equal to the others.
+    pub fn checks(&self) -> &Checks {
+        &self.parts.checks
+    }
+
     /// Told when a cycle took a step here.
     pub fn wake(&self) -> &Arc<Notify> {
         &self.parts.wake
@@ -351,13 +379,19 @@ impl Shard {
 
     /// Proposes a batch of usage as it came. Only the leader can.
     pub async fn push(&self, batch: &[u8]) -> Result<Applied, Error> {
-        let entry = codec::encode_usage_entry(self.stamp(), self.parts.context.draws.generation(), batch);
+        let stamp = self.stamp(self.reading())?;
+        let entry = codec::encode_usage_entry(stamp, self.parts.context.draws.generation(), batch);
         self.group.propose(entry.into(), PROPOSE_TIMEOUT).await
     }
 
     /// Proposes encoded commands as they came from another node, under this node's stamp.
     pub async fn propose(&self, commands: &[Command]) -> Result<Applied, Error> {
-        let entry = codec::encode_commands(self.stamp(), self.parts.context.draws.generation(), commands);
+        let reading = self.reading_closely().await;
+        let cuts = commands.iter().any(|command| matches!(command, Command::Cut { .. }));
+        if let Some(reason) = reading.as_ref().filter(|_| cuts).and_then(Reading::doubt) {
+            return Err(Error::Unavailable { reason });
+        }
+        let entry = codec::encode_commands(self.stamp(reading)?, self.parts.context.draws.generation(), commands);
         self.group.propose(entry.into(), PROPOSE_TIMEOUT).await
     }
 
@@ -385,12 +419,33 @@ impl Shard {
         answer.await.map_err(|_| gone())
     }
 
-    /// max(last stamp, this node's clock). The machine takes the maximum with the log's last stamp as well, so a new
-    /// leader with a slow clock cannot turn time back. Peers' clocks have no vote here: a cut needs the leader's own
-    /// clock to be past the cycle's end, and `cluster status` names clocks that are far apart.
-    fn stamp(&self) -> Timestamp {
-        let now = self.parts.context.clock.now().0;
-        Timestamp(self.stamped.fetch_max(now, Ordering::SeqCst).max(now))
+    /// Who votes here.
+    pub fn voters(&self) -> BTreeSet<u64> {
+        self.status.borrow().voters.iter().map(|node| node.0).collect()
+    }
+
+    /// The time by the clocks of those who vote; `None` while those of no majority are known.
+    pub fn reading(&self) -> Option<Reading> {
+        timekeeping::read(&self.parts.context, &self.voters())
+    }
+
+    /// The same, asking the others again where this node's clock is in doubt.
+    pub async fn reading_closely(&self) -> Option<Reading> {
+        timekeeping::read_closely(&self.parts.context, &self.voters()).await
+    }
+
+    /// max(last stamp, median of the clocks). The machine takes the maximum with the log's last stamp as well, so a new
+    /// leader with a slow clock cannot turn time back. Only a leader's stamp goes anywhere.
+    fn stamp(&self, reading: Option<Reading>) -> Result<Timestamp, Error> {
+        let now = match reading {
+            Some(reading) => reading.now.0,
+            None if !self.leads() => i64::MIN,
+            None => {
+                let reason = "the clocks of a majority of the shard's nodes are not known yet".to_owned();
+                return Err(Error::Unavailable { reason });
+            }
+        };
+        Ok(Timestamp(self.stamped.fetch_max(now, Ordering::SeqCst).max(now)))
     }
 }
 

@@ -24,6 +24,11 @@ pub trait BillStore: Send + Sync + 'static {
     /// Whether something is held under `hash`.
     fn has(&self, cycle: Option<CycleId>, hash: &Hash) -> io::Result<bool>;
 
+    /// Puts `bytes` in place of what is held under `hash` and is damaged, or is not there.
+    fn mend(&self, hash: &Hash, bytes: Bytes) -> io::Result<()> {
+        self.put(None, hash, bytes)
+    }
+
     /// Makes everything that was put durable.
     fn flush(&self) -> io::Result<()>;
 }
@@ -103,6 +108,19 @@ impl BillStore for SledBills {
             }
         }
         Ok(false)
+    }
+
+    fn mend(&self, hash: &Hash, bytes: Bytes) -> io::Result<()> {
+        let mut held = false;
+        for store in self.candidates(None) {
+            if store.has(hash)? {
+                held = true;
+                if store.get(hash).is_err() {
+                    store.replace(hash, &bytes)?;
+                }
+            }
+        }
+        if held { Ok(()) } else { self.put(None, hash, bytes) }
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -60,6 +60,11 @@ impl ContentStore {
         if self.has(hash)? {
             return Ok(());
         }
+        self.replace(hash, bytes)
+    }
+
+    /// Puts `bytes` whatever is there under their hash.
+    pub fn replace(&self, hash: &Hash, bytes: &[u8]) -> io::Result<()> {
         let mut first = vec![FORMAT];
         first.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
         let (head, rest) = bytes.split_at(bytes.len().min(PAGE_BYTES));
@@ -169,5 +174,9 @@ mod tests {
         let hash = *blake3::hash(b"right").as_bytes();
         store.put(&hash, b"wrong").unwrap();
         assert_eq!(store.get(&hash).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        store.put(&hash, b"right").unwrap();
+        assert!(store.get(&hash).is_err(), "what is there is not looked at");
+        store.replace(&hash, b"right").unwrap();
+        assert_eq!(store.get(&hash).unwrap().as_deref(), Some(&b"right"[..]));
     }
 }

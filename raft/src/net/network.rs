@@ -109,7 +109,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    fn link(&self, target: NodeId, peer: &Peer, lane: Lane) -> Link {
+    pub(crate) fn link(&self, target: NodeId, peer: &Peer, lane: Lane) -> Link {
         Link { group: self.group, caller: self.caller.clone(), target, address: peer.address.clone(), lane }
     }
 }
@@ -164,7 +164,7 @@ impl Link {
     }
 
     /// Sends everything the receiver needs, one bounded message at a time.
-    async fn ship(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<Types>, CallError> {
+    pub(crate) async fn ship(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<Types>, CallError> {
         let stored = snapshot.snapshot.0;
         let begin = Call::SnapshotBegin(proto::SnapshotBegin {
             vote: Some(wire::vote_out(&vote)),

@@ -177,6 +177,22 @@ impl GroupLog {
     }
 
     /// Submits changes and waits for their flush.
+    /// Drops the entries that a snapshot contradicts: what it holds is committed, so they never were, nor what follows them.
+    pub(crate) async fn settle(&self, snapshot: LogId) -> io::Result<()> {
+        let found = self.read(snapshot.index..snapshot.index + 1, 0).await?;
+        match found.first().filter(|entry| entry.log_id != snapshot) {
+            None => Ok(()),
+            Some(_) => {
+                let before = match snapshot.index.checked_sub(1) {
+                    Some(index) => self.read(index..index + 1, 0).await?.first().map(|entry| entry.log_id),
+                    None => None,
+                };
+                let before = before.or(self.purged());
+                self.clone().truncate_after(before).await
+            }
+        }
+    }
+
     async fn write(&self, changes: Vec<Change>) -> io::Result<()> {
         let (sender, receiver) = oneshot::channel();
         self.inner.journal.submit(

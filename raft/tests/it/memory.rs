@@ -278,10 +278,49 @@ async fn a_damaged_snapshot_falls_back_to_the_one_before() {
     assert!(disk.corrupt_snapshot(GroupId(1)));
     let mut node = memory_node(1, &wires, disk, Shelf::default());
     let refused = node.open(1, Some(&ids)).await.map(|group| group.status());
-    let Err(Error::Storage { reason }) = refused else {
+    let Err(Error::StateLost { reason }) = refused else {
         panic!("{refused:?}");
     };
-    assert!(reason.contains("rebuild this replica from its peers"), "{reason}");
+    assert!(reason.contains("begins behind entry"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_without_its_state_gets_it_from_a_peer_and_keeps_its_log() {
+    let (wires, mut nodes, groups) = three().await;
+    for number in 0..9 {
+        propose(&groups, format!("{number}").as_bytes()).await;
+        for group in groups.iter().filter(|_| number % 3 == 0) {
+            group.snapshot_now().await.expect("snapshot");
+        }
+    }
+    let at = leader(&groups).await;
+    let (lost, from) = ((at + 1) % 3, (at + 2) % 3);
+    until("a purge", || groups[lost].status().purged).await;
+    propose(&groups, b"attach:a letter").await;
+    let vote = groups[lost].status().term;
+    nodes[lost].host.forget_state(GroupId(1)).await.expect("forgotten");
+    let refused = nodes[lost].open(1, None).await.map(|group| group.status());
+    assert!(matches!(refused, Err(Error::StateLost { .. })), "{refused:?}");
+    // While it is closed the others go on, and its log is behind what it is sent.
+    let rest: Vec<Group> = [at, from].map(|n| groups[n].clone()).into();
+    propose(&rest, b"meanwhile").await;
+    nodes[lost].shelf.0.lock().clear();
+    let (source, host) = (nodes[from].id, nodes[lost].host.clone());
+    let own = format!("n{}", nodes[lost].id);
+    wires.cut(source);
+    let cut = host.fetch_state(GroupId(1), source, &format!("n{source}"), &own).await;
+    assert!(matches!(cut, Err(Error::Unavailable { .. })), "{cut:?}");
+    wires.heal(source);
+    host.fetch_state(GroupId(1), source, &format!("n{source}"), &own).await.expect("fetched");
+    let again = nodes[lost].open(1, None).await.expect("opened");
+    until("its vote, which stands", || (again.status().term >= vote).then_some(())).await;
+    let mut groups = groups;
+    groups[lost] = again;
+    propose(&groups, b"all again").await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    same_books(&all, 12).await;
+    let letter = *blake3::hash(b"attach:a letter").as_bytes();
+    assert!(nodes[lost].shelf.0.lock().contains_key(&letter));
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,6 +14,9 @@ use crate::pricing::order::Stage;
 use crate::pricing::pool::SplitKey;
 use crate::usage::series::SeriesKey;
 
+/// The first version of the machine's behaviour.
+pub const FIRST_MACHINE: u32 = 1;
+
 /// What one payer owes for one cycle in one currency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BillBody {
@@ -29,6 +32,8 @@ pub struct BillBody {
     pub cycle: CycleId,
     pub catalogue: CatalogueVersion,
     pub contract: Option<ContractVersion>,
+    /// Version of the machine's behaviour that made it, from [`FIRST_MACHINE`] on.
+    pub machine: u32,
     /// The order used.
     pub stages: Vec<Stage>,
     /// Set where this is the difference to earlier bills of the same cycle.

@@ -317,7 +317,7 @@ mod tests {
     }
 
     fn of_cause(of: &str, index: u64, interim: bool, cause: Cause) -> Claim {
-        let inputs = Inputs { catalogue_version: 1, catalogue_hash: [1; 32], contract: None };
+        let inputs = Inputs { catalogue_version: 1, catalogue_hash: [1; 32], contract: None, machine: 1 };
         Claim { cycle: cycle(of), index, at: Timestamp(index as i64), interim, cause, inputs }
     }
 

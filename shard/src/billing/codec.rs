@@ -8,8 +8,8 @@ use hashbrown::HashMap;
 use prost::Message;
 
 use super::bill::{
-    BalanceChange, BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, PoolSlice, PricePart,
-    Refunded, SharedPool, Source, Tier, Unpriced, UnpricedReason,
+    BalanceChange, BillBody, CatalogueVersion, ContractVersion, Counted, Difference, FIRST_MACHINE, Item, Line,
+    PoolSlice, PricePart, Refunded, SharedPool, Source, Tier, Unpriced, UnpricedReason,
 };
 use super::wire;
 use crate::base::id::{AccountId, BadId, CatalogueName, ClauseId, Currency, GroupName, MeterId, PriceId, SkuId};
@@ -158,6 +158,7 @@ impl<'a> Writer<'a> {
                 decimals: exchange.decimals,
             }),
             pro_forma: body.pro_forma.as_ref().map(|group| self.string(group.as_str())),
+            machine: if body.machine == FIRST_MACHINE { 0 } else { body.machine },
             refund: body.refund.as_ref().map(|refund| wire::Refund {
                 number: refund.number,
                 body: refund.body.to_vec(),
@@ -412,6 +413,7 @@ impl Reader<'_> {
                 hash: hash(&wire.catalogue.hash)?,
             },
             contract,
+            machine: wire.machine.max(FIRST_MACHINE),
             stages: wire.stages.iter().map(|number| stage(*number)).collect::<Result<_, _>>()?,
             difference,
             refund,

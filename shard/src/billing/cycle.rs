@@ -77,6 +77,8 @@ pub struct Inputs {
     pub catalogue_hash: Hash,
     /// Version and hash of the contract, where there is one.
     pub contract: Option<(u32, Hash)>,
+    /// Version of the machine.
+    pub machine: u32,
 }
 
 /// What became of a cut cycle.
@@ -483,7 +485,7 @@ mod tests {
     }
 
     fn inputs() -> Inputs {
-        Inputs { catalogue_version: 1, catalogue_hash: [1; 32], contract: None }
+        Inputs { catalogue_version: 1, catalogue_hash: [1; 32], contract: None, machine: 1 }
     }
 
     fn asked(at: &str, manual: bool, close: Close) -> CutRequest {

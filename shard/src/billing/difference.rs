@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::bill::{
-    BalanceChange, BillBody, CatalogueVersion, ContractVersion, Counted, Difference, Item, Line, Source, Tier,
+    BalanceChange, BillBody, CatalogueVersion, ContractVersion, Counted, Difference, FIRST_MACHINE, Item, Line, Source,
+    Tier,
 };
 use super::codec::{body_hash, encode};
 use super::input::{FoldError, FoldInput};
@@ -80,6 +81,7 @@ fn nothing_left(billed: &BillBody, input: &FoldInput<'_>) -> BillBody {
             hash: catalogue.hash,
         },
         contract: contract.map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
+        machine: FIRST_MACHINE,
         stages: contract.and_then(|contract| contract.stages.as_ref()).unwrap_or(&catalogue.stages).clone(),
         difference: None,
         refund: None,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::bill::{BillBody, CatalogueVersion, ContractVersion, Counted, Item, Line, Source, Unpriced};
+use super::bill::{BillBody, CatalogueVersion, ContractVersion, Counted, FIRST_MACHINE, Item, Line, Source, Unpriced};
 use super::climb_year::{year_ends, year_of_fold};
 use super::draft::{Charge, Draft, Terms};
 use super::fees;
@@ -171,6 +171,7 @@ impl Maker<'_> {
             contract: self
                 .contract
                 .map(|contract| ContractVersion { effective: contract.effective, hash: contract.hash }),
+            machine: FIRST_MACHINE,
             stages: self.stages.to_vec(),
             difference: None,
             refund: None,

@@ -57,6 +57,9 @@ pub struct Body {
     pub pro_forma: Option<u32>,
     #[prost(message, optional, tag = "32")]
     pub refund: Option<Refund>,
+    /// 0: the first.
+    #[prost(uint32, tag = "33")]
+    pub machine: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

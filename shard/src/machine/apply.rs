@@ -25,6 +25,7 @@ impl State {
             return Err(bad_entry(format!("entry {} was applied before it", self.index)));
         }
         let entry = decode_entry(entry).map_err(bad_entry)?;
+        self.check_supported(index, &entry)?;
         self.load(blobs)?;
         if let Entry::Commands { commands, .. } = &entry {
             for hash in commands.iter().filter_map(needed_blob) {
@@ -81,6 +82,7 @@ impl State {
             Command::SettleSlots { id, slots, epoch } => self.settle_slots(*id, *slots, *epoch),
             Command::MoveAccount { step, way } => self.move_account(*step, way, generation),
             Command::Tick => Ok(Done::Changed),
+            Command::Raise { version } => Ok(self.raise(*version)),
             Command::Digest => {
                 effects.push(Effect::Digest { index: self.index });
                 Ok(Done::Changed)
@@ -90,6 +92,26 @@ impl State {
             effects.truncate(before);
         }
         done
+    }
+
+    /// Nothing of an entry is done that begins what this code does not know.
+    fn check_supported(&self, index: u64, entry: &Entry<'_>) -> Result<(), Halt> {
+        let Entry::Commands { commands, .. } = entry else { return Ok(()) };
+        let known = self.supports;
+        let newer = commands.iter().find_map(|command| match command {
+            Command::Raise { version } if *version > known => Some(*version),
+            _ => None,
+        });
+        newer.map_or(Ok(()), |version| Err(Halt::NewerMachine { index, version, known }))
+    }
+
+    /// Versions only rise.
+    fn raise(&mut self, version: u32) -> Done {
+        if version <= self.machine {
+            return Done::Unchanged;
+        }
+        self.machine = version;
+        Done::Changed
     }
 
     /// Tells the shard who it is, once.

@@ -27,11 +27,11 @@ impl State {
         cause: &Cause,
         effects: &mut Vec<Effect>,
     ) -> Result<Done, Refusal> {
-        let (index, at, catalogues) = (self.index, self.stamp, self.catalogues.clone());
+        let (index, at, catalogues, machine) = (self.index, self.stamp, self.catalogues.clone(), self.machine);
         let (live, number) = self.root_mut(root)?;
         let row = &mut live.data.roots[number as usize];
         let cut = row.cycles.find(cycle).map(|cut| cut.inputs.clone());
-        let (interim, inputs) = (cut.is_none(), cut.unwrap_or_else(|| row.inputs_at(cycle, &catalogues)));
+        let (interim, inputs) = (cut.is_none(), cut.unwrap_or_else(|| row.inputs_at(cycle, &catalogues, machine)));
         if matches!(cause, Cause::Asked | Cause::Late) {
             row.check_settled(cycle)?;
         }

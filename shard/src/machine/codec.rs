@@ -178,6 +178,7 @@ fn to_wire(command: &Command) -> wire::Command {
         Command::MoveAccount { step, way } => Kind::MoveAccount(way_to_wire(*step, way)),
         Command::Tick => Kind::Tick(wire::Empty {}),
         Command::Digest => Kind::Digest(wire::Empty {}),
+        Command::Raise { version } => Kind::Raise(*version),
     };
     wire::Command { kind: Some(kind) }
 }
@@ -248,6 +249,7 @@ fn from_wire(command: wire::Command) -> Result<Command, String> {
         }
         Kind::Tick(_) => Command::Tick,
         Kind::Digest(_) => Command::Digest,
+        Kind::Raise(version) => Command::Raise { version },
     })
 }
 

@@ -60,6 +60,8 @@ pub enum Command {
     Tick,
     /// Fixes this entry's index for a comparison of all replicas.
     Digest,
+    /// From this entry on the machine behaves as this version says. Proposed once every replica supports it.
+    Raise { version: u32 },
 }
 
 /// An account that goes from one hierarchy to another.
@@ -264,6 +266,11 @@ pub enum Halt {
     /// Fetch the blob and apply the same entry again.
     #[error("catalogue blob {} is not here; fetch it from a peer and go on", hex(.hash))]
     BlobMissing { hash: Hash },
+    /// From here on the log means what this code does not know: the replica must stop rather than guess.
+    #[error(
+        "entry {index} begins version {version} of the machine, this program knows up to {known}; start a newer one"
+    )]
+    NewerMachine { index: u64, version: u32, known: u32 },
     /// The log is not one that this code wrote: the replica must stop.
     #[error("entry {index} cannot be read: {why}; this replica must stop")]
     BadEntry { index: u64, why: String },

@@ -22,11 +22,11 @@ impl State {
         manual: bool,
         effects: &mut Vec<Effect>,
     ) -> Result<Done, Refusal> {
-        let (index, stamp, catalogues) = (self.index, self.stamp, self.catalogues.clone());
+        let (index, stamp, catalogues, machine) = (self.index, self.stamp, self.catalogues.clone(), self.machine);
         let (live, number) = self.root_mut(root)?;
         let row = &mut live.data.roots[number as usize];
         row.check_settled(cycle)?;
-        let inputs = row.inputs_at(cycle, &catalogues);
+        let inputs = row.inputs_at(cycle, &catalogues, machine);
         let (close, grace) = (row.hierarchy.close, row.hierarchy.grace);
         let step =
             Arc::make_mut(&mut row.cycles).cut(cycle, &CutRequest { index, stamp, manual, close, grace }, inputs)?;

@@ -12,7 +12,7 @@ use crate::usage::segment::{Head, HeadMode, Writer};
 
 /// One step of a history.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// Records of a producer: how far back the resend begins, and new quantities (negative ones are refused).
     Sequence {
         producer: u8,
@@ -34,7 +34,7 @@ enum Step {
     Definitions,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let sequence = (0u8..3, 0u64..6, prop::collection::vec(-1i8..20, 0..8), 0u8..3)
         .prop_map(|(producer, back, quantities, month)| Step::Sequence { producer, back, quantities, month });
     let ids = prop::collection::vec((0u8..12, -1i8..4), 1..6).prop_map(|ids| Step::Ids { ids });
@@ -51,7 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// What was sent and what must have been counted, as plain lists.
 #[derive(Default)]
-struct Model {
+pub(super) struct Model {
     /// Each producer's records in order: (account, quantity, month).
     sent: BTreeMap<u8, Vec<(u8, i8, u8)>>,
     ids: BTreeMap<u8, i8>,
@@ -75,7 +75,7 @@ fn start(month: u32) -> crate::base::time::Timestamp {
 
 impl Model {
     /// Does a step to the machine and to the lists, and compares the verdicts.
-    fn step(&mut self, kit: &mut Kit, step: &Step) {
+    pub(super) fn step(&mut self, kit: &mut Kit, step: &Step) {
         match step {
             Step::Sequence { producer, back, quantities, month } => {
                 self.sequence(kit, *producer, *back, quantities, *month)
@@ -183,7 +183,7 @@ impl Model {
     }
 
     /// Everything that the shard counted, archived months left out.
-    fn check(&self, kit: &mut Kit) {
+    pub(super) fn check(&self, kit: &mut Kit) {
         let view = kit.state.view();
         for month in self.cut..self.cut + 2 {
             let mut of = cycle("2024-09");
@@ -201,7 +201,7 @@ impl Model {
     }
 }
 
-fn begin() -> Kit {
+pub(super) fn begin() -> Kit {
     let mut kit = Kit::new();
     let names = (0..ACCOUNTS).map(|n| format!(r#"{{"id":"a{n}"}}"#)).collect::<Vec<_>>();
     kit.put("acme", &format!(r#","accounts":[{}]"#, names.join(","))).unwrap();

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod command;
 pub mod contents;
 pub mod cycles;
+pub mod digest;
 pub mod hierarchies;
 pub mod ingest;
 pub mod moves;
@@ -33,6 +34,8 @@ mod books;
 #[cfg(test)]
 mod claims_test;
 #[cfg(test)]
+mod golden_test;
+#[cfg(test)]
 mod history_test;
 #[cfg(test)]
 mod kept_test;
@@ -46,6 +49,8 @@ mod machine_test;
 mod measure_test;
 #[cfg(test)]
 mod moves_test;
+#[cfg(test)]
+mod planted_test;
 #[cfg(test)]
 mod spread_test;
 #[cfg(test)]

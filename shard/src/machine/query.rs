@@ -39,6 +39,8 @@ pub struct View {
     pub identity: Option<Identity>,
     pub index: u64,
     pub stamp: Timestamp,
+    /// Of the machine: what it does follows it.
+    pub machine: u32,
     pub catalogues: Arc<BTreeMap<CatalogueName, Vec<CatalogueVersion>>>,
     /// Hours of usage time before this one have no ids any more.
     pub oldest_id_hour: Option<i64>,
@@ -81,6 +83,8 @@ pub struct FoldCounter {
 pub struct FoldSource {
     pub hierarchy: Arc<Hierarchy>,
     pub cycle: CycleId,
+    /// Of the machine.
+    pub machine: u32,
     pub version: CatalogueVersion,
     pub catalogue: Arc<Catalogue>,
     pub contract: Option<FoldContract>,
@@ -143,6 +147,7 @@ impl FoldSource {
         }
         bodies.retain(|body| body.difference.is_none() || !body.lines.is_empty());
         bodies.retain(|body| self.least.is_none_or(|least| body.total >= least));
+        bodies.iter_mut().for_each(|body| body.machine = self.machine);
         Ok(bodies)
     }
 }
@@ -468,11 +473,13 @@ impl View {
         blobs: &dyn Blobs,
     ) -> Result<FoldSource, NoSource> {
         let cut = row.cycles.find(cycle).map(|cut| &cut.inputs);
-        let (version, contract) = self.inputs(row, cycle, claim.map(|claim| &claim.inputs).or(cut))?;
+        let fixed = claim.map(|claim| &claim.inputs).or(cut);
+        let (version, contract) = self.inputs(row, cycle, fixed)?;
         let catalogue = blobs.catalogue(&version.hash).ok_or(NoSource::BlobMissing(version.hash))?;
         Ok(FoldSource {
             hierarchy: row.hierarchy.clone(),
             cycle,
+            machine: fixed.map_or(self.machine, |fixed| fixed.machine),
             version,
             catalogue,
             contract: contract.map(compile).transpose()?,

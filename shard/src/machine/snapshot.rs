@@ -30,6 +30,7 @@ use crate::account::directory::Directory;
 use crate::base::hash::Hash;
 use crate::base::id::{AccountId, CatalogueName, ProducerId, ShardId};
 use crate::base::time::Timestamp;
+use crate::billing::bill::FIRST_MACHINE;
 use crate::placement::SLOTS;
 use crate::usage::counter::{LANES, Meta, SideKey, SideLot};
 use crate::usage::ids::IdEntry;
@@ -92,7 +93,7 @@ impl View {
             ids_bytes_max: identity.ids_bytes_max,
         });
         wire_state::ShardHeader {
-            machine_version: MACHINE_VERSION,
+            machine_version: self.machine,
             shard: self.shard.0,
             identity,
             index: self.index,
@@ -118,6 +119,14 @@ impl State {
 
     /// Takes a snapshot's parts, each section's parts in order and together; sections in any order.
     pub fn restore(parts: impl IntoIterator<Item = (u32, Vec<u8>)>) -> Result<State, BadSnapshot> {
+        State::restore_supporting(MACHINE_VERSION, parts)
+    }
+
+    /// The same for a replica that supports versions of the machine up to `newest`.
+    pub fn restore_supporting(
+        newest: u32,
+        parts: impl IntoIterator<Item = (u32, Vec<u8>)>,
+    ) -> Result<State, BadSnapshot> {
         let mut header: Option<wire_state::ShardHeader> = None;
         let mut arriving: BTreeMap<u64, Arriving> = BTreeMap::new();
         let mut reader = SlotsReader::default();
@@ -139,11 +148,11 @@ impl State {
         let slots = reader.finish()?;
         let bad = |why: String| BadSnapshot { section: HEADER_SECTION, why };
         let header = header.ok_or_else(|| bad("it is missing".to_owned()))?;
-        restore_shard(&header, slots, arriving).map_err(bad)
+        restore_shard(&header, slots, arriving, newest).map_err(bad)
     }
 }
 
-fn seal(message: &impl Message) -> Vec<u8> {
+pub(super) fn seal(message: &impl Message) -> Vec<u8> {
     let mut bytes = vec![FORMAT, 0, 0, 0, 0];
     message.encode(&mut bytes).expect("a vector takes any number of bytes");
     let sum = crc32c::crc32c(&bytes[5..]);
@@ -151,7 +160,7 @@ fn seal(message: &impl Message) -> Vec<u8> {
     bytes
 }
 
-fn unseal(bytes: &[u8]) -> Result<&[u8], String> {
+pub(super) fn unseal(bytes: &[u8]) -> Result<&[u8], String> {
     let Some(([FORMAT, sum @ ..], body)) = bytes.split_first_chunk::<5>() else {
         return Err(format!("a part of {} bytes does not begin with format {FORMAT}", bytes.len()));
     };
@@ -231,15 +240,18 @@ fn restore_shard(
     header: &wire_state::ShardHeader,
     slots: BTreeMap<u16, Box<LiveSlot>>,
     arriving: BTreeMap<u64, Arriving>,
+    newest: u32,
 ) -> Result<State, String> {
-    if header.machine_version != MACHINE_VERSION {
-        return Err(format!("its machine version is {}, this code has {MACHINE_VERSION}", header.machine_version));
+    if !(FIRST_MACHINE..=newest).contains(&header.machine_version) {
+        let version = header.machine_version;
+        return Err(format!("it follows version {version} of the machine, this program knows up to {newest}"));
     }
     let found = slots.len();
     if found != header.slots as usize {
         return Err(format!("it names {} slots, {found} are here", header.slots));
     }
-    let mut state = State::new(ShardId(header.shard));
+    let mut state = State::new(ShardId(header.shard)).supporting(newest);
+    state.machine = header.machine_version;
     state.identity = match &header.identity {
         None => None,
         Some(identity) => Some(Identity {

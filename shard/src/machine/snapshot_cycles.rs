@@ -8,6 +8,7 @@ use super::{wire, wire_state};
 use crate::base::id::AccountId;
 use crate::base::money::Money;
 use crate::base::time::Timestamp;
+use crate::billing::bill::FIRST_MACHINE;
 use crate::billing::cycle::{Agenda, Chain, Claim, CutCycle, Cycles, Extra, Inputs, Late, Phase};
 
 pub(super) fn cycles_to_wire(cycles: &Cycles) -> wire_state::Cycles {
@@ -67,6 +68,8 @@ fn inputs_to_wire(inputs: &Inputs) -> wire::Inputs {
         catalogue_hash: inputs.catalogue_hash.to_vec(),
         contract_version: contract.map_or(0, |(version, _)| *version),
         contract_hash: contract.map_or(Vec::new(), |(_, hash)| hash.to_vec()),
+        // None was written before there was a second.
+        machine: if inputs.machine == FIRST_MACHINE { 0 } else { inputs.machine },
     }
 }
 
@@ -77,7 +80,8 @@ fn inputs_from_wire(inputs: Option<&wire::Inputs>) -> Result<Inputs, String> {
         version => Some((version, hash(&inputs.contract_hash)?)),
     };
     let (catalogue_version, catalogue_hash) = (inputs.catalogue_version, hash(&inputs.catalogue_hash)?);
-    Ok(Inputs { catalogue_version, catalogue_hash, contract })
+    let machine = inputs.machine.max(FIRST_MACHINE);
+    Ok(Inputs { catalogue_version, catalogue_hash, contract, machine })
 }
 
 fn claim_to_wire(claim: &Claim) -> wire_state::Claim {

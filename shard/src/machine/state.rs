@@ -15,6 +15,7 @@ use crate::base::hash::Hash;
 use crate::base::id::{AccountId, CatalogueName, MeterId, ProducerId, ShardId, Slot};
 use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{CycleId, Timestamp};
+use crate::billing::bill::FIRST_MACHINE;
 use crate::billing::claim::Plan;
 use crate::billing::cycle::{Cycles, Inputs};
 use crate::placement::{SLOTS, SlotRange, slot_of};
@@ -27,7 +28,8 @@ use crate::usage::kept::Join;
 use crate::usage::repeats::Producers;
 use crate::usage::series::{SeriesIndex, SeriesTable};
 
-/// Behaviour of this code; a state names the one it was made by.
+/// The newest behaviour that this code has. A state names the one that it follows, and this code has every one that a kept
+/// log, cycle or bill can name; golden logs of each are replayed in tests.
 pub const MACHINE_VERSION: u32 = 1;
 /// Catalogues of one shard: one a seller and currency.
 pub const CATALOGUES_MAX: usize = 1_000;
@@ -150,6 +152,7 @@ impl RootRow {
         &self,
         cycle: CycleId,
         catalogues: &BTreeMap<CatalogueName, Vec<CatalogueVersion>>,
+        machine: u32,
     ) -> Inputs {
         let versions = catalogues.get(&self.hierarchy.catalogue).expect("a hierarchy's catalogue is in use");
         let version = governing(versions, cycle).or(versions.first()).expect("a catalogue in use has a version");
@@ -157,6 +160,7 @@ impl RootRow {
             catalogue_version: version.version,
             catalogue_hash: version.hash,
             contract: self.contract_at(cycle).map(|contract| (contract.version, contract.hash)),
+            machine,
         }
     }
 
@@ -377,6 +381,10 @@ pub struct State {
     pub(super) compiled: BTreeMap<Hash, Arc<Catalogue>>,
     /// Everything in `catalogues` is in `compiled`: only a snapshot takes that away.
     pub(super) is_loaded: bool,
+    /// Version of the machine that it follows.
+    pub(super) machine: u32,
+    /// The newest version that may be raised to. Not part of the state proper.
+    pub(super) supports: u32,
     pub(super) id_budget: IdBudget,
     /// What of the slots is on its way from or to other shards.
     pub(super) moves: Arc<Moves>,
@@ -395,10 +403,23 @@ impl State {
             catalogues: Arc::default(),
             compiled: BTreeMap::new(),
             is_loaded: false,
+            machine: FIRST_MACHINE,
+            supports: MACHINE_VERSION,
             id_budget: IdBudget::default(),
             moves: Arc::default(),
             slots: (0..SLOTS).map(|_| None).collect(),
         }
+    }
+
+    /// The same with other versions of the machine up to `newest` than [`MACHINE_VERSION`], as a test pretends.
+    pub fn supporting(mut self, newest: u32) -> State {
+        self.supports = newest;
+        self
+    }
+
+    /// Version of the machine that it follows.
+    pub fn machine(&self) -> u32 {
+        self.machine
     }
 
     pub fn shard(&self) -> ShardId {
@@ -479,6 +500,7 @@ impl State {
             identity: self.identity.clone(),
             index: self.index,
             stamp: self.stamp,
+            machine: self.machine,
             catalogues: self.catalogues.clone(),
             oldest_id_hour: self.id_budget.oldest,
             moves: self.moves.clone(),

@@ -13,7 +13,7 @@ pub struct Commands {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
-    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20")]
+    #[prost(oneof = "command::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20, 21")]
     pub kind: Option<command::Kind>,
 }
 
@@ -56,6 +56,8 @@ pub mod command {
         SettleSlots(super::super::wire_moves::Settle),
         #[prost(message, tag = "20")]
         MoveAccount(super::super::wire_moves::MoveAccount),
+        #[prost(uint32, tag = "21")]
+        Raise(u32),
     }
 }
 
@@ -176,6 +178,9 @@ pub struct Inputs {
     pub contract_version: u32,
     #[prost(bytes = "vec", tag = "4")]
     pub contract_hash: Vec<u8>,
+    /// Version of the machine; 0: the first.
+    #[prost(uint32, tag = "5")]
+    pub machine: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -79,7 +79,7 @@ impl Node {
         let own = config.advertised(listener.address);
         let founders = config.founders(&own);
         let founding = (config.members.len() > 1).then(|| (new_cluster(&config, &founders), config.own_id()));
-        recognition::at_start(&config, &data, &own, founding).await?;
+        recognition::at_start(&config, &data, &own, listener.address, founding).await?;
         let node = Node::open_in(config, data, listener, |seams| seams).await?;
         tokio::spawn(recognition::watch(Arc::downgrade(&node.context)));
         Ok(node)

@@ -4,6 +4,7 @@
 //! answer is, is read off the meta group's state in `api::internal`.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ enum Word {
     Removed(String),
 }
 
-/// Asks whether the node may start from `data`, at `address`. `founding` is the identity that a founder without one would take.
+/// Asks whether the node may start from `data`, at `address`; it listens where it is `bound`. `founding` is the identity that a founder without one would take.
 ///
 /// # Errors
 /// Where another node says that it may not, or another process serves under its identity.
@@ -59,6 +60,7 @@ pub async fn at_start(
     config: &Config,
     data: &DataDir,
     address: &str,
+    bound: SocketAddr,
     founding: Option<(u128, u64)>,
 ) -> Result<(), Expelled> {
     // What is wrong with the directory itself is told by whoever opens it.
@@ -76,6 +78,10 @@ pub async fn at_start(
     others.remove(address);
     let others: Vec<String> = others.into_iter().collect();
     let Ok(client) = Client::lazy(&others, ClientConfig::default()) else { return Ok(()) };
+    // Whoever answers there is not this process, which does not serve yet: its settings were copied with the directory.
+    if bound.to_string() != address {
+        refuse_twin(&client, address, cluster, node, None).await?;
+    }
     // Left by a crash, or copied with the directory.
     if let Some(before) = before {
         refuse_twin(&client, &before, cluster, node, None).await?;

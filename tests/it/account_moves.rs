@@ -85,10 +85,13 @@ async fn belongs(client: &Client, account: &AccountId, root: &str) -> anyhow::Re
         .any(|own| own.account.as_ref().is_some_and(|account| account.until_ns.is_none_or(|until| until > october.0))))
 }
 
-/// What each account has in a hierarchy's cycle: records and units.
-async fn counted(client: &Client, root: &str, cycle: &str) -> anyhow::Result<BTreeMap<String, (u64, i128)>> {
+/// Records and units of accounts.
+type Sums = BTreeMap<String, (u64, i128)>;
+
+/// What each account has in a hierarchy's cycle.
+async fn counted(client: &Client, root: &str, cycle: &str) -> anyhow::Result<Sums> {
     let request = proto::GetUsageRequest { root: root.into(), cycle: cycle.into(), ..Default::default() };
-    let mut all: BTreeMap<String, (u64, i128)> = BTreeMap::new();
+    let mut all = Sums::new();
     for counter in client.usage(request).await?.counters {
         let own = all.entry(counter.account).or_default();
         *own = (own.0 + counter.records, own.1 + counter.quantity.parse::<i128>()?);
@@ -209,7 +212,7 @@ async fn accounts_move_under_load() -> anyhow::Result<()> {
     simple.push_record(None, &record).await?;
     assert_eq!(simple.flush().await?.accepted, 1);
 
-    let mut expected: BTreeMap<(bool, &str), BTreeMap<String, (u64, i128)>> = BTreeMap::new();
+    let mut expected: BTreeMap<(bool, &str), Sums> = BTreeMap::new();
     for (number, at) in &times {
         let own = account(*number).to_string();
         let in_south = *at == OCTOBER && owners[&own];

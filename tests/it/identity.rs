@@ -69,6 +69,9 @@ async fn nobody_comes_back_under_an_identity_that_is_not_its_own() -> anyhow::Re
     copy(&second.data_dir, &at("copy"))?;
     let beside = Config { data_dir: at("copy"), listen: "127.0.0.1:0".into(), ..Config::default() };
     refused(beside.clone(), &["another process", &second.listen]).await?;
+    // With the original's settings it claims the original's address.
+    let claims = Config { members: second.members.clone(), node_id: second.node_id, ..beside.clone() };
+    refused(claims, &["another process", &second.listen]).await?;
     std::fs::remove_file(at("copy").join("address"))?;
     refused(beside, &["another process", &second.listen]).await?;
 

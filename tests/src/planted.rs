@@ -63,6 +63,8 @@ pub enum Planted {
     FlippedCounter,
     /// Series numbers mean other series after a restart, and are accepted as before.
     StaleNumbers,
+    /// Snapshots lack the accounts that moved: usage of them is refused, or taken for a repeat.
+    TransfersNotKept,
     /// A cycle that was cut counts again after a restart: what is late counts as in time.
     CutForgotten,
 }
@@ -120,6 +122,7 @@ pub const FAULTS: &[Fault] = &[
     fault(Planted::FlippedCounter, Layer::Nodes, 20),
     fault(Planted::StaleNumbers, Layer::Nodes, 20),
     fault(Planted::CutForgotten, Layer::Nodes, 20),
+    fault(Planted::TransfersNotKept, Layer::Nodes, 20),
 ];
 
 /// The word of a value on the command line.

@@ -255,7 +255,8 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     if !wishes.is_empty() {
         sim.client("planner", layouts::work(world.clone(), wishes));
     }
-    if planted.is_none() && !plan.quiet && seed % 2 == 0 {
+    let is_nomadic = planted.is_none() && !plan.quiet && seed % 2 == 0;
+    if is_nomadic || planted == Some(Planted::TransfersNotKept) {
         let going = Going::default();
         sim.client("mover", nomads::work(world.clone(), going.clone()));
         let nomad = Producer::of_nomad(world.clone(), SEQUENCED + BY_ID + 1, going);

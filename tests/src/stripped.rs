@@ -19,6 +19,7 @@ pub fn stripped_fields(planted: Planted) -> Option<fn(&mut SlotPart)> {
             }
         }),
         Planted::LateNotKept => Some(|part| part.late.clear()),
+        Planted::TransfersNotKept => Some(|part| part.transfers.clear()),
         Planted::StaleNumbers => Some(|part| {
             if part.rows.len() >= 4 {
                 part.rows.swap(0, 2);

@@ -741,3 +741,30 @@ fn hostile_bytes_never_panic() {
     }
     assert!(State::restore(parts).is_ok());
 }
+
+#[test]
+fn one_account_has_so_many_series() {
+    let max = crate::usage::series::SERIES_PER_ACCOUNT_MAX as u64;
+    let mut kit = Kit::acme();
+    let of = |name: &str, number: u64| Row {
+        key: crate::usage::series::SeriesKey::new(
+            account(name),
+            "s",
+            "bytes",
+            "",
+            "",
+            vec![("class".to_owned(), number.to_string())],
+        ),
+        ..rows(name, number, &[1])[0].clone()
+    };
+    let mut previous = None;
+    for first in (1..=max).step_by(5_000) {
+        let own: Vec<Row> = (first..first + 5_000).map(|number| of("a", number)).collect();
+        let mode = HeadMode::Sequenced { epoch: 1, previous };
+        assert_eq!(kit.send("acme", "p", mode, &own), "5000 accepted");
+        previous = Some(first + 4_999);
+    }
+    let more = [of("a", max + 1), of("b", max + 2), Row { number: max + 3, ..of("a", 7) }];
+    let mode = HeadMode::Sequenced { epoch: 1, previous };
+    assert_eq!(kit.send("acme", "p", mode, &more), "1 SERIES_LIMIT, 2 accepted");
+}

@@ -6,7 +6,7 @@ use crate::base::refusal::{Reason, Refusal};
 use crate::base::time::{DAY, HOUR, Timestamp};
 use crate::pricing::document::Bucket;
 use crate::usage::counter::lane_of;
-use crate::usage::series::{SERIES_PER_ROOT_MAX, TableFull};
+use crate::usage::series::{SERIES_PER_ACCOUNT_MAX, SERIES_PER_ROOT_MAX, TableFull};
 
 /// The series that usage of an instant counts in: of the root that has the account at that time.
 pub(super) fn member_series(live: &mut LiveSlot, series: u32, at: Timestamp) -> Result<u32, Refusal> {
@@ -51,6 +51,14 @@ pub(super) fn series_number(live: &mut LiveSlot, member: u32, thing: u32) -> Res
     let root = data.series.members[member as usize].root as usize;
     if data.roots[root].series >= SERIES_PER_ROOT_MAX {
         return Err(full(TableFull { what: "series of one hierarchy", max: SERIES_PER_ROOT_MAX as usize }));
+    }
+    let owner = &data.series.members[member as usize];
+    if owner.series >= SERIES_PER_ACCOUNT_MAX {
+        let detail = format!(
+            "account '{}' has {SERIES_PER_ACCOUNT_MAX} series, which is all it may; leave attributes out whose values never repeat",
+            owner.account
+        );
+        return Err(Refusal::new(Reason::SeriesLimit, detail));
     }
     let number = data.series.add_row(index, member, thing).map_err(full)?;
     data.roots[root].series += 1;

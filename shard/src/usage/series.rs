@@ -68,6 +68,10 @@ impl Deref for SeriesKey {
     }
 }
 
+/// Series of one account in one hierarchy: a hundred times what the largest have, and few enough that an attribute whose
+/// values never repeat is found out before it costs others their room.
+pub const SERIES_PER_ACCOUNT_MAX: u32 = 100_000;
+
 /// In place of a number: the end of a chain.
 pub const NONE: u32 = u32::MAX;
 
@@ -82,6 +86,8 @@ pub struct Member {
     pub twin: u32,
     /// The member of the same root before this one.
     pub sibling: u32,
+    /// How many series it has.
+    pub series: u32,
     /// Each record's time must be compared with the membership.
     pub checked: bool,
 }
@@ -206,6 +212,7 @@ impl SeriesTable {
             newest: NONE,
             twin,
             sibling: std::mem::replace(newest, number),
+            series: 0,
             checked: false,
         });
         self.index_member(index, number);
@@ -286,6 +293,7 @@ impl SeriesTable {
         }
         let number = self.rows.len() as u32;
         let owner = &mut self.members[member as usize];
+        owner.series += 1;
         self.rows.push(Row { member, thing, next: std::mem::replace(&mut owner.newest, number) });
         self.index_row(index, number);
         Ok(number)

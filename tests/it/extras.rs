@@ -59,6 +59,13 @@ async fn bills_once(client: &Client, count: usize) -> anyhow::Result<Vec<(String
     }
 }
 
+/// Sets all clocks at once, and waits until nodes have asked each other what theirs say: they do every second.
+async fn set(clock: &ManualClock, at: &str) -> anyhow::Result<()> {
+    clock.set(at.parse()?);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    Ok(())
+}
+
 /// Half a dollar a unit.
 fn price(from: u64, until: u64) -> Money {
     Money(Money::ONE.0 * (units_through(until) - units_through(from)) / 2)
@@ -89,7 +96,7 @@ async fn bills_outside_the_close_come_to_the_one_bill() -> anyhow::Result<()> {
         cluster.restart(node).await?;
     }
     cluster.ready(PATIENCE).await?;
-    clock.set("2024-10-02T00:00:00Z".parse()?);
+    set(&clock, "2024-10-02T00:00:00Z").await?;
     let line = format!("bills close --root {ROOT} --cycle {CYCLE}");
     assert_eq!(reckoner(&cluster, &line).await, Exit::Ok);
 
@@ -99,7 +106,7 @@ async fn bills_outside_the_close_come_to_the_one_bill() -> anyhow::Result<()> {
     assert_eq!(reckoner(&cluster, &issue).await, Exit::Ok);
     // What comes late is billed with the next close, unasked.
     push(&client, 500).await?;
-    clock.set("2024-11-02T00:00:00Z".parse()?);
+    set(&clock, "2024-11-02T00:00:00Z").await?;
     assert_eq!(reckoner(&cluster, &format!("bills close --root {ROOT} --cycle 2024-10")).await, Exit::Ok);
     let all = bills_once(&client, 5).await?;
     let of = |place: u64, kind: &str, from, until| (format!("{ROOT}-000{place}"), kind.to_owned(), price(from, until));

@@ -117,6 +117,11 @@ impl MetaState {
         if !is_from || from == to || !self.has_shard(to) {
             return Err(conflict(format!("slots {first} to {last} do not go from shard {from} to shard {to}")));
         }
+        // Planned for a wish that another one has taken the place of since.
+        let then = owners(self.wanted());
+        if !(first..=last).all(|slot| then[slot as usize] == to) {
+            return Err(conflict(format!("slots {first} to {last} are not wanted in shard {to} any more")));
+        }
         self.tables.last_move += 1;
         let (id, state) = (self.tables.last_move, MoveState::Carrying as i32);
         self.tables.moves.push(MoveRow { id, first, last, from, to, state, settled: Vec::new(), epoch: 0 });
@@ -406,6 +411,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_move_that_is_not_wanted_any_more_does_not_begin() {
+        let mut state = founded_with(2);
+        wish(&mut state, Wish::Scale(4));
+        let late = next_moves(&state);
+        assert!(!late.is_empty());
+        wish(&mut state, Wish::Scale(2));
+        for start in late {
+            assert_ne!(apply(&mut state, Command::StartMove(start)).refusal, 0);
+        }
+        assert_eq!(follow(&mut state), 0);
+        assert_eq!(sizes(&state), BTreeMap::from([(1, 2048), (2, 2048)]));
     }
 
     #[test]

@@ -25,7 +25,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two rounds of asking while nobody is heard.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a node is to the one that is asked, as [`RecogniseReply`] carries it.
+/// What a node is to the one that is asked, as its reply carries it.
 pub const UNKNOWN: u32 = 0;
 pub const MEMBER: u32 = 1;
 pub const REMOVED: u32 = 2;

@@ -14,7 +14,7 @@ use reckoner_node::local::{LocalCluster, LocalConfig};
 use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::money::Money;
 use reckoner_tests::cli;
-use reckoner_tests::push::{CYCLE, Producer, ROOT, document, set_up, units_through};
+use reckoner_tests::push::{CYCLE, Producer, ROOT, document, set_clocks, set_up, units_through};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -59,13 +59,6 @@ async fn bills_once(client: &Client, count: usize) -> anyhow::Result<Vec<(String
     }
 }
 
-/// Sets all clocks at once, and waits until nodes have asked each other what theirs say: they do every second.
-async fn set(clock: &ManualClock, at: &str) -> anyhow::Result<()> {
-    clock.set(at.parse()?);
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
-    Ok(())
-}
-
 /// Half a dollar a unit.
 fn price(from: u64, until: u64) -> Money {
     Money(Money::ONE.0 * (units_through(until) - units_through(from)) / 2)
@@ -96,7 +89,7 @@ async fn bills_outside_the_close_come_to_the_one_bill() -> anyhow::Result<()> {
         cluster.restart(node).await?;
     }
     cluster.ready(PATIENCE).await?;
-    set(&clock, "2024-10-02T00:00:00Z").await?;
+    set_clocks(&clock, "2024-10-02T00:00:00Z").await?;
     let line = format!("bills close --root {ROOT} --cycle {CYCLE}");
     assert_eq!(reckoner(&cluster, &line).await, Exit::Ok);
 
@@ -106,7 +99,7 @@ async fn bills_outside_the_close_come_to_the_one_bill() -> anyhow::Result<()> {
     assert_eq!(reckoner(&cluster, &issue).await, Exit::Ok);
     // What comes late is billed with the next close, unasked.
     push(&client, 500).await?;
-    set(&clock, "2024-11-02T00:00:00Z").await?;
+    set_clocks(&clock, "2024-11-02T00:00:00Z").await?;
     assert_eq!(reckoner(&cluster, &format!("bills close --root {ROOT} --cycle 2024-10")).await, Exit::Ok);
     let all = bills_once(&client, 5).await?;
     let of = |place: u64, kind: &str, from, until| (format!("{ROOT}-000{place}"), kind.to_owned(), price(from, until));
@@ -165,12 +158,12 @@ async fn bills_come_by_themselves_and_are_paid_back() -> anyhow::Result<()> {
     assert_eq!(bills_once(&client, 1).await?, expected);
     // Records 1 to 10 are 65 units, 32.50, of which 29.25 are drawn and the rest is the discount: nothing is to be paid.
     push(&client, 10).await?;
-    clock.set("2024-09-12T00:00:00Z".parse()?);
+    set_clocks(&clock, "2024-09-12T00:00:00Z").await?;
     expected.push(row(2, "interim", "0"));
     assert_eq!(bills_once(&client, 2).await?, expected);
     // 97 records are 4,753 units, 2,376.50, less 100 that the prepayment settles. A look may see the first of them alone.
     push(&client, 97).await?;
-    clock.set("2024-09-13T00:00:00Z".parse()?);
+    set_clocks(&clock, "2024-09-13T00:00:00Z").await?;
     let all = bills_once(&client, 3).await?;
     let spent = all[2].2;
     assert!((2_000 * Money::ONE.0..=2_276 * Money::ONE.0 + Money::ONE.0 / 2).contains(&spent.0), "{spent}");
@@ -191,7 +184,7 @@ async fn bills_come_by_themselves_and_are_paid_back() -> anyhow::Result<()> {
     assert_eq!(reckoner(&cluster, &refund("100", "outage")).await, Exit::Ok);
     assert_eq!(reckoner(&cluster, &refund("100", "outage")).await, Exit::Ok, "the same again pays nothing");
     assert_eq!(reckoner(&cluster, &refund("50", "outage")).await, Exit::Failed, "its name is taken");
-    clock.set("2024-10-02T00:00:00Z".parse()?);
+    set_clocks(&clock, "2024-10-02T00:00:00Z").await?;
     assert_eq!(reckoner(&cluster, &format!("bills close --root {ROOT} --cycle {CYCLE}")).await, Exit::Ok);
     assert_eq!(reckoner(&cluster, &refund("1000000", "gesture")).await, Exit::Ok, "it is cut");
     assert_eq!(reckoner(&cluster, &refund("1", "more")).await, Exit::Failed, "nothing is left");

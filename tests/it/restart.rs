@@ -10,7 +10,7 @@ use reckoner_node::clock::ManualClock;
 use reckoner_node::local::{LocalCluster, LocalConfig};
 use reckoner_shard::base::id::AccountId;
 use reckoner_shard::base::money::Money;
-use reckoner_tests::push::{CYCLE, Producer, ROOT, counted, set_up, units_through};
+use reckoner_tests::push::{CYCLE, Producer, ROOT, counted, set_clocks, set_up, units_through};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,7 +62,7 @@ async fn all_nodes_at_once_lose_nothing_that_was_acknowledged() -> anyhow::Resul
     assert_eq!(again.heard.lock().duplicates, 1_000);
     assert_eq!(counted(&client).await?, (1_200, units_through(1_200)));
 
-    clock.set("2024-10-02T00:00:00Z".parse()?);
+    set_clocks(&clock, "2024-10-02T00:00:00Z").await?;
     let closed = client.close(&AccountId::new(ROOT)?, CYCLE.parse()?).await?;
     assert_eq!(closed.state, "issued", "{closed:?}");
     let issued = bills(&client).await?;

@@ -11,6 +11,7 @@ use reckoner_client::batch::gather::Batching;
 use reckoner_client::batch::records::Settled;
 use reckoner_client::client::Client;
 use reckoner_client::proto;
+use reckoner_node::clock::ManualClock;
 use reckoner_shard::base::id::{AccountId, ProducerId};
 use reckoner_shard::base::time::Timestamp;
 use reckoner_shard::machine::command::Verdict;
@@ -32,6 +33,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A document as it is applied.
 pub fn document(kind: &str, json: serde_json::Value) -> proto::Document {
     proto::Document { kind: kind.to_owned(), json: json.to_string().into(), source: String::new() }
+}
+
+/// Sets all clocks at once, and waits until nodes have asked each other what theirs say: they do every second.
+pub async fn set_clocks(clock: &ManualClock, at: &str) -> anyhow::Result<()> {
+    clock.set(at.parse()?);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    Ok(())
 }
 
 /// Applies a catalogue with one meter at 0.50 a unit and a hierarchy of one account.

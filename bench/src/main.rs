@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use reckoner_bench::nodes;
-use reckoner_bench::scenario::{failover, ingest, overload, read, rejoin};
+use reckoner_bench::scenario::{failover, ingest, overload, read, rejoin, reshard};
 use reckoner_bench::workload::Shape;
 use reckoner_bench::{report, server};
 
@@ -87,8 +87,22 @@ enum Scenario {
         #[arg(long, default_value_t = 1_000_000)]
         counters: u32,
         /// State that the new node is sent, in MiB, roughly
-        #[arg(long, default_value_t = 1_024)]
+        #[arg(long, default_value_t = 512)]
         state_mib: u32,
+        /// Let the new node compete with the others for the processor, instead of taking what they leave
+        #[arg(long)]
+        compete: bool,
+        #[arg(short = 'o', long, value_enum, default_value = "table")]
+        output: Form,
+    },
+    /// How long records wait while slots go to more shards, and back
+    Reshard {
+        /// Counters of the cluster
+        #[arg(long, default_value_t = 1_000_000)]
+        counters: u32,
+        /// Shards to grow to, from 8
+        #[arg(long, default_value_t = 32)]
+        shards: u32,
         #[arg(short = 'o', long, value_enum, default_value = "table")]
         output: Form,
     },
@@ -148,10 +162,18 @@ async fn main() -> Result<()> {
             }
             Ok(())
         }
-        Scenario::Rejoin { counters, state_mib, output } => {
-            let run = rejoin::run(&rejoin::Options { counters, state_mib }).await?;
+        Scenario::Rejoin { counters, state_mib, compete, output } => {
+            let run = rejoin::run(&rejoin::Options { counters, state_mib, compete }).await?;
             match output {
                 Form::Table => report::rejoin_table(&run),
+                Form::Json => println!("{}", serde_json::to_string(&run)?),
+            }
+            Ok(())
+        }
+        Scenario::Reshard { counters, shards, output } => {
+            let run = reshard::run(&reshard::Options { counters, shards }).await?;
+            match output {
+                Form::Table => report::reshard_table(&run),
                 Form::Json => println!("{}", serde_json::to_string(&run)?),
             }
             Ok(())

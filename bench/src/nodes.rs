@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use reckoner_client::client::Client;
 use reckoner_node::config::Config;
 use reckoner_node::node::Node;
+use tracing_subscriber::EnvFilter;
 
 /// The word that starts a node instead of a scenario.
 pub const NODE: &str = "node";
@@ -16,8 +17,10 @@ pub const NODE: &str = "node";
 /// A node that was started again is up to date within this.
 pub const RETURN_MAX: Duration = Duration::from_secs(300);
 
-/// Runs a node until it is killed or told to stop by a signal. The first line on standard output names its address.
+/// Runs a node until it is killed or told to stop by a signal. The first line on standard output names its address; what
+/// `RUST_LOG` asks for goes to standard error.
 pub async fn serve(folder: &Path, listen: &str, join: Vec<String>) -> Result<()> {
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
     let config = Config { data_dir: folder.to_owned(), listen: listen.to_owned(), join, ..Config::default() };
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let node = Node::open(config).await?;
@@ -50,7 +53,17 @@ impl Drop for Process {
 impl Process {
     /// Starts one and waits until it listens.
     pub fn start(folder: PathBuf, listen: &str, join: &[String]) -> Result<Process> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Process::launch(Command::new(std::env::current_exe()?), folder, listen, join)
+    }
+
+    /// The same for a node that only gets the processor time that all others leave.
+    pub fn start_behind(folder: PathBuf, listen: &str, join: &[String]) -> Result<Process> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(std::env::current_exe()?);
+        Process::launch(command, folder, listen, join)
+    }
+
+    fn launch(mut command: Command, folder: PathBuf, listen: &str, join: &[String]) -> Result<Process> {
         command.arg(NODE).arg("--folder").arg(&folder).args(["--listen", listen]);
         if !join.is_empty() {
             command.args(["--join", &join.join(",")]);

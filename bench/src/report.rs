@@ -95,6 +95,8 @@ pub struct RejoinRun {
     pub restart_ms: f64,
     /// Counters of the cluster that got a new node.
     pub join_counters: u32,
+    /// Whether the new node competed with the others for the processor, or took what they left.
+    pub compete: bool,
     /// Bytes on the new node's disk in the end.
     pub join_bytes: u64,
     /// From the start of its process to every replica in its place.
@@ -102,6 +104,30 @@ pub struct RejoinRun {
     /// Of small batches with all nodes there, and while the new one caught up.
     pub before_p99_ms: f64,
     pub meanwhile_p99_ms: f64,
+    /// Share of the machine's CPU time that was used at all.
+    pub machine_busy_share: f64,
+    pub machine: String,
+    pub commit: String,
+}
+
+/// One run of the reshard scenario. Waits of records run from the push to the verdict.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReshardRun {
+    pub scenario: String,
+    pub counters: u32,
+    /// From 8 to so many, and back.
+    pub shards: u32,
+    /// Pushed and found counted.
+    pub records: u64,
+    /// Before slots moved.
+    pub before_p99_ms: f64,
+    /// From the wish to every slot and replica in its place.
+    pub grow_ms: f64,
+    pub grow_p99_ms: f64,
+    pub grow_max_ms: f64,
+    pub shrink_ms: f64,
+    pub shrink_p99_ms: f64,
+    pub shrink_max_ms: f64,
     /// Share of the machine's CPU time that was used at all.
     pub machine_busy_share: f64,
     pub machine: String,
@@ -170,9 +196,29 @@ pub fn rejoin_table(run: &RejoinRun) {
     let p99 = format!("{:.1}, before {:.1}", run.meanwhile_p99_ms, run.before_p99_ms);
     let bytes = (run.join_bytes >> 20).to_string();
     table.add_row(["comes back", &run.restart_counters.to_string(), "", &seconds(run.restart_ms), ""]);
-    table.add_row(["is new", &run.join_counters.to_string(), &bytes, &seconds(run.join_ms), &p99]);
+    let new = if run.compete { "is new, competes" } else { "is new" };
+    table.add_row([new, &run.join_counters.to_string(), &bytes, &seconds(run.join_ms), &p99]);
     println!("{table}");
     println!("machine {:.0} % busy · {} · commit {}", run.machine_busy_share * 100.0, run.machine, run.commit);
+}
+
+/// Prints a run of the reshard scenario on standard output.
+pub fn reshard_table(run: &ReshardRun) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["shards", "s", "wait p99 ms", "wait max ms"]);
+    let ms = |value: f64| format!("{value:.1}");
+    let seconds = |value: f64| format!("{:.1}", value / 1e3);
+    table.add_row(["8", "", &ms(run.before_p99_ms), ""]);
+    let grown = format!("8 to {}", run.shards);
+    table.add_row([&grown, &seconds(run.grow_ms), &ms(run.grow_p99_ms), &ms(run.grow_max_ms)]);
+    let shrunk = format!("{} to 8", run.shards);
+    table.add_row([&shrunk, &seconds(run.shrink_ms), &ms(run.shrink_p99_ms), &ms(run.shrink_max_ms)]);
+    println!("{table}");
+    let busy = run.machine_busy_share * 100.0;
+    println!(
+        "{} counters, {} records, each counted once · machine {busy:.0} % busy · {} · commit {}",
+        run.counters, run.records, run.machine, run.commit
+    );
 }
 
 /// Prints a run of the failover scenario on standard output.

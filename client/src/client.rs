@@ -394,7 +394,11 @@ impl Client {
     }
 
     /// Says which shards should have which slots, or asks what would come of it.
-    pub async fn set_layout(&self, request: proto::SetLayoutRequest) -> Result<proto::LayoutReply, Error> {
+    pub async fn set_layout(&self, mut request: proto::SetLayoutRequest) -> Result<proto::LayoutReply, Error> {
+        // Its answer may be lost and the request sent again: a shard is split once.
+        if request.id.is_empty() && !request.plan {
+            request.id = format!("{:032x}", rand::random::<u128>());
+        }
         self.ask(Target::Any, request, |channel, request| async move { cluster(channel).set_layout(request).await })
             .await
     }

@@ -36,9 +36,11 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A leader that leaves hands over first.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A learner this many entries behind gets its vote: it is there within a moment, and until then a majority of the others
-/// is enough.
+/// A learner this many entries behind gets its vote, where a majority of the voters is closer: it is there within a moment.
 const LAG_MAX: u64 = 1_000;
+
+/// A voter this many entries behind what is committed is close: what it lacks is on its way.
+const CLOSE: u64 = 64;
 
 /// A shard is led by another node than the map's first this long before it is handed over: a node that comes and goes
 /// takes no leader along each time.
@@ -220,15 +222,13 @@ impl Placing {
                 return Ok(false);
             }
             let own = NodeId(self.context.node);
-            if voters.contains(&own) {
-                group.change_membership(voters.clone(), true, CHANGE_TIMEOUT).await?;
-                return Ok(false);
-            }
             // The new ones take over before this one leaves.
-            let mut both = voters.clone();
-            both.insert(own);
-            if status.voters != both {
-                group.change_membership(both, true, CHANGE_TIMEOUT).await?;
+            let mut next = voters.clone();
+            next.insert(own);
+            if status.voters != next {
+                if is_carried(own, &next, status, &group.answering()) {
+                    group.change_membership(next, true, CHANGE_TIMEOUT).await?;
+                }
                 return Ok(false);
             }
             let reached = |node: &&NodeId| state.node(node.0).is_some_and(|row| row.state() == NodeState::Active);
@@ -245,6 +245,17 @@ impl Placing {
         }
         Ok(true)
     }
+}
+
+/// Whether a majority of these voters answers and is close. Otherwise their group would acknowledge nothing from the
+/// change on until enough of them are: a lost node and one that is only being filled make no majority.
+fn is_carried(leader: NodeId, voters: &BTreeSet<NodeId>, status: &Status, answering: &BTreeSet<NodeId>) -> bool {
+    let close_from = status.committed.unwrap_or(0).saturating_sub(CLOSE);
+    let is_close = |node: &&NodeId| {
+        let matched = status.matched.get(node).copied().flatten();
+        **node == leader || (answering.contains(node) && matched >= Some(close_from))
+    };
+    voters.iter().filter(is_close).count() * 2 > voters.len()
 }
 
 /// Proposes a command to the meta group, wherever it is led.
@@ -271,5 +282,30 @@ pub async fn propose(context: &Arc<Context>, command: Command) -> Result<Outcome
     match Reason::from_number(outcome.refusal as u8) {
         Some(reason) => Err(Refusal::new(reason, outcome.detail).into()),
         None => Ok(outcome),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_node_and_one_that_is_being_filled_carry_no_group() {
+        let nodes = |all: &[u64]| all.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
+        let matched = [(1, Some(5_000)), (2, Some(5_000)), (3, Some(4_990)), (4, Some(4_100))];
+        let mut status = Status {
+            committed: Some(5_000),
+            matched: matched.map(|(node, matched)| (NodeId(node), matched)).into(),
+            ..Status::default()
+        };
+        // Node 3 is lost, 4 comes in the place of 1: only 2 is there.
+        assert!(!is_carried(NodeId(2), &nodes(&[2, 3, 4]), &status, &nodes(&[1, 2, 4])));
+        assert!(is_carried(NodeId(2), &nodes(&[2, 3, 4]), &status, &nodes(&[1, 2, 3, 4])), "3 came back");
+        assert!(is_carried(NodeId(2), &nodes(&[1, 2, 4]), &status, &nodes(&[1, 2, 4])), "4 comes in the place of 3");
+        assert!(!is_carried(NodeId(2), &nodes(&[1, 2, 3, 4]), &status, &nodes(&[1, 2, 4])), "of four, three");
+        status.matched.insert(NodeId(4), Some(4_936));
+        assert!(is_carried(NodeId(2), &nodes(&[2, 3, 4]), &status, &nodes(&[1, 2, 4])), "4 is close");
+        status.matched.insert(NodeId(4), None);
+        assert!(!is_carried(NodeId(2), &nodes(&[2, 4]), &status, &nodes(&[2, 4])), "nothing came to 4 yet");
     }
 }

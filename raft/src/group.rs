@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError};
-use openraft::raft::ClientWriteResponse;
-use openraft::{ChangeMembers, ReadPolicy, ServerState};
+use openraft::raft::{ClientWriteResponse, VoteRequest, VoteResponse};
+use openraft::{ChangeMembers, Instant as _, ReadPolicy, ServerState};
 use tokio::sync::watch;
 use tokio::time::timeout as within;
 
@@ -21,7 +21,7 @@ use crate::machine::{Position, Workers, on_worker};
 use crate::seeds::Seeds;
 use crate::store::log::GroupLog;
 use crate::store::snapshot::SnapshotStore;
-use crate::types::{Data, GroupId, NodeId, Peer, Raft, Types};
+use crate::types::{Data, GroupId, NodeId, Peer, Raft, Types, Vote};
 
 /// How long openraft may take to note a snapshot that is already on disk.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -114,8 +114,14 @@ impl Group {
         let group = Self { inner: Arc::new(inner) };
         let mut metrics = group.inner.raft.metrics();
         let (id, shared, status) = (group.inner.id, group.inner.shared.clone(), group.inner.status.clone());
+        let (mut is_pledged, own) = (group.is_pledged(), Arc::downgrade(&group.inner));
         let task = tokio::spawn(async move {
             loop {
+                let pledged = if is_pledged { own.upgrade() } else { None };
+                if let Some(own) = pledged.filter(|own| own.log.pledged().is_none()) {
+                    is_pledged = false;
+                    own.raft.runtime_config().elect(true);
+                }
                 // Copied at once: openraft waits on its readers while they hold the value.
                 let copy = metrics.borrow_watched().clone();
                 let new = status_of(id, &copy, shared.halted.lock().clone());
@@ -132,6 +138,18 @@ impl Group {
         });
         *group.inner.follower.lock() = Some(task);
         group
+    }
+
+    /// The answer to a candidate that has less than a replica here once had.
+    pub(crate) fn withheld(&self, call: &VoteRequest<Types>) -> Option<VoteResponse<Types>> {
+        let pledged = self.inner.log.pledged().filter(|pledged| call.last_log_id.as_ref() < Some(pledged))?;
+        let vote = self.inner.log.vote().unwrap_or_else(|| Vote::new(0, NodeId(0)));
+        Some(VoteResponse { vote, vote_granted: false, last_log_id: Some(pledged) })
+    }
+
+    /// Whether a replica that was here before had more than this one has yet.
+    pub(crate) fn is_pledged(&self) -> bool {
+        self.inner.log.pledged().is_some()
     }
 
     /// Which group this is.
@@ -297,6 +315,17 @@ impl Group {
         let change = self.inner.raft.add_learner(node, peer, false);
         let result = within(timeout, self.inner.seeds.scope(change)).await;
         Ok(position(&self.written(result, timeout)?.log_id))
+    }
+
+    /// On the leader: the members that answered it lately, within the longest wait before an election, itself included.
+    /// Empty elsewhere.
+    pub fn answering(&self) -> BTreeSet<NodeId> {
+        let lately = Duration::from_millis(self.inner.raft.config().election_timeout_max);
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let heard = metrics.heartbeat.iter().flatten();
+        let answered = heard.filter(|(node, at)| **node == metrics.id || at.is_some_and(|at| at.elapsed() <= lately));
+        answered.map(|(node, _)| *node).collect()
     }
 
     /// Makes `voters` the members with a vote, in two steps. All must be members already. Those no longer named become

@@ -3,6 +3,7 @@
 //! Which groups a node should have is not decided here. Peer calls arrive through [`Host::handle`], see `receive`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::net::network::{Caller, Network};
 use crate::net::transport::{Lane, Transport};
 use crate::receive::Transfers;
 use crate::seeds::Seeds;
-use crate::store::journal::{Change, Journal};
+use crate::store::journal::{self, Journal};
 use crate::store::log::{CacheBudget, GroupLog};
 use crate::store::snapshot::{SnapshotStore, StoredSnapshot};
 use crate::timings::{Limits, Timings};
@@ -174,25 +175,31 @@ impl Host {
         Ok(())
     }
 
-    /// Closes `group` and removes its log and snapshots. Only for a replica that is no longer a member: one that comes
-    /// back empty under its old id could vote against what it once acknowledged.
+    /// Closes `group` and removes its log and snapshots. Only for a replica that is no longer a member. Its vote stays, and
+    /// where its log ended: should it be a member again, it votes for nobody who has less than it once acknowledged.
     pub async fn forget(&self, group: GroupId) -> Result<(), Error> {
         self.close(group).await?;
         let busy = self.reserve(group, false)?;
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        self.inner.config.journal.submit(
-            group,
-            vec![Change::Forget],
-            Box::new(move |result| {
-                // The asker may be gone.
-                let _ = sender.send(result);
-            }),
-        );
-        receiver.await.map_err(Error::storage)?.map_err(Error::storage)?;
-        let snapshots = self.inner.config.snapshots.clone();
-        on_worker(self.inner.config.workers.as_ref(), move || snapshots.forget(group)).await.map_err(Error::storage)?;
+        self.forget_closed(group).await.map_err(Error::storage)?;
         drop(busy);
         Ok(())
+    }
+
+    async fn forget_closed(&self, id: GroupId) -> io::Result<()> {
+        let config = &self.inner.config;
+        // Behind whatever was submitted before the group was closed.
+        journal::write(config.journal.as_ref(), id, Vec::new()).await?;
+        let (snapshots, journal) = (config.snapshots.clone(), config.journal.clone());
+        let (workers, budget) = (config.workers.clone(), self.inner.budget.clone());
+        let (found, log) = on_worker(config.workers.as_ref(), move || {
+            Ok((snapshots.load(id)?, GroupLog::open(id, journal, workers, budget)?))
+        })
+        .await?;
+        let newest = found.good.first().and_then(|stored| stored.manifest().position.as_ref().map(wire::position_in));
+        drop(found);
+        log.forget(newest).await?;
+        let snapshots = config.snapshots.clone();
+        on_worker(config.workers.as_ref(), move || snapshots.forget(id)).await
     }
 
     /// The group with this id, where it is open.
@@ -278,7 +285,8 @@ impl Host {
             self.complete_attachments(id, current.manifest()).await?;
         }
         let (applier, shared) = Applier::new(id, machine, current, config.snapshots.clone(), config.workers.clone());
-        let settings = config.timings.config(format!("group {id}")).map_err(Error::storage)?;
+        let mut settings = config.timings.config(format!("group {id}")).map_err(Error::storage)?;
+        settings.enable_elect = log.pledged().is_none();
         let network = Network { group: id, caller: self.inner.caller.clone() };
         let pristine = log.is_pristine();
         let raft =

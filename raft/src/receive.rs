@@ -156,12 +156,23 @@ impl Host {
                 Answer::Append(wire::append_answer_out(answer))
             }
             Call::Vote(call) => {
-                let answer = raft.vote(wire::vote_call_in(call)?).await?;
+                let call = wire::vote_call_in(call)?;
+                let answer = match group.withheld(&call) {
+                    Some(no) => no,
+                    None => raft.vote(call).await?,
+                };
                 Answer::Vote(wire::vote_answer_out(&answer))
             }
             Call::PreVote(call) => {
-                let answer = raft.pre_vote(wire::vote_call_in(call)?).await?;
+                let call = wire::vote_call_in(call)?;
+                let answer = match group.withheld(&call) {
+                    Some(no) => no,
+                    None => raft.pre_vote(call).await?,
+                };
                 Answer::Vote(wire::vote_answer_out(&answer))
+            }
+            Call::Transfer(_) if group.is_pledged() => {
+                return Err(Refused(RefusalCode::NoGroup, format!("group {id} has less here than it once had")));
             }
             Call::Transfer(call) => {
                 let answer = raft.handle_transfer_leader(wire::transfer_in(call)?).await?;

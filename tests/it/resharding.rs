@@ -18,7 +18,7 @@ use reckoner_tests::roots::{Pusher, apply, bills, close, counted, expected, hier
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn scale(count: u32, plan: bool) -> SetLayoutRequest {
-    SetLayoutRequest { wish: Some(Wish::Scale(count)), plan }
+    SetLayoutRequest { wish: Some(Wish::Scale(count)), plan, id: String::new() }
 }
 
 /// Waits until slots are evenly in so many shards.

@@ -17,6 +17,16 @@ use crate::world::{CYCLE, NEXT, ROOTS, World, root};
 const RATE_REQUESTS: i128 = 10;
 const RATE_TRANSFER: i128 = 50;
 
+/// A hierarchy that closes by itself may have been on its way to another shard a moment ago: how often its bill is looked
+/// for, and how long between two looks.
+const CLOSING_LOOKS: u32 = 50;
+const CLOSING_LOOK: Duration = Duration::from_millis(200);
+
+/// How often replicas are looked at until they have applied the same: closely at first, then for as long as a replica that was
+/// sent a snapshot has to take it in.
+const LOOKS_SOON: u32 = 200;
+const LOOKS: u32 = LOOKS_SOON + 350;
+
 /// Quantities on the bills of a cycle, in thousandths.
 type Billed = BTreeMap<Place, i128>;
 
@@ -102,14 +112,23 @@ async fn judge_bills(world: &World, client: &Client, root: &str) -> (Vec<(String
     let request = proto::ShowBillsRequest { root: root.to_owned(), cycle: CYCLE.to_owned(), ..Default::default() };
     let mut bodies = Vec::new();
     let mut billed = Billed::new();
-    let asked = world.insist("bills", || async {
-        match client.bills(request.clone()).await {
-            // Nothing was used in time, so there is nothing to bill; the oracle knows better if that is not so.
-            Err(Error::Refused { code, .. }) if code == "NOT_FOUND" => Ok(Default::default()),
-            other => other,
+    let mut reply = proto::BillsReply::default();
+    for _ in 0..CLOSING_LOOKS {
+        let asked = world.insist("bills", || async {
+            match client.bills(request.clone()).await {
+                // Nothing was used in time, so there is nothing to bill; the oracle knows better if that is not so.
+                Err(Error::Refused { code, .. }) if code == "NOT_FOUND" => Ok(Default::default()),
+                other => other,
+            }
+        });
+        let Some(answer) = asked.await else { return (bodies, billed) };
+        reply = answer;
+        let is_owed = world.shared.lock().oracle.check_billed(root, CYCLE, &billed).is_err();
+        if !reply.bills.is_empty() || !is_owed {
+            break;
         }
-    });
-    let Some(reply) = asked.await else { return (bodies, billed) };
+        tokio::time::sleep(CLOSING_LOOK).await;
+    }
     let mut total = 0;
     for bill in &reply.bills {
         let Some(detail) = &bill.detail else {
@@ -171,7 +190,7 @@ async fn judge_replicas(world: &World) {
     for ShardId(shard) in newest.map(|map| map.shards()).unwrap_or_default() {
         let mut same = false;
         let mut seen = String::new();
-        for _ in 0..200 {
+        for look in 0..LOOKS {
             let applied = |shards: &[reckoner_node::data::shard::Shard]| -> Vec<Option<u64>> {
                 shards.iter().map(|shard| shard.group().status().applied.map(|at| at.index)).collect()
             };
@@ -197,7 +216,8 @@ async fn judge_replicas(world: &World) {
                 same = true;
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            let is_soon = look < LOOKS_SOON;
+            tokio::time::sleep(if is_soon { Duration::from_millis(50) } else { Duration::from_secs(1) }).await;
         }
         if !same {
             world.violated(format!("replicas of shard {shard} do not come to the same entry: {seen}"));

@@ -7,7 +7,6 @@ use std::time::Duration;
 use rand::Rng as _;
 use rand::rngs::SmallRng;
 use reckoner_client::client::Client;
-use reckoner_client::error::Error;
 use reckoner_client::proto::set_layout_request::Wish;
 use reckoner_client::proto::{MergeShards, MoveSlots, SetLayoutRequest, StatusReply, StopMoves};
 use reckoner_shard::placement::slot_of;
@@ -40,11 +39,11 @@ pub async fn work(world: World, wishes: Vec<Wish>) -> turmoil::Result {
     let (client, mut random) = (world.client(5), world.random(5));
     let last = wishes.last().copied();
     world.opened().await;
-    for wish in wishes {
+    for (id, wish) in wishes.into_iter().enumerate() {
         pause(&mut random, 2_000).await;
         world.heard(&format!("operator wishes {wish:?}"));
         loop {
-            match client.set_layout(SetLayoutRequest { wish: Some(wish), plan: false }).await {
+            match client.set_layout(SetLayoutRequest { wish: Some(wish), plan: false, id: id.to_string() }).await {
                 Ok(_) => break,
                 Err(error) if error.retryable() => world.heard(&format!("not wished yet: {error}")),
                 Err(error) => {
@@ -78,10 +77,8 @@ pub async fn work(world: World, wishes: Vec<Wish>) -> turmoil::Result {
 
 /// Whether a wish would change nothing any more.
 async fn is_fulfilled(world: &World, client: &Client, wish: Option<Wish>) -> bool {
-    match client.set_layout(SetLayoutRequest { wish, plan: true }).await {
+    match client.set_layout(SetLayoutRequest { wish, plan: true, id: String::new() }).await {
         Ok(reply) => !reply.changes,
-        // A shard that was merged is not there.
-        Err(Error::Refused { code, .. }) => code == "NOT_FOUND",
         Err(error) => {
             world.heard(&format!("no plan: {error}"));
             false

@@ -69,6 +69,7 @@ impl FaultyJournal {
                 Change::TruncateFrom(_) => steps.push(("truncate", "truncate-flushed")),
                 Change::Purge { .. } => steps.push(("purge", "purge-flushed")),
                 Change::Forget => steps.push(("forget", "forget-flushed")),
+                Change::Pledged(_) => (),
             }
         }
         steps

@@ -37,8 +37,9 @@ use crate::world::{CYCLE, CYCLE_END, ROOTS, Shared, World, is_automatic, root};
 const TICK: Duration = Duration::from_millis(2);
 
 /// After the storm everything must be answered and equal within this. A connection that lost a packet is only given up
-/// after its keep-alive, which takes twenty seconds.
-const HEALING_MAX: Duration = Duration::from_secs(180);
+/// after its keep-alive, which takes twenty seconds; a replica that was sent a snapshot has five minutes to take it in, and
+/// the answer may be what was lost.
+const HEALING_MAX: Duration = Duration::from_secs(400);
 
 /// Sequenced producers, and producers by id.
 const SEQUENCED: u64 = 2;

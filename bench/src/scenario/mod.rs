@@ -5,3 +5,5 @@ pub mod ingest;
 pub mod overload;
 pub mod read;
 pub mod rejoin;
+pub mod reshard;
+pub mod steady;

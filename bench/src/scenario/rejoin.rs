@@ -1,15 +1,13 @@
 //! Claims: a node with a million counters that was killed answers again within seconds; a new node in place of a lost one
 //! has caught up within a minute while the others go on. Processes with default settings on loopback; every counter has
 //! one record. The first time runs from the start of the process to an answer of every shard, the second from the start
-//! of the new one to the moment at which every replica is in its place.
+//! of the new one to the moment at which every replica is in its place. In a cluster the new node has a machine of its own:
+//! here it gets what the others leave of the one processor, unless it is to compete with them.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use hdrhistogram::Histogram;
-use parking_lot::Mutex;
 use reckoner_client::batch::batcher::Batcher;
 use reckoner_client::batch::gather::Batching;
 use reckoner_client::batch::records::Settled;
@@ -19,7 +17,8 @@ use reckoner_shard::base::id::ProducerId;
 use reckoner_shard::base::time::{CycleId, Timestamp};
 use reckoner_shard::placement::slot_of;
 
-use super::ingest::{Latencies, define, set_up};
+use super::ingest::{define, set_up};
+use super::steady::Steady;
 use crate::nodes::{Process, RETURN_MAX, in_place, settled};
 use crate::process;
 use crate::report::{self, RejoinRun};
@@ -32,18 +31,17 @@ pub struct Options {
     pub counters: u32,
     /// State that the new node is sent, in MiB, roughly.
     pub state_mib: u32,
+    /// The new node competes with the others for the processor.
+    pub compete: bool,
 }
 
 const NODES: usize = 3;
 
-/// What a counter takes in a snapshot, roughly: its series and its lot.
-const COUNTER_BYTES: u32 = 30;
+/// What a counter takes on a node's disk, roughly: its series and its lot, in snapshot and log.
+const COUNTER_BYTES: u32 = 16;
 
 /// How long usage is measured before the node is lost.
 const BEFORE: Duration = Duration::from_secs(10);
-
-/// Between two small batches of the measured producer.
-const PUSH_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Runs the scenario.
 pub async fn run(options: &Options) -> Result<RejoinRun> {
@@ -56,7 +54,7 @@ pub async fn run(options: &Options) -> Result<RejoinRun> {
     let small = shape(options.counters);
     let restart = restart(&small).await.context("the node that comes back")?;
     let large = shape(options.state_mib.saturating_mul((1 << 20) / COUNTER_BYTES));
-    let joined = join(&large).await.context("the new node")?;
+    let joined = join(&large, options.compete).await.context("the new node")?;
     let busy = match (machine_before, process::machine_seconds()) {
         (Some((busy_before, total_before)), Some((busy, total))) if total > total_before => {
             (busy - busy_before) / (total - total_before)
@@ -68,6 +66,7 @@ pub async fn run(options: &Options) -> Result<RejoinRun> {
         restart_counters: small.counters(),
         restart_ms: restart.as_secs_f64() * 1e3,
         join_counters: large.counters(),
+        compete: options.compete,
         join_bytes: joined.bytes,
         join_ms: joined.took.as_secs_f64() * 1e3,
         before_p99_ms: joined.before_p99_ms,
@@ -78,16 +77,16 @@ pub async fn run(options: &Options) -> Result<RejoinRun> {
     })
 }
 
-fn config() -> ClientConfig {
+pub(super) fn config() -> ClientConfig {
     ClientConfig { deadline: RETURN_MAX, ..ClientConfig::default() }
 }
 
-fn start() -> Timestamp {
+pub(super) fn start() -> Timestamp {
     CycleId { year: 2024, month: 9 }.start()
 }
 
 /// Pushes one record to every counter.
-async fn fill(client: &Client, shape: &Shape) -> Result<()> {
+pub(super) async fn fill(client: &Client, shape: &Shape) -> Result<()> {
     eprintln!("{} hierarchies are applied", shape.roots);
     set_up(client, shape).await?;
     eprintln!("{} counters get a record each", shape.counters());
@@ -127,7 +126,7 @@ async fn restart(shape: &Shape) -> Result<Duration> {
     Ok(begin.elapsed())
 }
 
-async fn records(client: &Client, root: &str) -> Result<u64> {
+pub(super) async fn records(client: &Client, root: &str) -> Result<u64> {
     let (mut records, mut page_token) = (0, String::new());
     loop {
         let request = GetUsageRequest {
@@ -155,7 +154,7 @@ struct Joined {
 }
 
 /// A new node in place of a lost one, while usage comes.
-async fn join(shape: &Shape) -> Result<Joined> {
+async fn join(shape: &Shape, compete: bool) -> Result<Joined> {
     let folder = tempfile::tempdir()?;
     let mut nodes: Vec<Process> = Vec::new();
     for at in 0..NODES {
@@ -168,38 +167,11 @@ async fn join(shape: &Shape) -> Result<Joined> {
     fill(&client, shape).await?;
     settled(&client, NODES).await?;
 
-    let latencies = Arc::new(Mutex::new(Histogram::<u64>::new(3)?));
-    let producer = ProducerId::new("steady")?;
-    let epoch = client.open_producer(&producer, None, None).await?.epoch;
-    let batching = Batching { age_max: Duration::from_millis(1), ..Batching::default() };
-    let batcher = Batcher::sequenced(client.clone(), producer, epoch, batching, Latencies(latencies.clone())).await?;
-    let series = define(&batcher, &Shape { roots: shape.roots.min(100), ..*shape })?;
-    let stop: Arc<Mutex<bool>> = Arc::default();
-    let pushing = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            for (at, series) in series.iter().cycle().enumerate() {
-                batcher.push(*series, 1_000, start()).await?;
-                if at % 100 == 99 {
-                    if *stop.lock() {
-                        break;
-                    }
-                    tokio::time::sleep(PUSH_INTERVAL).await;
-                }
-            }
-            batcher.flush().await?;
-            anyhow::Ok(())
-        }
-    });
-    let p99 = |latencies: &Mutex<Histogram<u64>>| {
-        let mut latencies = latencies.lock();
-        let p99 = latencies.value_at_quantile(0.99) as f64 / 1e3;
-        latencies.reset();
-        p99
-    };
+    let steady = Steady::begin(&client, &Shape { roots: shape.roots.min(100), ..*shape }, start()).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    p99(&latencies);
+    steady.waited();
     tokio::time::sleep(BEFORE).await;
+    let before_p99_ms = steady.waited().p99_ms;
 
     eprintln!("a node is lost, a new one comes in its place");
     let lost = nodes.pop().context("there are nodes")?;
@@ -207,10 +179,11 @@ async fn join(shape: &Shape) -> Result<Joined> {
     drop(lost);
     // An election is the failover scenario's figure.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let before_p99_ms = p99(&latencies);
+    steady.waited();
     let gone = endpoints.pop().context("there are nodes")?;
     let begin = Instant::now();
-    let new = Process::start(folder.path().join("node-new"), "127.0.0.1:0", &endpoints)?;
+    let start = if compete { Process::start } else { Process::start_behind };
+    let new = start(folder.path().join("node-new"), "127.0.0.1:0", &endpoints)?;
     loop {
         let request = SetNodeRequest {
             name: gone.clone(),
@@ -226,9 +199,8 @@ async fn join(shape: &Shape) -> Result<Joined> {
     }
     in_place(&client, NODES).await?;
     let took = begin.elapsed();
-    let meanwhile_p99_ms = p99(&latencies);
-    *stop.lock() = true;
-    pushing.await??;
+    let meanwhile_p99_ms = steady.waited().p99_ms;
+    steady.end().await?;
     Ok(Joined { took, bytes: bytes_of(&new.folder)?, before_p99_ms, meanwhile_p99_ms })
 }
 

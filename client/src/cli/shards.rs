@@ -113,7 +113,8 @@ pub async fn run(command: ShardsCommand, globals: &Globals, out: &Out) -> Result
         ShardsCommand::Stop(wish) => (Asked::Stop(proto::StopMoves {}), wish),
     };
     let client = globals.connect().await?;
-    let reply = client.set_layout(proto::SetLayoutRequest { wish: Some(asked), plan: wish.plan }).await?;
+    let reply =
+        client.set_layout(proto::SetLayoutRequest { wish: Some(asked), plan: wish.plan, id: String::new() }).await?;
     show(&wish, reply, &client, out).await
 }
 

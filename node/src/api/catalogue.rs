@@ -57,6 +57,7 @@ fn hash_in(bytes: &Bytes) -> Result<Hash, Trouble> {
 impl Catalogue for Door {
     async fn list(&self, request: Request<ListCataloguesRequest>) -> Result<Response<ListCataloguesReply>, Status> {
         let name = request.into_inner().name;
+        reach::latest_map(&self.0).await?;
         let state = self.0.meta.state();
         let mut versions = Vec::new();
         for row in state.catalogues().iter().filter(|row| name.is_empty() || row.name == name) {
@@ -67,6 +68,7 @@ impl Catalogue for Door {
 
     async fn show(&self, request: Request<ShowCatalogueRequest>) -> Result<Response<ShowCatalogueReply>, Status> {
         let request = request.into_inner();
+        reach::latest_map(&self.0).await?;
         let state = self.0.meta.state();
         let wanted =
             |row: &&CatalogueRow| row.name == request.name && (request.version == 0 || row.version == request.version);

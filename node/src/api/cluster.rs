@@ -79,6 +79,8 @@ impl Door {
         }
         let documents = job::parse(request.documents)?;
         let _turn = context.turns.wait();
+        // A leader of late may not have applied yet what one before it recorded.
+        reach::latest_map(context).await?;
         self.no_moves().await?;
         let map = context.meta.map().ok_or_else(|| Trouble::unavailable("the cluster is being founded; try again"))?;
         if context.meta.state().job(&id).is_none() {
@@ -409,6 +411,8 @@ impl Cluster for Door {
         if let Some(mut leader) = self.meta_elsewhere()? {
             return leader.job(request).await;
         }
+        // A job that was opened under the leader before is no unknown one.
+        reach::latest_map(&self.0).await?;
         let deadline = Instant::now() + Duration::from_millis(request.wait_ms.into()).min(JOB_WAIT_MAX);
         let mut seen = self.0.meta.watch();
         loop {

@@ -83,6 +83,7 @@ pub async fn set_node(context: &Arc<Context>, request: SetNodeRequest) -> Result
 
 /// Gives shards to the nodes that should lead them, or tells which.
 pub async fn balance_leaders(context: &Arc<Context>, plan_only: bool) -> Result<PlanReply, Trouble> {
+    reach::latest_map(context).await?;
     let state = context.meta.state();
     let (mut moves, mut calls, mut risks) = (Vec::new(), Vec::new(), Vec::new());
     for row in state.replicas() {

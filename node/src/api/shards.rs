@@ -19,7 +19,7 @@ use super::status::Trouble;
 use crate::context::Context;
 use crate::data::check::{Check, End};
 use crate::data::reach;
-use crate::meta::command::{Command, encode};
+use crate::meta::command::{Command, SetLayout, encode};
 use crate::meta::layout::{self, MOVE_SLOTS_MAX, Wish};
 use crate::meta::state::MetaState;
 use crate::placer;
@@ -62,7 +62,13 @@ async fn plan_layout(context: &Arc<Context>, request: &SetLayoutRequest) -> Resu
     // Ids follow the last one that anybody has heard of.
     reach::latest_map(context).await.map_err(unplanned)?;
     let state = context.meta.state();
-    let command = Command::SetLayout(layout::layout(&state, wish).map_err(|refusal| unplanned(refusal.into()))?);
+    // An answer that was lost: the rest of what came of it is what there is to tell.
+    let wish = if state.has_heard(&request.id) { None } else { Some(wish) };
+    let planned = match wish {
+        Some(wish) => layout::layout(&state, wish).map_err(|refusal| unplanned(refusal.into()))?,
+        None => SetLayout { ranges: state.wanted().to_vec(), ..SetLayout::default() },
+    };
+    let command = Command::SetLayout(SetLayout { wish: request.id.clone(), ..planned });
     // The same command on a copy of the map: what it says, and where slots go then.
     let mut after = MetaState::clone(&state);
     let outcome = after.apply(&encode(command.clone())).map_err(|why| unplanned(Trouble::invalid(why)))?;
@@ -111,6 +117,7 @@ impl From<Unheard> for Trouble {
 
 /// Begins to compare the replicas of shards, of all where none is named.
 pub async fn check(context: &Arc<Context>, shards: &[u32]) -> Result<CheckShardsReply, Trouble> {
+    reach::latest_map(context).await?;
     let state = context.meta.state();
     let known: Vec<u32> = state.replicas().iter().map(|row| row.shard).collect();
     if let Some(unknown) = shards.iter().find(|shard| !known.contains(shard)) {

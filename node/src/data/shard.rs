@@ -31,6 +31,7 @@ use crate::clocks::Reading;
 use crate::condemned::Condemned;
 use crate::context::Context;
 use crate::timekeeping;
+use crate::workers;
 
 /// How long a proposal may take: a few elections. After it the outcome is unknown and the sender repeats.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -102,7 +103,7 @@ impl Actor for ShardActor {
         match message {
             Message::Apply { entries, reply } => drop(reply.send(owned.apply(entries).await)),
             Message::View { slot, reply } => drop(reply.send(owned.read(slot))),
-            Message::Restore { source, reply } => drop(reply.send(owned.restore(source))),
+            Message::Restore { source, reply } => drop(reply.send(owned.restore(source).await)),
             Message::Hash { reply } => drop(reply.send((owned.position, owned.state.hash()))),
         }
         Ok(())
@@ -233,22 +234,31 @@ impl Owned {
         Read { view: Arc::new(view), position: self.position }
     }
 
-    fn restore(&mut self, mut source: Box<dyn ChunkSource>) -> Result<(), Halt> {
-        let mut failed: Option<io::Error> = None;
-        let parts = std::iter::from_fn(|| match source.next() {
-            Ok(part) => part.map(|(section, bytes)| (section, bytes.to_vec())),
-            Err(error) => {
-                failed = Some(error);
-                None
-            }
-        });
-        let restored = State::restore_supporting(self.parts.context.machine, parts);
-        if let Some(error) = failed {
-            return Err(Halt::new(format!("the snapshot cannot be read: {error}")));
-        }
-        self.state = restored.map_err(|error| Halt::new(format!("the snapshot cannot be restored: {error}")))?;
+    /// On a worker: a large state takes a second, in which this thread serves others.
+    async fn restore(&mut self, source: Box<dyn ChunkSource>) -> Result<(), Halt> {
+        let context = &self.parts.context;
+        let newest = context.machine;
+        let restored = workers::run(context.workers.as_ref(), move || restored(newest, source)).await;
+        self.state = restored.map_err(|lost| Halt::new(format!("the snapshot cannot be restored: {lost}")))??;
         Ok(())
     }
+}
+
+/// The state that a snapshot holds, for a program that supports versions of the machine up to `newest`.
+fn restored(newest: u32, mut source: Box<dyn ChunkSource>) -> Result<State, Halt> {
+    let mut failed: Option<io::Error> = None;
+    let parts = std::iter::from_fn(|| match source.next() {
+        Ok(part) => part.map(|(section, bytes)| (section, bytes.to_vec())),
+        Err(error) => {
+            failed = Some(error);
+            None
+        }
+    });
+    let restored = State::restore_supporting(newest, parts);
+    if let Some(error) = failed {
+        return Err(Halt::new(format!("the snapshot cannot be read: {error}")));
+    }
+    restored.map_err(|error| Halt::new(format!("the snapshot cannot be restored: {error}")))
 }
 
 /// Starts the actor of a shard, with an empty state, linked to `supervisor`.

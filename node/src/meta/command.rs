@@ -300,6 +300,9 @@ pub struct Tables {
     /// Older identities of this cluster.
     #[prost(message, repeated, tag = "15")]
     pub former: Vec<FormerRow>,
+    /// Ids of the last wishes for a layout, oldest first.
+    #[prost(string, repeated, tag = "16")]
+    pub wishes: Vec<String>,
 }
 
 /// An identity that this cluster had, or that of the cluster whose backup it was made of.
@@ -398,6 +401,9 @@ pub struct SetLayout {
     /// New shards, with the ids that follow the last one.
     #[prost(message, repeated, tag = "2")]
     pub shards: Vec<ReplicasRow>,
+    /// Of the wish; one that was heard already changes nothing. Empty where nobody sends it twice.
+    #[prost(string, tag = "3")]
+    pub wish: String,
 }
 
 /// Begins to move slots.

@@ -20,6 +20,9 @@ pub const MOVE_SLOTS_MAX: u32 = 32;
 /// Moves at once, each between other shards.
 pub const MOVES_MAX: usize = 4;
 
+/// Ids of wishes that are kept for whoever sends one again because its answer was lost.
+const WISHES_KEPT_MAX: usize = 64;
+
 /// What an operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
@@ -66,8 +69,16 @@ impl MetaState {
         self.tables.last_shard.max(known)
     }
 
+    /// Whether a wish under this id was heard.
+    pub fn has_heard(&self, wish: &str) -> bool {
+        !wish.is_empty() && self.tables.wishes.iter().any(|heard| heard == wish)
+    }
+
     pub(super) fn set_layout(&mut self, layout: SetLayout) -> Result<Outcome, Refusal> {
         let invalid = |detail: String| Refusal::new(Reason::InvalidValue, detail);
+        if self.has_heard(&layout.wish) {
+            return Ok(unchanged());
+        }
         let last = self.last_shard();
         let follow = layout.shards.iter().zip(last + 1..).all(|(row, id)| row.shard == id);
         if !follow || layout.shards.iter().any(|row| row.nodes.is_empty()) {
@@ -88,6 +99,11 @@ impl MetaState {
         }
         if !layout.ranges.is_empty() && next != SLOTS {
             return Err(invalid(format!("slots from {next} on have no shard; plan again")));
+        }
+        if !layout.wish.is_empty() {
+            self.tables.wishes.push(layout.wish);
+            let surplus = self.tables.wishes.len().saturating_sub(WISHES_KEPT_MAX);
+            self.tables.wishes.drain(..surplus);
         }
         let before = self.tables.wanted.clone();
         self.tables.wanted = layout.ranges;
@@ -246,8 +262,11 @@ pub fn layout(state: &MetaState, wish: Wish) -> Result<SetLayout, Refusal> {
             own[own.len().div_ceil(2)..].iter().for_each(|slot| then[*slot] = next);
         }
         Wish::Merge { from, into } => {
-            known(from)?;
             known(into)?;
+            // One that was given up has no slots left to merge.
+            if from == 0 || from > state.last_shard() {
+                known(from)?;
+            }
             if from == into {
                 return Err(invalid(format!("shard {from} cannot be merged into itself")));
             }
@@ -266,7 +285,7 @@ pub fn layout(state: &MetaState, wish: Wish) -> Result<SetLayout, Refusal> {
     if shards > SHARDS_MAX {
         return Err(Refusal::new(Reason::LimitReached, format!("{shards} shards; at most {SHARDS_MAX} are kept")));
     }
-    Ok(SetLayout { ranges: ranges(&then), shards: founded(state, new) })
+    Ok(SetLayout { ranges: ranges(&then), shards: founded(state, new), wish: String::new() })
 }
 
 /// New shards on the nodes that have the least to do.
@@ -469,6 +488,39 @@ mod tests {
         assert_eq!(refused(Wish::Merge { from: 1, into: 1 }), Reason::InvalidValue);
         assert_eq!(refused(Wish::Move { first: 9, last: 4096, to: 1 }), Reason::InvalidValue);
         assert_eq!(refused(Wish::Move { first: 9, last: 8, to: 1 }), Reason::InvalidValue);
+    }
+
+    #[test]
+    fn a_wish_that_is_sent_again_is_the_same_one() {
+        let mut state = founded_with(2);
+        let split =
+            |state: &MetaState, id: &str| SetLayout { wish: id.to_owned(), ..layout(state, Wish::Split(1)).unwrap() };
+        let first = split(&state, "a");
+        assert!(!apply(&mut state, Command::SetLayout(first.clone())).unchanged);
+        let again = split(&state, "a");
+        assert!(state.has_heard("a") && again != first, "planned anew it would split once more");
+        assert!(apply(&mut state, Command::SetLayout(again)).unchanged);
+        assert_eq!(state.replicas().len(), 3);
+        let other = split(&state, "b");
+        assert!(!apply(&mut state, Command::SetLayout(other)).unchanged);
+        assert_eq!(state.replicas().len(), 4);
+        for number in 0..WISHES_KEPT_MAX {
+            let stop = SetLayout { wish: number.to_string(), ..layout(&state, Wish::Stop).unwrap() };
+            apply(&mut state, Command::SetLayout(stop));
+        }
+        assert!(!state.has_heard("a") && !state.has_heard("b") && state.has_heard("63"));
+    }
+
+    #[test]
+    fn a_shard_that_was_merged_is_merged() {
+        let mut state = founded_with(3);
+        wish(&mut state, Wish::Merge { from: 3, into: 2 });
+        follow(&mut state);
+        assert_eq!(state.replicas().len(), 2);
+        let again = layout(&state, Wish::Merge { from: 3, into: 2 }).unwrap();
+        assert!(apply(&mut state, Command::SetLayout(again)).unchanged);
+        assert_eq!(layout(&state, Wish::Merge { from: 4, into: 2 }).unwrap_err().reason, Reason::NotFound);
+        assert_eq!(layout(&state, Wish::Merge { from: 0, into: 2 }).unwrap_err().reason, Reason::NotFound);
     }
 
     #[test]

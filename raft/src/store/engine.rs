@@ -34,6 +34,7 @@ const SWEEP_BYTES: u64 = 64 << 20;
 
 const VOTE: &[u8] = b"vote";
 const COMMITTED: &[u8] = b"committed";
+const PLEDGED: &[u8] = b"pledged";
 const PURGED: &[u8] = b"purged";
 /// Where the log ends, when older entries of the file lie behind it: raft-engine cannot cut a tail off.
 const TAIL: &[u8] = b"tail";
@@ -272,7 +273,8 @@ impl<F: FileSystem> Shared<F> {
             ));
         }
         let first = first.max(purged_next).min(next);
-        let stored = Stored { vote: value(VOTE), committed: value(COMMITTED), purged, entries: first..next };
+        let (vote, committed, pledged) = (value(VOTE), value(COMMITTED), value(PLEDGED));
+        let stored = Stored { vote, committed, purged, pledged, entries: first..next };
         let extent = Extent { first, next, engine_next: engine_next.max(next), tailed: tail.is_some() };
         Ok((stored, extent))
     }
@@ -426,6 +428,9 @@ impl<F: FileSystem> Writer<F> {
                 Change::Forget => {
                     batch.add_command(region, Command::Clean);
                     *extent = Extent::default();
+                }
+                Change::Pledged(mark) => {
+                    batch.put(region, PLEDGED.to_vec(), mark.to_vec()).map_err(full)?;
                 }
             }
         }

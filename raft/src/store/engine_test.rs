@@ -137,6 +137,23 @@ fn truncation_and_purge_survive_a_kill() {
 }
 
 #[test]
+fn what_a_forgotten_replica_promised_survives_a_kill() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = EngineJournal::open(dir.path(), quiet()).expect("opened");
+    write(&journal, ONE, vec![append(0, 10, 1), Change::Vote(Bytes::from_static(b"before"))]).expect("written");
+    let (vote, pledged) = (Bytes::from_static(b"vote"), Bytes::from_static(b"entry 9"));
+    let forget = vec![Change::Forget, Change::Vote(vote.clone()), Change::Pledged(pledged.clone())];
+    write(&journal, ONE, forget).expect("written");
+    let expected = Stored { vote: Some(vote), pledged: Some(pledged), ..Stored::default() };
+    assert_eq!(journal.load(ONE).expect("loaded"), expected);
+    let killed = copy(dir.path());
+    let again = EngineJournal::open(killed.path(), quiet()).expect("opened after the kill");
+    assert_eq!(again.load(ONE).expect("loaded"), expected);
+    write(&again, ONE, vec![append(0, 2, 2)]).expect("begins anew");
+    assert_eq!(again.load(ONE).expect("loaded"), Stored { entries: 0..2, ..expected });
+}
+
+#[test]
 fn a_torn_tail_is_dropped_and_nothing_before_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let journal = EngineJournal::open(dir.path(), quiet()).expect("opened");

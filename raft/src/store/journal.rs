@@ -7,6 +7,7 @@ use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use crate::types::GroupId;
 
@@ -43,6 +44,8 @@ pub enum Change {
     },
     /// Drops everything known of the group: its replica was removed from this node.
     Forget,
+    /// The last entry that a replica which was removed from here once had, encoded.
+    Pledged(Bytes),
 }
 
 /// What is on disk for a group.
@@ -54,6 +57,8 @@ pub struct Stored {
     pub committed: Option<Bytes>,
     /// The mark of the last purge.
     pub purged: Option<Bytes>,
+    /// The last entry of a replica that was here before and was removed.
+    pub pledged: Option<Bytes>,
     /// The entries kept: from the first to one past the last; empty when there are none.
     pub entries: Range<u64>,
 }
@@ -91,4 +96,18 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Flushes what is queued and stops. Later submissions are refused.
     fn close(&self);
+}
+
+/// Submits changes and waits for their flush.
+pub(crate) async fn write(journal: &dyn Journal, group: GroupId, changes: Vec<Change>) -> io::Result<()> {
+    let (sender, receiver) = oneshot::channel();
+    journal.submit(
+        group,
+        changes,
+        Box::new(move |result| {
+            // The asker may be gone: then nobody acts on the result.
+            let _ = sender.send(result);
+        }),
+    );
+    receiver.await.unwrap_or_else(|_| Err(io::Error::other("the journal closed before its flush")))
 }

@@ -14,10 +14,9 @@ use futures::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use crate::machine::{Workers, on_worker};
-use crate::store::journal::{Change, Journal, Record};
+use crate::store::journal::{self, Change, Journal, Record};
 use crate::types::{Entry, GroupId, LogId, Types, Vote};
 use crate::wire::{self, proto};
 
@@ -47,6 +46,8 @@ struct State {
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
+    /// The last entry of a replica that was here before and was removed.
+    pledged: Option<LogId>,
     /// The first entry kept; where the next one will be when there is none.
     first: u64,
     /// The last entry, or the purge mark when there is none.
@@ -126,6 +127,7 @@ impl GroupLog {
         };
         let committed = mark(&stored.committed, "commit mark")?;
         let purged = mark(&stored.purged, "purge mark")?;
+        let pledged = mark(&stored.pledged, "pledge")?;
         let last = if stored.entries.is_empty() {
             purged
         } else {
@@ -140,6 +142,7 @@ impl GroupLog {
             vote,
             committed,
             purged,
+            pledged,
             first: stored.entries.start,
             last,
             recent: VecDeque::new(),
@@ -160,6 +163,31 @@ impl GroupLog {
     pub(crate) fn is_pristine(&self) -> bool {
         let state = self.inner.state.lock();
         state.vote.is_none() && state.last.is_none()
+    }
+
+    /// What a replica that was here before had, while this one has less: as long as that is so, this one must neither vote
+    /// for a log that ends before it nor stand itself. What it had may be committed because it had it, and a voter who
+    /// has not heard of the membership that let it go counts on it still.
+    pub(crate) fn pledged(&self) -> Option<LogId> {
+        let state = self.inner.state.lock();
+        state.pledged.filter(|pledged| Some(*pledged) > state.last)
+    }
+
+    /// What this node last promised.
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        self.inner.state.lock().vote
+    }
+
+    /// Drops everything but what keeps this node's word: its vote, and where its log and its snapshot, at `snapshot`, ended.
+    pub(crate) async fn forget(&self, snapshot: Option<LogId>) -> io::Result<()> {
+        let (vote, ended) = {
+            let state = self.inner.state.lock();
+            (state.vote, state.last.max(state.pledged).max(snapshot))
+        };
+        let mut changes = vec![Change::Forget];
+        changes.extend(vote.map(|vote| Change::Vote(wire::record_out(&wire::vote_out(&vote)))));
+        changes.extend(ended.map(|ended| Change::Pledged(wire::record_out(&wire::position_out(&ended)))));
+        self.write(changes).await
     }
 
     /// The position up to which entries are gone.
@@ -194,16 +222,7 @@ impl GroupLog {
     }
 
     async fn write(&self, changes: Vec<Change>) -> io::Result<()> {
-        let (sender, receiver) = oneshot::channel();
-        self.inner.journal.submit(
-            self.inner.group,
-            changes,
-            Box::new(move |result| {
-                // The asker may be gone: then nobody acts on the result.
-                let _ = sender.send(result);
-            }),
-        );
-        receiver.await.unwrap_or_else(|_| Err(io::Error::other("the journal closed before its flush")))
+        journal::write(self.inner.journal.as_ref(), self.inner.group, changes).await
     }
 
     /// Entries of `range` up to `bytes_max`, at least one where there is one; from memory, else from the journal.

@@ -51,6 +51,7 @@ struct GroupDisk {
     committed: Option<Bytes>,
     purged: Option<Bytes>,
     purged_next: u64,
+    pledged: Option<Bytes>,
     entries: BTreeMap<u64, Record>,
 }
 
@@ -77,6 +78,7 @@ impl GroupDisk {
                 self.purged_next = through + 1;
             }
             Change::Forget => *self = GroupDisk::default(),
+            Change::Pledged(mark) => self.pledged = Some(mark.clone()),
         }
     }
 }
@@ -191,7 +193,13 @@ impl Disk {
             (Some((first, _)), Some((last, _))) => *first..last + 1,
             _ => group.purged_next..group.purged_next,
         };
-        Stored { vote: group.vote.clone(), committed: group.committed.clone(), purged: group.purged.clone(), entries }
+        Stored {
+            vote: group.vote.clone(),
+            committed: group.committed.clone(),
+            purged: group.purged.clone(),
+            pledged: group.pledged.clone(),
+            entries,
+        }
     }
 }
 

@@ -333,3 +333,25 @@ pub async fn propose(groups: &[Group], bytes: &[u8]) -> Applied {
         Err(_) => panic!("nobody took the proposal within {SOON:?}"),
     }
 }
+
+/// Three nodes with one group.
+pub async fn three() -> (Wires, Vec<Node>, Vec<Group>) {
+    let wires = Wires::default();
+    let members = members(&[1, 2, 3]);
+    let mut nodes: Vec<Node> = (1..=3).map(|id| memory_node(id, &wires, MemoryDisk::new(), Shelf::default())).collect();
+    let mut groups = Vec::new();
+    for node in &mut nodes {
+        node.disk.set_flush_delay(Duration::from_millis(1));
+        groups.push(node.open(1, Some(&members)).await.expect("opened"));
+    }
+    leader(&groups).await;
+    (wires, nodes, groups)
+}
+
+pub async fn same_books(nodes: &[&Node], lines: usize) {
+    until("the same lines everywhere", || {
+        let first = nodes[0].book(1).lines();
+        (first.len() == lines && nodes.iter().all(|node| node.book(1).lines() == first)).then_some(())
+    })
+    .await;
+}

@@ -4,3 +4,4 @@ mod grpc;
 mod harness;
 mod memory;
 mod offline;
+mod pledge;

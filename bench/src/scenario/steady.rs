@@ -63,7 +63,7 @@ impl Steady {
         let batching = Batching { age_max: Duration::from_millis(1), ..Batching::default() };
         let waits = Waits { pushed: Arc::default(), waits: Arc::new(Mutex::new(Histogram::new(3)?)) };
         let batcher = Batcher::sequenced(client.clone(), producer, epoch, batching, waits.clone()).await?;
-        let series = define(&batcher, shape)?;
+        let series = define(&batcher, shape, 0..shape.counters())?;
         let stop = Arc::new(AtomicBool::new(false));
         let (pushed, stopped) = (waits.pushed.clone(), stop.clone());
         let pushing = tokio::spawn(async move {

@@ -87,7 +87,7 @@ enum Scenario {
         #[arg(long, default_value_t = 1_000_000)]
         counters: u32,
         /// State that the new node is sent, in MiB, roughly
-        #[arg(long, default_value_t = 512)]
+        #[arg(long, default_value_t = 1_024)]
         state_mib: u32,
         /// Let the new node compete with the others for the processor, instead of taking what they leave
         #[arg(long)]

@@ -190,7 +190,9 @@ async fn join(shape: &Shape, compete: bool) -> Result<Joined> {
     eprintln!("a node is lost, a new one comes in its place");
     let lost = nodes.pop().context("there are nodes")?;
     lost.tell(9)?;
+    let left = lost.folder.clone();
     drop(lost);
+    std::fs::remove_dir_all(left)?;
     // An election is the failover scenario's figure.
     tokio::time::sleep(Duration::from_secs(5)).await;
     steady.waited();

@@ -9,10 +9,6 @@ use super::state::{MetaState, REPLICAS_MAX};
 /// Shards whose replicas move at once: a copy takes disk and network from usage, so few at a time.
 pub const MOVES_MAX: usize = 4;
 
-/// Replicas that a node takes in at once. Their leaders are few where one node is filled, and usage waits behind what they
-/// send: with two, records wait less than twice as long as before while a node with a GiB of state is replaced.
-const FILLS_MAX: usize = 2;
-
 /// Voters of the meta group: enough to lose two nodes where there are five.
 pub const META_VOTERS_MAX: usize = 5;
 
@@ -82,12 +78,8 @@ fn level_leaders(rows: &mut [ReplicasRow], active: &[u64]) {
 
 /// The rows of `plan` that differ from what is wanted now, as many as may move now.
 pub fn next_rows(state: &MetaState, plan: &[ReplicasRow]) -> Vec<ReplicasRow> {
-    let moving = || state.replicas().iter().filter(|row| !row.is_settled());
-    let mut room = MOVES_MAX.saturating_sub(moving().count());
-    let mut fills: BTreeMap<u64, usize> = BTreeMap::new();
-    for node in moving().flat_map(|row| newcomers(row, &row.nodes)) {
-        *fills.entry(node).or_default() += 1;
-    }
+    let moving = state.replicas().iter().filter(|row| !row.is_settled()).count();
+    let mut room = MOVES_MAX.saturating_sub(moving);
     let mut next = Vec::new();
     for (own, wanted) in state.replicas().iter().zip(plan) {
         if own.nodes == wanted.nodes {
@@ -101,21 +93,12 @@ pub fn next_rows(state: &MetaState, plan: &[ReplicasRow]) -> Vec<ReplicasRow> {
         // Another order is no move, and a row that moves already may change its mind.
         if sorted(&own.nodes) == sorted(&wanted.nodes) || !own.is_settled() {
             next.push(wanted.clone());
-            continue;
-        }
-        let new = newcomers(own, &wanted.nodes);
-        if room > 0 && new.iter().all(|node| fills.get(node).is_none_or(|count| *count < FILLS_MAX)) {
+        } else if room > 0 {
             room -= 1;
-            new.into_iter().for_each(|node| *fills.entry(node).or_default() += 1);
             next.push(wanted.clone());
         }
     }
     next
-}
-
-/// Those of `nodes` that hold nothing of the row's shard yet.
-fn newcomers(row: &ReplicasRow, nodes: &[u64]) -> Vec<u64> {
-    nodes.iter().copied().filter(|node| !row.held.contains(node)).collect()
 }
 
 /// Who should vote in the meta group: those who do and can, then others by id; an odd number, at most
@@ -172,15 +155,7 @@ mod tests {
                 let old = &state.replicas().iter().find(|own| own.shard == row.shard).unwrap().nodes;
                 made += row.nodes.iter().filter(|node| !old.contains(node)).count();
             }
-            let new: Vec<u64> = next
-                .iter()
-                .flat_map(|row| {
-                    newcomers(state.replicas().iter().find(|own| own.shard == row.shard).unwrap(), &row.nodes)
-                })
-                .collect();
-            for node in &new {
-                assert!(new.iter().filter(|other| *other == node).count() <= FILLS_MAX, "{next:?}");
-            }
+            assert!(next.iter().filter(|row| !row.is_settled()).count() <= MOVES_MAX);
             state.apply(&encode(Command::Place(Place { rows: next }))).unwrap();
             settle(state);
         }
@@ -243,35 +218,6 @@ mod tests {
         join(&mut state, 6);
         assert_eq!(follow(&mut state), 6);
         level(&state);
-    }
-
-    #[test]
-    fn a_node_takes_in_a_few_replicas_at_a_time_and_all_in_the_end() {
-        let mut state = founded(3, 8);
-        set(&mut state, 3, NodeState::Removed);
-        join(&mut state, 4);
-        let mut sent = 0;
-        let place = |state: &mut MetaState| {
-            let rows = next_rows(state, &placement(state));
-            let count = rows.iter().filter(|row| row.nodes.contains(&4)).count();
-            state.apply(&encode(Command::Place(Place { rows }))).unwrap();
-            count
-        };
-        while sent < 8 {
-            let count = place(&mut state);
-            assert!((1..=FILLS_MAX).contains(&count), "{count} after {sent}");
-            assert_eq!(place(&mut state), 0, "nothing more begins before one of them is there");
-            sent += count;
-            settle(&mut state);
-        }
-        level(&state);
-        // Two that are filled do not wait for each other.
-        let mut state = founded(1, 8);
-        join(&mut state, 2);
-        join(&mut state, 3);
-        let rows = next_rows(&state, &placement(&state));
-        assert!(rows.len() <= MOVES_MAX);
-        assert_eq!(rows.iter().flat_map(|row| &row.nodes).filter(|node| **node > 1).count(), 2 * FILLS_MAX, "{rows:?}");
     }
 
     #[test]

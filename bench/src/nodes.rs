@@ -58,8 +58,8 @@ impl Process {
 
     /// The same for a node that only gets the processor time that all others leave.
     pub fn start_behind(folder: PathBuf, listen: &str, join: &[String]) -> Result<Process> {
-        let mut command = Command::new("nice");
-        command.args(["-n", "19"]).arg(std::env::current_exe()?);
+        let mut command = Command::new("chrt");
+        command.args(["--idle", "0"]).arg(std::env::current_exe()?);
         Process::launch(command, folder, listen, join)
     }
 

@@ -1,5 +1,6 @@
 //! An account that goes from one hierarchy to another in a run with whole nodes, while a producer of its own sends usage of
 //! it, dies, and sends again. Whose the usage from the date on is, the move's job says in the end; till then either may be.
+//! In runs for crash points its new hierarchy does not take it in at first, so that it stays till it is asked for again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use reckoner_client::client::Client;
 use reckoner_client::error::Error;
 use reckoner_client::proto;
 use reckoner_shard::account::transfer::WayDocument;
-use reckoner_shard::base::id::AccountId;
+use reckoner_shard::base::id::{AccountId, GroupName};
 use serde_json::json;
 
 use crate::push::document;
@@ -19,6 +20,9 @@ use crate::world::{NEXT, World, root};
 
 /// The move's job.
 const JOB: &str = "nomad";
+
+/// The job of the move that comes to nothing.
+const IN_VAIN: &str = "in-vain";
 
 /// The account, and where it goes from the next cycle's first instant on.
 pub fn account() -> String {
@@ -41,8 +45,8 @@ impl Going {
     }
 }
 
-/// Moves the account, however often it has to be asked for.
-pub async fn work(world: World, going: Going) -> turmoil::Result {
+/// Moves the account, however often it has to be asked for. `quiet`: it surely moves, and not at the first attempt.
+pub async fn work(world: World, going: Going, quiet: bool) -> turmoil::Result {
     world.opened().await;
     let (client, mut random) = (world.client(6), world.random(6));
     tokio::time::sleep(Duration::from_millis(random.random_range(100..3_000))).await;
@@ -55,7 +59,10 @@ pub async fn work(world: World, going: Going) -> turmoil::Result {
         group: None,
     };
     // Usage that comes first keeps the account where it is.
-    let is_rash = random.random_bool(0.3);
+    let is_rash = !quiet && random.random_bool(0.3);
+    if quiet {
+        go_in_vain(&world, &client, &way).await;
+    }
     let mut is_known = false;
     loop {
         tokio::time::sleep(Duration::from_millis(random.random_range(10..150))).await;
@@ -82,6 +89,30 @@ pub async fn work(world: World, going: Going) -> turmoil::Result {
         }
         going.0.store(true, Ordering::SeqCst);
         return Ok(());
+    }
+}
+
+/// Moves it to a group that its new hierarchy does not have: it has left by then, and has to be back.
+async fn go_in_vain(world: &World, client: &Client, way: &WayDocument) {
+    let nowhere = WayDocument { group: Some(GroupName::new("nowhere").expect("a name")), ..way.clone() };
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let asked = client.apply(IN_VAIN, vec![document("AccountMove", json!(nowhere))]).await;
+        if !heard(world, asked) {
+            continue;
+        }
+        let Ok(job) = client.job(IN_VAIN, Duration::from_millis(100)).await else { continue };
+        let refusal = job.steps.iter().find_map(|step| step.refusal.as_ref());
+        match (job.state.as_str(), refusal) {
+            ("running", _) => continue,
+            // Whoever goes on with it after a crash may only hear that it was refused.
+            ("refused", Some(refusal)) if ["INVALID_DOCUMENT", "VERSION_CONFLICT"].contains(&&*refusal.reason) => break,
+            _ => world.violated(format!("the account moves to a group that is not there: {job:?}")),
+        }
+    }
+    world.heard("the account is not taken in");
+    if has_ended(client).await {
+        world.violated("the account was not taken in and has left");
     }
 }
 

@@ -24,7 +24,7 @@ use reckoner_raft::types::GroupId;
 use reckoner_raft::wire::proto::Manifest;
 use reckoner_shard::base::time::CycleId;
 use reckoner_shard::machine::codec::{Entry, decode_entry};
-use reckoner_shard::machine::command::Command;
+use reckoner_shard::machine::command::{Command, MoveStep};
 
 use crate::crash::Life;
 use crate::planted::Planted;
@@ -114,7 +114,7 @@ impl FaultyJournal {
 /// The kind of a record that carries a command.
 const NORMAL: u8 = 1;
 
-/// The step of a cycle's close or of a slot move that an entry is.
+/// The step of a cycle's close, of a slot move or of an account's that an entry is.
 fn entry_step(group: GroupId, payload: &[u8]) -> Option<(&'static str, &'static str)> {
     if group == META {
         let command = meta::Entry::decode(payload).ok()?.command?;
@@ -130,6 +130,13 @@ fn entry_step(group: GroupId, payload: &[u8]) -> Option<(&'static str, &'static 
         Command::StageSlots { .. } => Some(("stage", "stage-flushed")),
         Command::SealSlots { .. } => Some(("seal", "seal-flushed")),
         Command::SettleSlots { .. } => Some(("settle", "settle-flushed")),
+        Command::MoveAccount { step, .. } => Some(match step {
+            MoveStep::End => ("account-end", "account-end-flushed"),
+            MoveStep::Begin => ("account-begin", "account-begin-flushed"),
+            MoveStep::Learn => ("account-learn", "account-learn-flushed"),
+            MoveStep::Settle => ("account-settle", "account-settle-flushed"),
+            MoveStep::Cancel => ("account-cancel", "account-cancel-flushed"),
+        }),
         _ => None,
     })
 }

@@ -256,10 +256,11 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     if !wishes.is_empty() {
         sim.client("planner", layouts::work(world.clone(), wishes));
     }
-    let is_nomadic = planted.is_none() && !plan.quiet && seed % 2 == 0;
+    // Crash points lie inside account moves too.
+    let is_nomadic = planted.is_none() && (plan.quiet || seed % 2 == 0);
     if is_nomadic || planted == Some(Planted::TransfersNotKept) {
         let going = Going::default();
-        sim.client("mover", nomads::work(world.clone(), going.clone()));
+        sim.client("mover", nomads::work(world.clone(), going.clone(), plan.quiet));
         let nomad = Producer::of_nomad(world.clone(), SEQUENCED + BY_ID + 1, going);
         sim.client(nomad.name.clone(), nomad.work());
     }

@@ -1,10 +1,11 @@
-//! Three real processes under faults for a moment: killed, stopped, all killed, and where the system permits it cut off
-//! one way, slowed down and with a full disk. What a producer and a reader saw has to be possible.
+//! Three real processes under faults for a moment: killed, stopped, all killed, with a clock a day off and a disk that
+//! refuses to flush, and where the system permits it cut off one way, slowed down and with a full disk. What a producer and
+//! a reader saw has to be possible.
 
 use std::process::Command;
 
 /// Every kind of fault once, and a few more.
-const SECONDS: &str = "20";
+const SECONDS: &str = "25";
 
 #[test]
 fn three_processes_keep_their_promises_under_faults() {

@@ -37,3 +37,4 @@ pub mod stripped;
 pub mod table;
 pub mod twisted;
 pub mod world;
+pub mod wrong_machine;

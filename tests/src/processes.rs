@@ -1,7 +1,8 @@
 //! Three real processes with real files under faults, for as long as told: killed, stopped for longer than an election,
-//! all killed at once, and where namespaces are permitted cut off one way, slowed down and with a full disk; while a
-//! producer pushes and a reader reads. What both saw is held against [`crate::history`]. A clock that is off is only
-//! simulated: the program asks the system for the time.
+//! all killed at once; where namespaces are permitted cut off one way, slowed down and with a full disk; and where there is
+//! a C compiler with a clock that is a day off and a disk that refuses to flush. Meanwhile a producer pushes and a reader
+//! reads; what both saw is held against [`crate::history`]. The cycle closes by itself, which it may not do for one clock
+//! that says that it is over, and has to do once all of them say so.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,18 +18,31 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use reckoner_client::client::{Client, ClientConfig};
 use reckoner_client::proto;
+use reckoner_node::clock::{Clock as _, SystemClock};
+use reckoner_shard::base::id::AccountId;
+use reckoner_shard::base::time::Timestamp;
 use serde_json::json;
 
 use crate::history::{self, Event};
 use crate::places::{NODES, Places};
-use crate::push::{CYCLE, Producer, ROOT, counted, set_up, units_through};
+use crate::push::{CYCLE, Producer, ROOT, counted, set_up_closed, units_through};
 use crate::soak::Soaked;
+use crate::wrong_machine::WrongMachine;
 
 /// Without an answer for so long, a run fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The node whose disk can be filled.
 const SMALL: usize = 3;
+
+/// The time on all clocks at first: half a day before the cycle ends.
+const NOON: &str = "2024-09-30T12:00:00Z";
+
+/// A run ends well before the cycle does.
+const LENGTH_MAX: Duration = Duration::from_secs(11 * 3_600);
+
+/// How far a clock is off that is wrong, nanoseconds.
+const DAY: i64 = 86_400 * 1_000_000_000;
 
 /// What is done to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +61,15 @@ enum Fault {
     Slow,
     /// Its disk is full.
     Full,
+    /// Its clock is a day off.
+    Clock,
+    /// Its disk refuses to flush, so that it ends.
+    Refuse,
 }
 
 const ANYWHERE: &[Fault] = &[Fault::Kill, Fault::Stop, Fault::KillAll];
-const IN_SPACES: &[Fault] =
-    &[Fault::Kill, Fault::Stop, Fault::KillAll, Fault::Cut, Fault::Isolate, Fault::Slow, Fault::Full];
+const IN_SPACES: &[Fault] = &[Fault::Cut, Fault::Isolate, Fault::Slow, Fault::Full];
+const ON_WRONG_MACHINES: &[Fault] = &[Fault::Clock, Fault::Refuse];
 
 impl Fault {
     fn name(self) -> &'static str {
@@ -63,6 +81,8 @@ impl Fault {
             Fault::Isolate => "nodes-cut-off",
             Fault::Slow => "links-slowed",
             Fault::Full => "disks-filled",
+            Fault::Clock => "clocks-a-day-off",
+            Fault::Refuse => "flushes-refused",
         }
     }
 }
@@ -90,6 +110,10 @@ struct Cluster {
     binary: PathBuf,
     folder: PathBuf,
     places: Places,
+    /// Where they can be wrong.
+    machines: Option<Vec<WrongMachine>>,
+    /// How far clocks are ahead that are right, nanoseconds: they say [`NOON`] in the beginning.
+    ahead: i64,
     nodes: Vec<Option<Process>>,
 }
 
@@ -113,8 +137,12 @@ impl Cluster {
             );
             fs::write(folder.join(format!("node-{id}.toml")), text)?;
         }
+        let ahead = NOON.parse::<Timestamp>()?.0 - SystemClock.now().0;
+        let machines = WrongMachine::make(folder, NODES)?;
+        machines.iter().flatten().try_for_each(|machine| machine.set_ahead(ahead))?;
         let nodes = (0..NODES).map(|_| None).collect();
-        let mut cluster = Cluster { binary: binary.to_owned(), folder: folder.to_owned(), places, nodes };
+        let (binary, folder) = (binary.to_owned(), folder.to_owned());
+        let mut cluster = Cluster { binary, folder, places, machines, ahead, nodes };
         (1..=NODES).try_for_each(|id| cluster.begin(id))?;
         Ok(cluster)
     }
@@ -125,6 +153,9 @@ impl Cluster {
         let mut command = self.places.command(id, &self.binary);
         command.arg("serve").arg("--config").arg(self.folder.join(format!("node-{id}.toml")));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said);
+        if let Some(machines) = &self.machines {
+            machines[id - 1].carry(&mut command);
+        }
         let mut child = command.spawn().with_context(|| format!("{} does not start", self.binary.display()))?;
         let stdout = child.stdout.take();
         self.nodes[id - 1] = Some(Process(child));
@@ -200,16 +231,48 @@ impl Cluster {
                 a_while(random, 500, 2_000).await;
                 fs::remove_file(&filler)?;
                 // A node whose flush was refused has stopped.
-                let ended = match &mut self.nodes[SMALL - 1] {
-                    Some(process) => process.0.try_wait()?.is_some(),
-                    None => true,
-                };
-                if ended {
+                if self.has_ended(SMALL)? {
                     self.begin(SMALL)?;
                 }
             }
+            Fault::Clock => {
+                let machine = self.machine(id)?;
+                machine.set_ahead(self.ahead + if random.random_bool(0.7) { DAY } else { -DAY })?;
+                a_while(random, 1_500, 4_500).await;
+                machine.set_ahead(self.ahead)?;
+            }
+            Fault::Refuse => {
+                self.machine(id)?.refuse_flushes(true)?;
+                let begin = Instant::now();
+                while !self.has_ended(id)? {
+                    ensure!(begin.elapsed() < PATIENCE, "node {id} goes on although no flush succeeds");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                self.machine(id)?.refuse_flushes(false)?;
+                self.begin(id)?;
+            }
         }
         Ok(())
+    }
+
+    fn machine(&self, id: usize) -> anyhow::Result<&WrongMachine> {
+        let machines = self.machines.as_ref();
+        machines.and_then(|machines| machines.get(id - 1)).context("machines here cannot be wrong")
+    }
+
+    /// Whether a node's process has ended by itself, or was ended.
+    fn has_ended(&mut self, id: usize) -> anyhow::Result<bool> {
+        match &mut self.nodes[id - 1] {
+            Some(process) => Ok(process.0.try_wait()?.is_some()),
+            None => Ok(true),
+        }
+    }
+
+    /// What can be done here.
+    fn faults(&self) -> Vec<Fault> {
+        let in_spaces = if self.places.has_spaces() { IN_SPACES } else { &[] };
+        let on_wrong = if self.machines.is_some() { ON_WRONG_MACHINES } else { &[] };
+        [ANYWHERE, in_spaces, on_wrong].concat()
     }
 }
 
@@ -219,6 +282,28 @@ fn fill(path: &Path) {
     for bytes in [1 << 20, 4 << 10] {
         let zeros = vec![0; bytes];
         while file.write_all(&zeros).is_ok() {}
+    }
+}
+
+/// The bills of the cycle; there are none until it is over.
+async fn bills(client: &Client) -> anyhow::Result<Vec<proto::BillSummary>> {
+    Ok(client.list_bills(&AccountId::new(ROOT)?, None, Some(CYCLE.parse()?)).await?.bills)
+}
+
+/// A day later on all clocks the cycle is over: it is cut and billed, with everything on its bill.
+async fn is_billed(cluster: &Cluster, client: &Client, units: i128) -> anyhow::Result<()> {
+    let Some(machines) = &cluster.machines else { return Ok(()) };
+    machines.iter().try_for_each(|machine| machine.set_ahead(cluster.ahead + DAY))?;
+    let begin = Instant::now();
+    loop {
+        let bills = bills(client).await?;
+        if bills.first().is_some_and(|bill| bill.status == "issued") {
+            let wanted = format!("{}{}", units / 2, if units % 2 == 0 { "" } else { ".5" });
+            ensure!(bills.len() == 1 && bills[0].payable == wanted, "{units} units at 0.50 are billed as {bills:?}");
+            return Ok(());
+        }
+        ensure!(begin.elapsed() < PATIENCE, "all clocks say that the cycle is over, and its bills are {bills:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -265,12 +350,14 @@ async fn note(producer: Arc<Producer>, seen: Arc<Mutex<Seen>>, stop: Arc<Mutex<b
 /// # Errors
 /// A broken promise, or processes that do not start.
 pub async fn run(binary: &Path, length: Duration, seed: u64) -> anyhow::Result<Soaked> {
+    ensure!(length <= LENGTH_MAX, "processes run for 11 hours at most; run them again with another seed");
     let begin = Instant::now();
     let folder = tempfile::tempdir()?;
     let mut cluster = Cluster::start(binary, folder.path())?;
     let mut random = SmallRng::seed_from_u64(seed);
     let client = cluster.client()?;
-    set_up(&client).await?;
+    // Without clocks of its own the cycle would be over.
+    set_up_closed(&client, if cluster.machines.is_some() { "automatic" } else { "manual" }).await?;
     let producer = Arc::new(Producer::begin(&client).await?);
     let stop = Arc::new(Mutex::new(false));
     let seen: Arc<Mutex<Seen>> = Arc::default();
@@ -280,7 +367,7 @@ pub async fn run(binary: &Path, length: Duration, seed: u64) -> anyhow::Result<S
     });
     let reading = tokio::spawn(read_on(client.clone(), seen.clone(), stop.clone()));
     let noting = tokio::spawn(note(producer.clone(), seen.clone(), stop.clone()));
-    let faults = if cluster.places.has_spaces() { IN_SPACES } else { ANYWHERE };
+    let faults = cluster.faults();
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     let mut rounds = 0;
     while begin.elapsed() < length {
@@ -292,6 +379,8 @@ pub async fn run(binary: &Path, length: Duration, seed: u64) -> anyhow::Result<S
         *kinds.entry(fault.name().to_owned()).or_default() += 1;
         let healed = producer.progress(100).await;
         healed.with_context(|| format!("after {fault:?}, round {rounds} of seed {seed}"))?;
+        let bills = bills(&client).await?;
+        ensure!(bills.is_empty(), "the cycle closed early, after {fault:?}, round {rounds} of seed {seed}: {bills:?}");
     }
     *stop.lock() = true;
     let last = pushing.await??;
@@ -308,6 +397,9 @@ pub async fn run(binary: &Path, length: Duration, seed: u64) -> anyhow::Result<S
     ensure!(duplicates == last, "{last} records were sent again, {duplicates} were recognised");
     ensure!(counted(&client).await? == (last, units_through(last)), "records that were sent again were counted");
     let reads = history::check(&seen.lock().history).map_err(anyhow::Error::msg)?;
+    let late = producer.heard.lock().late;
+    ensure!(late == 0, "{late} records were counted late before their cycle was over");
+    is_billed(&cluster, &client, units_through(last)).await?;
     Ok(Soaked {
         seeds: rounds as u64,
         simulated_seconds: begin.elapsed().as_secs_f64(),

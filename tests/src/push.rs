@@ -42,8 +42,13 @@ pub async fn set_clocks(clock: &ManualClock, at: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Applies a catalogue with one meter at 0.50 a unit and a hierarchy of one account.
+/// Applies a catalogue with one meter at 0.50 a unit and a hierarchy of one account, whose cycles are closed by hand.
 pub async fn set_up(client: &Client) -> anyhow::Result<()> {
+    set_up_closed(client, "manual").await
+}
+
+/// The same with cycles that are closed as `close` says, and without grace.
+pub async fn set_up_closed(client: &Client, close: &str) -> anyhow::Result<()> {
     let catalogue = json!({
         "kind": "Catalogue", "name": "units", "currency": "USD", "effective": CYCLE,
         "meters": [{ "id": "unit", "service": "units", "usage_type": "unit", "scale": 0 }],
@@ -51,7 +56,7 @@ pub async fn set_up(client: &Client) -> anyhow::Result<()> {
     });
     let hierarchy = json!({
         "kind": "Hierarchy", "root": ROOT, "catalogue": "units",
-        "cycles": { "first": CYCLE, "close": "manual" },
+        "cycles": { "first": CYCLE, "close": close, "grace": "0h" },
     });
     client.apply("set-up", vec![document("Catalogue", catalogue), document("Hierarchy", hierarchy)]).await?;
     let job = client.job("set-up", Duration::from_secs(30)).await?;
@@ -87,6 +92,8 @@ pub struct Heard {
     pub settled: BTreeSet<u64>,
     /// How many of them had been counted before.
     pub duplicates: u64,
+    /// How many were counted after their cycle was cut.
+    pub late: u64,
     /// Refusals; there should be none.
     pub refused: Vec<String>,
 }
@@ -115,7 +122,7 @@ impl Producer {
         let sink = move |settled: Settled<'_>| {
             let mut heard = told.lock();
             match settled.verdict {
-                Verdict::Accepted { .. } => (),
+                Verdict::Accepted { late } => heard.late += if *late { settled.count() } else { 0 },
                 Verdict::Duplicate => heard.duplicates += settled.count(),
                 Verdict::Refused(refusal) => heard.refused.push(refusal.to_string()),
             }

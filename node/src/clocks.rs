@@ -1,6 +1,7 @@
 //! What time it is for the log: the median of the clocks of the nodes that vote in a group, and whether enough of them
 //! agree that a cycle may be cut by it. Other nodes' clocks are learnt by asking, half the way taken off, and carried on
-//! with this node's steady time, so that a clock that jumps moves nobody but itself.
+//! with this node's steady time, so that a clock that jumps moves nobody but itself. When one does, what was heard before
+//! no longer counts: a clock that was wrong then and is right again by now would otherwise agree with the one that jumped.
 //!
 //! This node's own clock is [`crate::clock`]; who asks is [`crate::timekeeping`], who stamps entries is `data::shard`.
 
@@ -15,22 +16,39 @@ use tokio::time::Instant;
 /// close is never visibly early.
 pub const APART_MAX: Duration = Duration::from_secs(5);
 
-/// A clock that was not heard of for so long is still good for a median, and not for the trust that a cut needs.
-const FRESH: Duration = Duration::from_secs(30);
+/// A clock that was not heard of for so long counts only where no majority was, and never for the trust that a cut needs.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// Between two times that others are asked at once.
 const DOUBT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Another node's clock when it was asked last.
+/// What a clock said at an instant.
 #[derive(Clone, Copy, Debug)]
-struct Heard {
-    now: i64,
-    at: Instant,
+pub struct Heard {
+    /// Nanoseconds.
+    pub now: i64,
+    /// When it said so.
+    pub at: Instant,
 }
 
-/// The clocks of other nodes.
+impl Heard {
+    /// What it says now, if it goes on steadily.
+    fn carried(&self, now: Instant) -> i64 {
+        let since = now.saturating_duration_since(self.at);
+        self.now.saturating_add(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// Whether it jumped since `before`.
+    fn jumped(&self, before: &Heard) -> bool {
+        before.carried(self.at).abs_diff(self.now) > APART_MAX.as_nanos() as u64
+    }
+}
+
+/// The clocks of nodes.
 pub struct Clocks {
     heard: Mutex<BTreeMap<u64, Heard>>,
+    /// This node's own when it was looked at last.
+    own: Mutex<Option<Heard>>,
     asked: Mutex<Option<Instant>>,
     /// Whether this node's own clock is believed whatever the others say: a fault for tests.
     trusts_itself: bool,
@@ -78,6 +96,9 @@ struct Known {
 
 /// The time by the clocks of `voters`; `None` while those of no majority are known.
 fn read(mut known: Vec<Known>, voters: usize) -> Option<Reading> {
+    if known.iter().filter(|clock| clock.is_fresh).count() * 2 > voters {
+        known.retain(|clock| clock.is_fresh);
+    }
     if known.len() * 2 <= voters || known.is_empty() {
         return None;
     }
@@ -99,7 +120,7 @@ fn read(mut known: Vec<Known>, voters: usize) -> Option<Reading> {
 impl Clocks {
     /// Nothing is known yet.
     pub fn new(trusts_itself: bool) -> Self {
-        Self { heard: Mutex::default(), asked: Mutex::new(None), trusts_itself }
+        Self { heard: Mutex::default(), own: Mutex::new(None), asked: Mutex::new(None), trusts_itself }
     }
 
     /// The time by the clocks of `voters`, `node`'s own among them, which says `own`; `None` while those of no majority are known.
@@ -109,21 +130,31 @@ impl Clocks {
         }
         let mut known = vec![Known { node, now: own.0, is_fresh: true }];
         if voters.len() > 1 {
-            let (heard, now) = (self.heard.lock(), Instant::now());
+            let now = Instant::now();
+            let own = Heard { now: own.0, at: now };
+            let before = self.own.lock().replace(own);
+            let mut heard = self.heard.lock();
+            if before.is_some_and(|before| own.jumped(&before)) {
+                heard.clear();
+            }
             let others = voters.iter().filter(|other| **other != node);
             known.extend(others.filter_map(|other| {
                 let heard = heard.get(other)?;
-                let since = now.duration_since(heard.at);
-                let now = heard.now.saturating_add(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX));
-                Some(Known { node: *other, now, is_fresh: since <= FRESH })
+                let is_fresh = now.saturating_duration_since(heard.at) <= FRESH;
+                Some(Known { node: *other, now: heard.carried(now), is_fresh })
             }));
         }
         read(known, voters.len())
     }
 
-    /// Another node's clock said `now` at the instant `at`.
-    pub fn hear(&self, node: u64, now: i64, at: Instant) {
-        self.heard.lock().insert(node, Heard { now, at });
+    /// What other nodes' clocks said when they were asked, all at once.
+    pub fn hear(&self, said: &[(u64, Heard)]) {
+        let mut heard = self.heard.lock();
+        let has_jumped = |(node, now): &(u64, Heard)| heard.get(node).is_some_and(|before| now.jumped(before));
+        if said.iter().any(has_jumped) {
+            heard.clear();
+        }
+        heard.extend(said.iter().copied());
     }
 
     /// Whether the others may be asked at once; then they are.
@@ -176,9 +207,47 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_not_heard_of_lately_gives_no_trust() {
-        let clock = |node, is_fresh| Known { node, now: 5, is_fresh };
-        let reading = read(vec![clock(1, true), clock(2, false), clock(3, false)], 3).unwrap();
+        let clock = |node, now, is_fresh| Known { node, now, is_fresh };
+        let reading = read(vec![clock(1, 5, true), clock(2, 5, false), clock(3, 5, false)], 3).unwrap();
         assert!(!reading.is_trusted && reading.doubt().unwrap().contains("too few nodes answer"));
-        assert!(read(vec![clock(1, true), clock(2, true), clock(3, false)], 3).unwrap().is_trusted);
+        assert!(read(vec![clock(1, 5, true), clock(2, 5, true), clock(3, 5, false)], 3).unwrap().is_trusted);
+        // One was wrong when it was last heard of, another is now: they are no majority.
+        let day = 86_400_000_000_000;
+        let reading = read(vec![clock(1, 5, true), clock(2, 5 + day, true), clock(3, 5 + day, false)], 3).unwrap();
+        assert_eq!((reading.now, reading.is_trusted), (Timestamp(5), false));
+    }
+
+    #[test]
+    fn what_was_heard_before_a_jump_no_longer_counts() {
+        const DAY: i64 = 86_400_000_000_000;
+        let (clocks, voters, first) = (Clocks::new(false), BTreeSet::from([1, 2, 3]), Instant::now());
+        let right = || DAY + first.elapsed().as_nanos() as i64;
+        // Node 1 reads; what the others say is how far they are ahead.
+        let read = |ahead: i64| clocks.read(1, Timestamp(right() + ahead), &voters);
+        let said = |ahead: &[(u64, i64)]| {
+            let say = |(node, ahead): &(u64, i64)| (*node, Heard { now: right() + ahead, at: Instant::now() });
+            clocks.hear(&ahead.iter().map(say).collect::<Vec<_>>());
+        };
+        let told = |reading: Option<Reading>| {
+            let reading = reading.expect("a majority is known");
+            ((reading.now.0.abs_diff(right()) + DAY as u64 / 2) / DAY as u64, reading.is_trusted)
+        };
+        said(&[(2, 0), (3, DAY)]);
+        assert_eq!(told(read(0)), (0, true), "3 is wrong");
+        // 3 is right again, which nobody has heard, when this node's own clock jumps as far.
+        assert_eq!(read(DAY), None, "nobody has been asked since");
+        said(&[(2, 0)]);
+        assert_eq!(told(read(DAY)), (0, false), "3 does not answer");
+        said(&[(2, 0), (3, 0)]);
+        assert_eq!(told(read(DAY)), (0, true));
+        assert_eq!(read(DAY).unwrap().off.iter().map(|off| off.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(read(0), None, "back again is a jump as well");
+        said(&[(2, 0), (3, DAY)]);
+        assert_eq!(told(read(0)), (0, true));
+        // 3 is right again and does not answer, and 2 is as wrong as 3 was.
+        said(&[(2, DAY)]);
+        assert_eq!(told(read(0)), (0, false), "of 3 nothing is known since 2 jumped");
+        said(&[(2, DAY), (3, 0)]);
+        assert_eq!(told(read(0)), (0, true));
     }
 }

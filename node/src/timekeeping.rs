@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use crate::clocks::Reading;
+use crate::clocks::{Heard, Reading};
 use crate::context::Context;
 use crate::data::reach;
 
@@ -46,15 +46,15 @@ pub async fn read_closely(context: &Arc<Context>, voters: &BTreeSet<u64>) -> Opt
 async fn ask(context: &Arc<Context>, nodes: &BTreeSet<u64>) {
     let state = context.meta.state();
     let rows: Vec<_> = state.nodes().filter(|row| row.id != context.node && nodes.contains(&row.id)).collect();
-    join_all(rows.into_iter().map(|row| async move {
+    let answers = join_all(rows.into_iter().map(|row| async move {
         let before = Instant::now();
-        let Some(answer) = reach::greet(context, row).await else { return };
+        let answer = reach::greet(context, row).await?;
         let way = before.elapsed();
-        if way <= ROUND_TRIP_MAX {
-            context.clocks.hear(row.id, answer.now_ns, before + way / 2);
-        }
+        (way <= ROUND_TRIP_MAX).then(|| (row.id, Heard { now: answer.now_ns, at: before + way / 2 }))
     }))
     .await;
+    let said: Vec<(u64, Heard)> = answers.into_iter().flatten().collect();
+    context.clocks.hear(&said);
 }
 
 /// Asks, for as long as the node lives, those with whom it shares groups.

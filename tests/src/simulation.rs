@@ -264,15 +264,27 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
         let nomad = Producer::of_nomad(world.clone(), SEQUENCED + BY_ID + 1, going);
         sim.client(nomad.name.clone(), nomad.work());
     }
-    // A clock that goes wrong, by hours or days, for a part of the storm: never those of a majority.
-    let mut wrong_clock = (planted.is_none() && !plan.quiet && random.random_bool(0.5)).then(|| {
+    // A clock that goes wrong, by hours or days, for a part of the storm: never those of a majority. In half of these runs
+    // another goes as wrong in the moment in which the first is set right.
+    let mut wrong_clocks = Vec::new();
+    if planted.is_none() && !plan.quiet && random.random_bool(0.5) {
         let machine = random.random_range(0..FOUNDERS as usize);
         let seconds: i64 = random.random_range(3_600..3 * 86_400);
         let by = seconds * 1_000_000_000 * if random.random_bool(0.6) { 1 } else { -1 };
         let from = length.mul_f64(random.random_range(0.0..0.7));
         let until = from + length.mul_f64(random.random_range(0.1..0.6));
-        WrongClock { clock: world.machines[machine].ahead.clone(), by, from, until, is_wrong: false }
-    });
+        let wrong = |machine: usize, from: Duration, until: Duration| WrongClock {
+            clock: world.machines[machine].ahead.clone(),
+            by,
+            from,
+            until,
+            is_wrong: false,
+        };
+        wrong_clocks.push(wrong(machine, from, until));
+        if random.random_bool(0.5) {
+            wrong_clocks.push(wrong((machine + 1) % FOUNDERS as usize, until, until + length.mul_f64(0.3)));
+        }
+    }
     let mut clocks = 0;
     let mut bystanders = Vec::new();
     for number in 1..=SEQUENCED + BY_ID {
@@ -300,7 +312,7 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
             None => storm.step(&mut sim, TICK),
             Some(_) => storm.after(&mut sim),
         }
-        if let Some(clock) = &mut wrong_clock {
+        for clock in &mut wrong_clocks {
             clocks += u64::from(clock.turn(sim.elapsed(), calm_since.is_none()));
         }
         if away.is_some_and(|at| sim.elapsed() >= at) {

@@ -124,7 +124,8 @@ impl Ticking {
         let read = self.shard.view(None).await?;
         // The others are asked within moments.
         let Some(time) = self.shard.reading_closely().await else { return Ok(Looked::Waiting) };
-        let now = time.now.max(read.view.stamp);
+        // Not by stamps: one that a wrong clock made stays ahead, and must not end a cycle.
+        let now = time.now;
         let mut due = read.view.due(now);
         if !time.is_trusted {
             // What follows from the time alone waits until a majority of clocks agrees what time it is.

@@ -389,7 +389,12 @@ impl Shard {
 
     /// Proposes a batch of usage as it came. Only the leader can.
     pub async fn push(&self, batch: &[u8]) -> Result<Applied, Error> {
-        let stamp = self.stamp(self.reading())?;
+        let reading = match self.reading() {
+            // A clock jumped: usage waits no longer than it takes to ask.
+            None if self.leads() => self.reading_closely().await,
+            reading => reading,
+        };
+        let stamp = self.stamp(reading)?;
         let entry = codec::encode_usage_entry(stamp, self.parts.context.draws.generation(), batch);
         self.group.propose(entry.into(), PROPOSE_TIMEOUT).await
     }

@@ -150,10 +150,18 @@ fn processes(program: &Path, soak: &Soak, root: &Path, file: &Path) -> anyhow::R
     let seed = soak.from.unwrap_or_else(rand::random);
     println!("{} for {seconds} s, seed {seed}", binary.display());
     let runtime = tokio::runtime::Runtime::new()?;
-    let soaked = runtime.block_on(processes::run(&binary, Duration::from_secs(seconds), seed))?;
+    let begin = Instant::now();
+    let ran = runtime.block_on(processes::run(&binary, Duration::from_secs(seconds), seed));
+    // What failed is written down as well.
+    let soaked = ran.unwrap_or_else(|error| Soaked {
+        seeds: 1,
+        failures: vec![(format!("--processes --from {seed}"), format!("{error:#}"))],
+        elapsed: begin.elapsed(),
+        ..Soaked::default()
+    });
     println!("{soaked}");
     if soak.log.is_some() {
         soak_log::append(file, &Row::now(root, "processes", &soaked)?)?;
     }
-    Ok(true)
+    Ok(soaked.failures.is_empty())
 }

@@ -468,7 +468,7 @@ impl Client {
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
         let mut waits = Waits::new(Instant::now() + self.deadline, self.inner.config.seed);
-        let mut tries = 0_u32;
+        let (mut tries, mut followed) = (0_u32, false);
         let mut sent_to: Option<String> = None;
         loop {
             tries += 1;
@@ -518,7 +518,7 @@ impl Client {
                     redirect: Some(redirect.clone()),
                 });
             }
-            let wait = self.learn(shard, &address, redirect.as_ref(), tries, retry_after, &mut waits).await;
+            let wait = self.learn(shard, &address, redirect.as_ref(), &mut followed, retry_after, &mut waits).await;
             let Some(wait) = wait else {
                 let spent = self.deadline.as_secs_f32();
                 let message = format!("{why}; {tries} tries in {spent} s, the last at {address}");
@@ -545,7 +545,7 @@ impl Client {
         shard: Option<ShardId>,
         address: &str,
         redirect: Option<&proto::Redirect>,
-        tries: u32,
+        followed: &mut bool,
         hint: Option<Duration>,
         waits: &mut Waits,
     ) -> Option<Duration> {
@@ -554,14 +554,15 @@ impl Client {
             if let Some(shard) = shard {
                 routes.forget_leader(shard, address);
             }
+            *followed = false;
             return waits.next(hint);
         };
         if routes.learn_redirect(redirect) && waits.left() > Duration::ZERO {
             self.learn_map().await;
         }
-        // The first redirect to a leader that is known is followed at once; nodes that disagree are not chased in a ring.
-        let follow = tries == 1 && !redirect.leader_address.is_empty();
-        if follow && waits.left() > Duration::ZERO { Some(Duration::ZERO) } else { waits.next(hint) }
+        // A redirect to a known leader is followed at once, but not two in a row: nodes that disagree are not chased.
+        *followed = !*followed && !redirect.leader_address.is_empty() && waits.left() > Duration::ZERO;
+        if *followed { Some(Duration::ZERO) } else { waits.next(hint) }
     }
 
     /// Takes over a redirect that came inside an answer, and the newer map that it may speak of.

@@ -303,12 +303,12 @@ impl Kept {
     }
 }
 
-/// Gives every group that this node leads to the follower that is furthest on.
+/// Gives every group that this node leads to the follower that is furthest on, of those that answer.
 pub async fn hand_over(context: &Context) {
     let led = context.host.groups().into_iter().filter_map(|group| {
         let status = group.status();
-        let others: BTreeSet<NodeId> = status.voters.iter().copied().filter(|id| id.0 != context.node).collect();
-        let furthest = others.into_iter().max_by_key(|id| status.matched.get(id).copied().flatten())?;
+        let (others, answering) = (status.voters.iter().copied().filter(|id| id.0 != context.node), group.answering());
+        let furthest = others.max_by_key(|id| (answering.contains(id), status.matched.get(id).copied().flatten()))?;
         (status.role == Role::Leader).then_some((group, furthest))
     });
     join_all(led.map(|(group, to)| async move {

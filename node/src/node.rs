@@ -40,6 +40,11 @@ const ENTRY_BYTES_MAX: usize = DOCUMENT_BYTES_MAX + (64 << 10);
 /// How often a start looks whether everything is there.
 const READY_INTERVAL: Duration = Duration::from_millis(10);
 
+/// How long a node that has handed its leaders over goes on as a follower before it closes its groups: at least, and at
+/// most where proposals are still to be answered.
+const PARTING: Duration = Duration::from_millis(50);
+const PARTING_MAX: Duration = Duration::from_millis(250);
+
 /// Why a node does not start: one line that names what to change.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -165,6 +170,7 @@ impl Node {
             // Whoever pushes is sent to the next leader by this one; only then there is nothing left to take.
             keeper::hand_over(&self.context).await;
             self.server.refuse_new_work();
+            self.part().await;
             let (done, stopped) = oneshot::channel();
             if self.supervisor.send_message(supervisor::Message::Stop { done }).is_ok() {
                 // Dropped when the supervisor is gone already.
@@ -180,6 +186,15 @@ impl Node {
             tracing::warn!(?patience, "the stop took too long and was cut short");
         }
         self.let_go();
+    }
+
+    /// Goes on as a follower for a moment: what was proposed here is answered once it is applied, and whoever comes is told
+    /// who leads now. A group that is closed can do neither.
+    async fn part(&self) {
+        let begin = Instant::now();
+        while begin.elapsed() < PARTING || (!self.context.admission.is_idle() && begin.elapsed() < PARTING_MAX) {
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
     }
 
     /// Drops everything at once, as a crash would: connections break, nothing is handed over.

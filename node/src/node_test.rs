@@ -2,28 +2,35 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::join_all;
 use reckoner_client::batch::batcher::Batcher;
 use reckoner_client::batch::gather::Batching;
 use reckoner_client::batch::records::Settled;
 use reckoner_client::client::Client;
 use reckoner_client::error::Error;
+use reckoner_client::proto::usage_client::UsageClient;
 use reckoner_client::proto::{
-    BillForm, Document, ExplainRequest, PushRowsRequest, ShowBillsRequest, UsageRow, VerdictKind,
+    BillForm, Document, ExplainRequest, PushRequest, PushRowsRequest, ShowBillsRequest, UsageRow, VerdictKind,
 };
 use reckoner_raft::machine::InPlaceWorkers as ReplicationInPlace;
 use reckoner_raft::net::peer::{GrpcTransport, TcpConnector};
 use reckoner_raft::store::memory::MemoryDisk;
 use reckoner_raft::timings::Limits;
-use reckoner_shard::base::id::{AccountId, ProducerId};
+use reckoner_raft::types::NodeId;
+use reckoner_shard::base::id::{AccountId, ProducerId, ShardId};
 use reckoner_shard::base::refusal::Reason;
 use reckoner_shard::base::time::{CycleId, Timestamp};
+use reckoner_shard::usage::segment::Writer;
 use reckoner_shard::usage::series::SeriesKey;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
+use crate::api::usage::CONFIRM_MAX;
 use crate::clock::{ManualClock, SystemClock};
 use crate::config::{Config, Member};
 use crate::context::Fate;
@@ -268,6 +275,59 @@ async fn three_nodes_lose_a_leader_and_count_once() {
         // Every replica keeps the bill itself.
         let only = Client::lazy(&[node.address().to_owned()], Default::default()).unwrap();
         assert_eq!(only.list_bills(&account("acme"), None, None).await.unwrap().bills[0].payable, "81");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_pushes_during_a_hand_over_is_told_who_leads_next() {
+    const SHARD: ShardId = ShardId(1);
+    let cluster = LocalCluster::start(LocalConfig { nodes: 3, shards: 1, ..LocalConfig::default() }).await.unwrap();
+    cluster.ready(PATIENCE).await.unwrap();
+    for _ in 0..3 {
+        let first = cluster.wait_leader(SHARD, PATIENCE).await.unwrap();
+        let group = cluster.node(first).unwrap().context().shards.get(SHARD).unwrap().group().clone();
+        let next = NodeId(first % 3 + 1);
+        let (over, answers) = (CancellationToken::new(), Arc::new([AtomicU64::new(0), AtomicU64::new(0)]));
+        let pushing = [first, next.0].into_iter().enumerate().map(|(at, id)| {
+            let (over, answers) = (over.clone(), answers.clone());
+            let address = cluster.node(id).unwrap().address().to_owned();
+            tokio::spawn(async move {
+                let mut client = UsageClient::connect(format!("http://{address}")).await.unwrap();
+                let mut seen = Vec::new();
+                while !over.is_cancelled() {
+                    let batch = Writer::new().finish().into();
+                    let request = PushRequest { tag: 1, shard: SHARD.0, map_epoch: 0, batch };
+                    let asked = Instant::now();
+                    if let Err(status) = client.push_batch(request).await {
+                        seen.push((asked.elapsed(), Error::from_status(&status)));
+                    }
+                    answers[at].fetch_add(1, Ordering::SeqCst);
+                }
+                seen
+            })
+        });
+        let pushing = pushing.collect::<Vec<_>>();
+        let some_answers = async || {
+            let before = [0, 1].map(|at: usize| answers[at].load(Ordering::SeqCst));
+            while (0..2).any(|at| answers[at].load(Ordering::SeqCst) < before[at] + 3) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        some_answers().await;
+        assert_eq!(group.transfer_leader(next, PATIENCE).await, Ok(()));
+        some_answers().await;
+        over.cancel();
+        for seen in join_all(pushing).await {
+            let seen = seen.unwrap();
+            assert!(!seen.is_empty(), "each of them was not the leader for a while");
+            for (after, error) in seen {
+                let is_told =
+                    matches!(&error, Error::Unavailable { redirect: Some(to), .. } if !to.leader_address.is_empty());
+                // A disk that keeps votes waiting for longer than a batch waits is no fault of theirs.
+                assert!(is_told || after >= CONFIRM_MAX, "{error:?} after {after:?}");
+            }
+        }
     }
     cluster.stop().await;
 }

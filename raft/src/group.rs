@@ -12,7 +12,7 @@ use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableRea
 use openraft::raft::{ClientWriteResponse, VoteRequest, VoteResponse};
 use openraft::{ChangeMembers, Instant as _, ReadPolicy, ServerState};
 use tokio::sync::watch;
-use tokio::time::timeout as within;
+use tokio::time::{Instant, timeout as within, timeout_at};
 
 use crate::applier::{self, index_of, position};
 use crate::error::Error;
@@ -281,20 +281,43 @@ impl Group {
         current.map(Image::new).ok_or_else(|| Error::unavailable("nothing was applied yet"))
     }
 
-    /// Asks `to` to take over; returns when this node no longer leads or `timeout` is over.
+    /// Asks `to` to take over; returns when it leads. Until it has everything that is here now, this node goes on leading:
+    /// from the asking on it takes nothing more, and a peer that is behind would not win.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when `to` does not lead within `timeout`: where it is too far behind nothing has changed.
     pub async fn transfer_leader(&self, to: NodeId, timeout: Duration) -> Result<(), Error> {
-        if self.status().role != Role::Leader {
-            return Err(Error::NotLeader { leader: self.status().leader });
+        let begun = self.status();
+        if begun.role != Role::Leader {
+            return Err(Error::NotLeader { leader: begun.leader });
         }
-        let raft = &self.inner.raft;
+        let (deadline, closed) = (Instant::now() + timeout, || Error::stopped("the group is closed"));
+        let (own, raft) = (begun.leader.map(|(node, _)| node), &self.inner.raft);
+        // A peer that was away is sent to again after a pause; it needs none now.
+        let retried = async move { raft.trigger().reset_backoff([to]).await };
+        self.inner.seeds.scope(retried).await.map_err(|fatal| self.fatal(&fatal))?;
+        let mut status = self.watch();
+        let is_close = |status: &Status| status.matched.get(&to).copied().flatten() >= begun.last_log;
+        let close = status.wait_for(|status| status.role != Role::Leader || is_close(status));
+        match timeout_at(deadline, close).await {
+            Ok(Ok(status)) if status.role == Role::Leader => (),
+            Ok(Ok(status)) => return Err(Error::NotLeader { leader: status.leader.clone() }),
+            Ok(Err(_)) => return Err(closed()),
+            Err(_) => {
+                return Err(Error::unavailable(format!("node {to} was too far behind to take over in {timeout:?}")));
+            }
+        }
         let transfer = async move { raft.trigger().transfer_leader(to).await };
         self.inner.seeds.scope(transfer).await.map_err(|fatal| self.fatal(&fatal))?;
-        let mut status = self.watch();
-        match within(timeout, status.wait_for(|status| status.leader.as_ref().is_some_and(|(node, _)| *node == to)))
-            .await
-        {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(Error::stopped("the group is closed")),
+        let is_over = |status: &Status| status.leader.as_ref().is_some_and(|(node, _)| Some(*node) != own);
+        match timeout_at(deadline, status.wait_for(is_over)).await {
+            Ok(Ok(status)) => match &status.leader {
+                Some((next, _)) if *next != to => {
+                    Err(Error::unavailable(format!("node {next} took over instead of node {to}")))
+                }
+                _ => Ok(()),
+            },
+            Ok(Err(_)) => Err(closed()),
             Err(_) => Err(Error::unavailable(format!("node {to} did not take over within {timeout:?}"))),
         }
     }
@@ -478,7 +501,8 @@ fn forwarded(forward: ForwardToLeader<Types>) -> Error {
     let leader = forward.leader_id.zip(forward.leader_node).map(|(node, peer)| (node, peer.address));
     match (&leader, forward.reason) {
         (None, ForwardReason::LeaseExpired) => Error::unavailable("the leader has not heard from a majority lately"),
-        (None, ForwardReason::LeadershipTransfer) => Error::unavailable("leadership is being handed over"),
+        // It names who is to lead, and that one does not yet.
+        (_, ForwardReason::LeadershipTransfer) => Error::NotLeader { leader: None },
         _ => Error::NotLeader { leader },
     }
 }

@@ -23,6 +23,8 @@ pub struct TwistedSnapshots {
     pub inner: Arc<dyn SnapshotStore>,
     /// Whether the next load of `group` twists what it finds.
     pub next: Arc<AtomicBool>,
+    /// Whether its snapshots cannot be removed, so that it stays as it is found.
+    pub kept: Arc<AtomicBool>,
     /// Whose snapshots are twisted.
     pub group: GroupId,
     /// How.
@@ -64,6 +66,9 @@ impl SnapshotStore for TwistedSnapshots {
     }
 
     fn forget(&self, group: GroupId) -> io::Result<()> {
+        if group == self.group && self.kept.load(Ordering::SeqCst) {
+            return Err(io::Error::other("kept by the test"));
+        }
         self.inner.forget(group)
     }
 }

@@ -343,6 +343,7 @@ impl Driver {
                     self.sink.batch(batch.at.elapsed());
                     if let Some(lane) = self.lanes.get_mut(&shard) {
                         lane.waits = None;
+                        lane.followed = false;
                     }
                     if let Some(position) = reply.position {
                         self.map_is_old |= position.slot_epoch > self.shared.client.routes().epoch();
@@ -356,6 +357,11 @@ impl Driver {
             Some(PushResult::Failure(failure)) => {
                 let error = Error::from_failure(failure);
                 match error {
+                    // The node answers for the shard no more, or cannot say: another one knows who leads.
+                    Error::Unavailable { redirect: None, unknown: true, .. } => {
+                        self.requeue(batch);
+                        self.lane_down(shard, Some(error));
+                    }
                     Error::Unavailable { ref redirect, retry_after, .. } => {
                         self.learn(shard, redirect.as_ref());
                         let at_once = redirect.as_ref().is_some_and(|redirect| !redirect.leader_address.is_empty());
@@ -593,17 +599,22 @@ impl Driver {
         }
     }
 
-    /// No stream to the shard is tried for a while; the first redirect to a known leader is followed at once.
+    /// No stream to the shard is tried for a while. A redirect to a known leader is followed at once, but not two in a row:
+    /// nodes that disagree are not chased in a ring.
     fn pause(&mut self, shard: ShardId, hint: Option<Duration>, at_once: bool, error: &Error) {
         self.trouble = error.to_string();
         let (seed, far) = (self.shared.client.config().seed, Instant::now() + Duration::from_secs(3_600));
         let lane = self.lane(shard);
-        let first = lane.waits.is_none();
-        let waits = lane.waits.get_or_insert_with(|| Waits::new(far, seed));
-        let wait = waits.next(hint).unwrap_or(crate::retry::WAIT_MAX);
+        lane.followed = at_once && !lane.followed;
+        if lane.followed {
+            lane.not_before = None;
+            tracing::debug!(%shard, %error, "a shard is led elsewhere");
+            return;
+        }
+        let wait = lane.waits.get_or_insert_with(|| Waits::new(far, seed)).next(hint).unwrap_or(crate::retry::WAIT_MAX);
         // One stream a shard is looked for, so that asking often costs nobody much, and an election is over soon.
         let wait = if hint.is_none() { wait.min(LANE_WAIT_MAX) } else { wait };
-        lane.not_before = (!(first && at_once)).then(|| Instant::now() + wait);
+        lane.not_before = Some(Instant::now() + wait);
         tracing::debug!(%shard, %error, ?wait, "a shard does not take batches now");
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Lane {
     /// By tag, which rises.
     pub in_flight: BTreeMap<u64, InFlight>,
     pub waits: Option<Waits>,
+    /// The last failure named another leader, which was gone to at once: the next one is not chased.
+    pub followed: bool,
     /// No stream is opened before.
     pub not_before: Option<Instant>,
     pub address: String,
@@ -78,6 +80,7 @@ impl Lane {
             ready: VecDeque::new(),
             in_flight: BTreeMap::new(),
             waits: None,
+            followed: false,
             not_before: None,
             address: String::new(),
             stream: None,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -12,6 +13,7 @@ use reckoner_client::proto::{
     FileMark, GetUsageReply, GetUsageRequest, OpenProducerReply, OpenProducerRequest, PushReply, PushRequest,
     PushRowsReply, PushRowsRequest,
 };
+use reckoner_raft::error::Error;
 use reckoner_raft::machine::Position;
 use reckoner_shard::base::id::{ProducerId, ShardId, Slot};
 use reckoner_shard::machine::command::{Command, CommandOutcome, Done, FileProgress};
@@ -28,34 +30,61 @@ use crate::data::reach;
 /// one stream does not take all the room.
 const BATCHES_IN_FLIGHT: usize = 16;
 
+/// How long a batch waits for the next leader, so that its sender is told where to go: an election of few groups.
+const ELECTION_MAX: Duration = Duration::from_secs(1);
+
+/// The same where the replica leads and a majority has still to say so; without one others elect.
+pub const CONFIRM_MAX: Duration = Duration::from_millis(200);
+
 /// The door.
 pub struct Door(pub Arc<Context>);
 
 /// Checks, admits and proposes one batch, and waits until it is applied. Nothing here yields before the proposal is
-/// handed over, so batches of one stream enter the log in the order in which they came.
+/// handed over, so batches of one stream enter the log in the order in which they came. One that came to a replica that
+/// does not lead is never proposed here, not even where this node leads after the wait: later ones may be ahead of it.
 async fn push(context: Arc<Context>, shard: ShardId, batch: Bytes) -> Result<(Bytes, Position), Trouble> {
-    if context.stopping.is_cancelled() {
-        return Err(Trouble::Unavailable {
-            reason: STOPPING,
-            message: format!("node {} is stopping; ask another node", context.node),
-            retry_after: UNAVAILABLE_RETRY,
-        });
+    let replica = reach::replica(&context, shard).map_err(|trouble| stopping(&context).unwrap_or(trouble))?;
+    let elsewhere = |leader: Option<(u64, String)>| {
+        let trouble = if leader.is_none() { stopping(&context) } else { None };
+        trouble.unwrap_or_else(|| {
+            let message = format!("node {} did not lead shard {shard} when it was asked", context.node);
+            Trouble::not_leader(message, shard.0, leader, context.meta.state().epoch())
+        })
+    };
+    let leads = replica.leads();
+    if let Some(other) = replica.leader().filter(|_| !leads) {
+        return Err(elsewhere(Some(other)));
     }
-    let replica = reach::replica(&context, shard)?;
-    if !replica.leads() {
-        let message = format!("node {} does not lead shard {shard}", context.node);
-        return Err(Trouble::not_leader(message, shard.0, replica.leader(), context.meta.state().epoch()));
+    if let Some(stopping) = stopping(&context) {
+        return Err(stopping);
     }
     let (records, slot) = weigh(&Batch::read(&batch)?);
     let permit = context.admission.admit(records, batch.len(), slot).inspect_err(|_| {
         context.counts.full.fetch_add(1, Ordering::Relaxed);
     })?;
-    let applied = replica.push(&batch).await;
+    let applied = if leads { replica.push(&batch).await } else { Err(Error::NotLeader { leader: None }) };
+    let applied = match applied {
+        // Nobody leads for a moment. Who is told where to go loses less time than who comes back later.
+        Err(Error::NotLeader { leader: None }) => return Err(elsewhere(replica.next_leader(ELECTION_MAX).await)),
+        Err(error @ Error::Unavailable { .. }) => {
+            let known = replica.next_leader(CONFIRM_MAX).await.map(|leader| elsewhere(Some(leader)));
+            return Err(known.unwrap_or_else(|| Trouble::of_group(error, shard.0, context.meta.state().epoch())));
+        }
+        applied => applied.map_err(|error| Trouble::of_group(error, shard.0, context.meta.state().epoch()))?,
+    };
     drop(permit);
-    let applied = applied.map_err(|error| Trouble::of_group(error, shard.0, context.meta.state().epoch()))?;
     context.counts.batches.fetch_add(1, Ordering::Relaxed);
     context.counts.records.fetch_add(records.into(), Ordering::Relaxed);
     Ok((applied.outcome, applied.position))
+}
+
+/// What a node that goes down says.
+fn stopping(context: &Context) -> Option<Trouble> {
+    context.stopping.is_cancelled().then(|| Trouble::Unavailable {
+        reason: STOPPING,
+        message: format!("node {} is stopping; ask another node", context.node),
+        retry_after: UNAVAILABLE_RETRY,
+    })
 }
 
 /// How many records, and the slot that most of them are of, if there is one.

@@ -145,6 +145,11 @@ impl Admission {
         Some(Share { slot, records, held: self.held.clone() })
     }
 
+    /// Whether nothing is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.records.available_permits() == self.records_max as usize
+    }
+
     /// Says whether the process has more memory than it may.
     pub fn note_memory(&self, is_short: bool) {
         self.memory_is_short.store(is_short, Ordering::Relaxed);

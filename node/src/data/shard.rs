@@ -22,6 +22,7 @@ use reckoner_shard::machine::command::{self, Command, CommandOutcome, Effect, Ou
 use reckoner_shard::machine::query::View;
 use reckoner_shard::machine::state::State;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::timeout;
 
 use super::billing::{Doubt, Folds};
 use super::checks::Checks;
@@ -385,6 +386,27 @@ impl Shard {
     /// Who leads, with the address.
     pub fn leader(&self) -> Option<(u64, String)> {
         self.status.borrow().leader.as_ref().map(|(node, address)| (node.0, address.clone()))
+    }
+
+    /// Who leads once this replica, which took no proposal, knows it: after a hand-over, an election, or a moment in which it
+    /// was not sure that it leads itself, as when it begins to. `None` where that is not known within `patience`, or the
+    /// node stops.
+    pub async fn next_leader(&self, patience: Duration) -> Option<(u64, String)> {
+        let (context, mut status) = (&self.parts.context, self.status.clone());
+        let begun = status.borrow().clone();
+        // While it hands over, this node is still named as the leader, in the term that ends.
+        let is_known = |now: &Status| {
+            let leader = now.leader.as_ref().map(|(node, _)| node.0);
+            leader.is_some_and(|leader| leader != context.node || now.term > begun.term || begun.leader.is_none())
+        };
+        tokio::select! {
+            biased;
+            known = timeout(patience, status.wait_for(is_known)) => {
+                known.ok()?.ok()?.leader.as_ref().map(|(node, address)| (node.0, address.clone()))
+            }
+            Ok(_) = self.group.read_barrier(patience) => self.leader(),
+            () = context.stopping.cancelled() => None,
+        }
     }
 
     /// Proposes a batch of usage as it came. Only the leader can.

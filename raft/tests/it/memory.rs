@@ -116,6 +116,52 @@ async fn a_barrier_after_a_hand_over_is_not_stale() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_handed_to_a_peer_that_is_behind() {
+    let (wires, nodes, groups) = three().await;
+    let at = leader(&groups).await;
+    let (to, term) = ((at + 1) % 3, groups[at].status().term);
+    wires.cut(nodes[to].id);
+    propose(&groups[at..=at], b"missed").await;
+    let writing = async {
+        // Meanwhile this one leads as before.
+        for number in 0..20 {
+            let line = Bytes::from(format!("meanwhile {number}"));
+            groups[at].propose(line, SOON).await.expect("taken");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let handing = groups[at].transfer_leader(nodes[to].id, Duration::from_millis(300));
+    let (handed, ()) = tokio::join!(handing, writing);
+    assert!(matches!(&handed, Err(Error::Unavailable { reason }) if reason.contains("behind")), "{handed:?}");
+    assert_eq!((groups[at].status().role, groups[at].status().term), (Role::Leader, term));
+    // Back, it is waited for: what it missed comes to it at once, whatever pause it had been given.
+    wires.heal(nodes[to].id);
+    let handed = groups[at].transfer_leader(nodes[to].id, SOON).await;
+    assert_eq!(handed, Ok(()));
+    until("the new leader", || (groups[to].status().role == Role::Leader).then_some(())).await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    same_books(&all, 21).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_writes_during_a_hand_over_is_told_that_nobody_leads_yet() {
+    let (wires, nodes, groups) = three().await;
+    let at = leader(&groups).await;
+    let to = (at + 1) % 3;
+    propose(&groups, b"before").await;
+    until("everything there", || {
+        (groups[at].status().matched.get(&nodes[to].id) == Some(&groups[at].status().last_log)).then_some(())
+    })
+    .await;
+    // Nobody hears that it should take over.
+    wires.cut(nodes[at].id);
+    let handed = groups[at].transfer_leader(nodes[to].id, Duration::from_millis(50)).await;
+    assert!(matches!(&handed, Err(Error::Unavailable { .. })), "{handed:?}");
+    let refused = groups[at].propose(Bytes::from_static(b"between"), SOON).await;
+    assert_eq!(refused, Err(Error::NotLeader { leader: None }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_loses_nothing_that_was_acknowledged() {
     let wires = Wires::default();
     let ids = members(&[1, 2, 3]);

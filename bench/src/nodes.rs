@@ -20,7 +20,8 @@ pub const RETURN_MAX: Duration = Duration::from_secs(300);
 /// Runs a node until it is killed or told to stop by a signal. The first line on standard output names its address; what
 /// `RUST_LOG` asks for goes to standard error.
 pub async fn serve(folder: &Path, listen: &str, join: Vec<String>) -> Result<()> {
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(std::io::stderr);
+    log.with_ansi(false).init();
     let config = Config { data_dir: folder.to_owned(), listen: listen.to_owned(), join, ..Config::default() };
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let node = Node::open(config).await?;

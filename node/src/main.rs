@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
 use clap::{Args, Parser, Subcommand};
 use reckoner_client::cli::output::Out;
 use reckoner_client::cli::{self, Exit, Globals};
@@ -26,7 +27,7 @@ const LOG_DEFAULT: &str = "warn,reckoner_node=info,reckoner_raft=info,openraft=e
 
 /// Counts usage, computes bills.
 #[derive(Parser)]
-#[command(name = "reckoner", version, about, propagate_version = true)]
+#[command(name = "reckoner", version, propagate_version = true)]
 struct Arguments {
     #[command(flatten)]
     globals: Globals,
@@ -118,12 +119,18 @@ fn main() -> ExitCode {
     code
 }
 
+/// Logs to standard error, in colours where the command line would use them: on a terminal, and not if NO_COLOR is set.
+fn log(filter: EnvFilter) {
+    let colours = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Standard error may be gone: that must not end the process either.
+    log.with_ansi(colours).log_internal_errors(false).init();
+}
+
 async fn demo() -> ExitCode {
     // The demo kills a node: what the others say about it is not for the screen, unless asked for.
     let filter = EnvFilter::try_from_env("RECKONER_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
-    // Told on standard error, which may be gone too: that must not end the process either.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    log.log_internal_errors(false).init();
+    log(filter);
     match reckoner_node::demo::run().await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(EXIT_FAILED),
@@ -136,9 +143,7 @@ async fn demo() -> ExitCode {
 
 async fn serve(flags: Serve) -> ExitCode {
     let filter = EnvFilter::try_from_env("RECKONER_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    // Told on standard error, which may be gone too: that must not end the process either.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    log.log_internal_errors(false).init();
+    log(filter);
     let (file, stated) = flags.parts();
     match run(file, stated).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -162,6 +162,29 @@ fn the_quickstart_by_hand_and_an_orderly_stop() {
 }
 
 #[test]
+fn a_log_that_goes_to_a_file_has_no_colours() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let mut command = program();
+    command.arg("serve").arg("--data-dir").arg(folder.path().join("d")).args(["--listen", "127.0.0.1:0"]);
+    // It waits for a cluster that is not there, and says so.
+    command.args(["--join", "127.0.0.1:1"]).env_remove("NO_COLOR").stdout(Stdio::null());
+    let child = command.stderr(std::fs::File::create(&log).expect("a file")).spawn().expect("it starts");
+    let _server = Server { child, address: String::new() };
+    let begin = Instant::now();
+    let text = loop {
+        let text = std::fs::read_to_string(&log).expect("it is there");
+        if text.ends_with('\n') {
+            break text;
+        }
+        assert!(begin.elapsed() < PATIENCE, "nothing is said: {text}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(text.contains("waiting for `cluster init`"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+}
+
+#[test]
 fn work_on_a_directory_that_is_not_what_it_should_be_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name).display().to_string();

@@ -92,6 +92,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off")))
         .with_writer(std::io::stderr)
+        .with_ansi(false)
         .without_time()
         .init();
     match Arguments::parse().verb {

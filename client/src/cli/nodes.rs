@@ -164,12 +164,17 @@ async fn show(wish: &Wish, reply: proto::PlanReply, client: &Client, out: &Out) 
             let bytes = own.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
             vec![own.shard.to_string(), plain(&own.from), plain(&own.to), bytes]
         });
-        out.table(&["shard", "replicas now", "replicas then", "bytes each"], &[3], rows.collect());
+        if !plan.moves.is_empty() {
+            out.table(&["shard", "replicas now", "replicas then", "bytes each"], &[3], rows.collect());
+        }
         plan.risks.iter().for_each(|risk| out.warn(risk));
     }
     if wish.plan {
         out.say(if plan.changes { "nothing was changed; --apply does it" } else { "nothing to change" });
         return Ok(if plan.changes { Exit::Differences } else { Exit::Ok });
+    }
+    if !plan.changes {
+        out.say("nothing to change");
     }
     if wish.watch {
         watch(client, out).await?;

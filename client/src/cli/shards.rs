@@ -183,10 +183,9 @@ async fn show(wish: &Wish, reply: proto::LayoutReply, client: &Client, out: &Out
             };
             vec![slots, (own.last - own.first + 1).to_string(), own.from.to_string(), own.to.to_string(), bytes]
         });
-        if layout.moves.is_empty() && wish.apply {
-            out.say("nothing to move");
+        if !layout.moves.is_empty() {
+            out.table(&["slots", "count", "from shard", "to shard", "bytes"], &[1, 2, 3, 4], rows.collect());
         }
-        out.table(&["slots", "count", "from shard", "to shard", "bytes"], &[1, 2, 3, 4], rows.collect());
         for (shards, what) in [(&layout.created, "new shards"), (&layout.retired, "shards that are given up")] {
             if !shards.is_empty() {
                 let ids: Vec<u64> = shards.iter().map(|shard| u64::from(*shard)).collect();
@@ -198,6 +197,9 @@ async fn show(wish: &Wish, reply: proto::LayoutReply, client: &Client, out: &Out
     if wish.plan {
         out.say(if layout.changes { "nothing was changed; --apply does it" } else { "nothing to change" });
         return Ok(if layout.changes { Exit::Differences } else { Exit::Ok });
+    }
+    if !layout.changes {
+        out.say("nothing to change");
     }
     if wish.watch {
         return watch(client, out).await;
